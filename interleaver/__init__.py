@@ -1,0 +1,9 @@
+"""One request in, an illustrated document out: planner, image generator and critic as a LangGraph state machine."""
+
+from interleaver.graph.app import graph
+from interleaver.graph.builder import build_graph
+from interleaver.graph.context import Context
+from interleaver.traces.images import ImageStore
+from interleaver.types import Document, ImageRef, Plan, Step, Verdict
+
+__all__ = ["Context", "Document", "ImageRef", "ImageStore", "Plan", "Step", "Verdict", "build_graph", "graph"]

@@ -1,0 +1,1 @@
+"""The state machine that turns one request into an illustrated document."""

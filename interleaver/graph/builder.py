@@ -1,0 +1,54 @@
+"""The state machine: nodes and edges."""
+
+from __future__ import annotations
+
+from langgraph.graph import START, StateGraph
+
+from interleaver.agents import Critic, Planner
+from interleaver.graph import routing
+from interleaver.graph.context import Context
+from interleaver.graph.nodes import Backends, Nodes
+from interleaver.graph.state import RunInput, RunOutput, RunState
+from interleaver.tools import ImageGenerator
+from interleaver.traces.images import ImageStore
+
+
+def build_graph(
+    *,
+    planner: Planner | None = None,
+    critic: Critic | None = None,
+    generator: ImageGenerator | None = None,
+    images: ImageStore | None = None,
+) -> StateGraph[RunState, Context, RunInput, RunOutput]:
+    """Build the state machine, uncompiled: call `.compile(checkpointer=..., store=...)` on it.
+
+    Args:
+        planner: writes the plan; the sandbox's by default.
+        critic: judges each picture; the sandbox's by default.
+        generator: draws and edits; the sandbox's by default.
+        images: where the pictures are kept; the folder `out/.store/images` by default.
+
+    Returns:
+        A builder whose graph takes `RunInput` and gives `RunOutput`. A run that cannot be finished does not raise: it
+        ends with `status` partial or failed and a document that says why. Only settings that do not fit `Context`
+        raise, a `pydantic.ValidationError`, before anything is done.
+    """
+    nodes = Nodes(Backends(planner, critic, generator), images or ImageStore())
+    builder = StateGraph(RunState, context_schema=Context, input_schema=RunInput, output_schema=RunOutput)
+    builder.add_node("planner", nodes.planner)
+    builder.add_node("review", nodes.review)
+    builder.add_node("generator", nodes.generator)
+    builder.add_node("critic", nodes.critic)
+    builder.add_node("refine", nodes.refine)
+    builder.add_node("accept", nodes.accept)
+    builder.add_node("compose", nodes.compose)
+
+    builder.add_edge(START, "planner")
+    builder.add_conditional_edges("planner", routing.route_plan)
+    builder.add_conditional_edges("review", routing.route_review)
+    builder.add_conditional_edges("generator", routing.route_picture)
+    builder.add_conditional_edges("critic", routing.route_verdict)
+    builder.add_edge("refine", "generator")
+    builder.add_conditional_edges("accept", routing.route_step)
+    builder.set_finish_point("compose")
+    return builder

@@ -1,0 +1,87 @@
+"""From the finished steps to the document a reader sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interleaver.graph.state import RunState, failure_of, plan_of, result_of, settings_of
+from interleaver.types import (
+    Block,
+    Document,
+    ImageBlock,
+    Outcome,
+    Plan,
+    Status,
+    StepResult,
+    StepSummary,
+    TextBlock,
+)
+
+FINISHED = (Outcome.ACCEPTED, Outcome.TEXT)
+
+
+def compose_document(state: RunState) -> Document:
+    """The document of a run, whether it was finished or ended early; a run at work gives what there is so far."""
+    plan, failure = plan_of(state), failure_of(state)
+    results = [result_of(state, position) for position in range(len(plan.steps))]
+    status, reason = _status(plan, results)
+    if failure:
+        status, reason = "partial" if any(results) else "failed", failure.reason
+    return Document(
+        request=state.get("request", ""),
+        status=status,
+        seed=settings_of(state).seed,
+        blocks=_blocks(plan, results),
+        steps=[
+            StepSummary(
+                number=step.number,
+                name=step.name,
+                outcome=result.outcome if result else None,
+                reason=result.reason if result else None,
+            )
+            for step, result in zip(plan.steps, results, strict=True)
+        ],
+        reason=reason,
+    )
+
+
+def tell(document: Document) -> list[str | dict[str, Any]]:
+    """The document as the content blocks of a chat message; pictures by reference."""
+    blocks: list[str | dict[str, Any]] = []
+    if document.reason:
+        blocks.append({"type": "text", "text": f"({document.status}: {document.reason})"})
+    for block in document.blocks:
+        if isinstance(block, TextBlock):
+            blocks.append({"type": "text", "text": block.text})
+        else:
+            blocks.append({"type": "text", "text": f"![{block.alt}](sha256:{block.image.sha256})"})
+    return blocks
+
+
+def _blocks(plan: Plan, results: list[StepResult | None]) -> list[Block]:
+    blocks: list[Block] = []
+    for position, (step, result) in enumerate(zip(plan.steps, results, strict=True)):
+        if result is None:
+            continue
+        if step.text:
+            blocks.append(TextBlock(text=step.text, step=position))
+        if result.image:
+            alt = step.instruction or step.name or f"Step {step.number}"
+            blocks.append(ImageBlock(image=result.image, alt=alt, step=position))
+    return blocks
+
+
+def _status(plan: Plan, results: list[StepResult | None]) -> tuple[Status, str | None]:
+    """A document is complete when nothing in it is missing or unproven."""
+    if not plan.steps:
+        return "failed", "the plan has no steps"
+    open_steps = [
+        (step, result)
+        for step, result in zip(plan.steps, results, strict=True)
+        if result is None or result.outcome not in FINISHED
+    ]
+    if not open_steps:
+        return "complete", None
+    told = ", ".join(f"step {step.number} {result.outcome if result else 'not reached'}" for step, result in open_steps)
+    kept = any(result and result.outcome is not Outcome.FAILED for result in results)
+    return ("partial" if kept else "failed"), told

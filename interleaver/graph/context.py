@@ -1,0 +1,45 @@
+"""What a caller may set for one run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Context(BaseModel):
+    """The settings of one run: LangGraph's `context_schema`, shown by Studio as a form.
+
+    The planner node copies them into the state, so a run that is resumed keeps the settings it began with.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    planner: str | None = Field(
+        None, description="Name of a registered planner; empty: the one the graph was built with."
+    )
+    critic: str | None = Field(
+        None, description="Name of a registered critic; empty: the one the graph was built with."
+    )
+    generator: str | None = Field(
+        None, description="Name of a registered image generator; empty: the one the graph was built with."
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Every attempt's seed derives from it: the same seed, the same document."
+    )
+    max_attempts: int = Field(5, ge=1, le=20, description="How often a step is drawn before it counts as exhausted.")
+    width: int = Field(512, ge=64, le=4096, description="Width in pixels of a picture that is drawn anew.")
+    height: int = Field(512, ge=64, le=4096, description="Height in pixels of a picture that is drawn anew.")
+    references: Literal["last", "all"] = Field(
+        "last", description="Which pictures the generator edits: the last accepted one, or all so far."
+    )
+    on_exhausted: Literal["keep_last", "keep_best", "stop"] = Field(
+        "keep_last",
+        description="When all attempts of a step were rejected: keep the last picture, keep the one the critic "
+        "scored highest, or stop the run there.",
+    )
+    review: bool = Field(False, description="Pause after planning, so that a person can approve or edit the plan.")
+    max_generator_calls: int | None = Field(None, ge=1, description="Stop the run after this many drawings.")
+    max_seconds: float | None = Field(
+        None, gt=0, description="Stop the run once its models have worked this many seconds."
+    )

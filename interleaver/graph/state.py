@@ -1,0 +1,137 @@
+"""The state of a run: its complete trace, in plain JSON and by reference.
+
+Values are the `model_dump(mode="json")` of the models in `interleaver.types`, so that every checkpointer and server
+carries them as they are. What grows with the length of a run sits in `DeltaChannel`s: a checkpoint then stores the
+change and not the whole, and a run's database grows in proportion to its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.messages import AnyMessage
+from langgraph.channels import DeltaChannel
+from langgraph.graph.message import add_messages
+
+from interleaver.graph.context import Context
+from interleaver.types import Attempt, Failure, ImageRef, Plan, Step, StepResult
+
+Json = dict[str, Any]
+
+
+def newest(_: Any, writes: Sequence[Any]) -> Any:
+    """Reduce a channel that is written as a whole to its last write."""
+    return writes[-1]
+
+
+def merge(records: dict[str, Json], writes: Sequence[dict[str, Json] | None]) -> dict[str, Json]:
+    """Reduce a channel of records by key: a write adds fields to the records it names, None clears them all."""
+    merged = dict(records)
+    for write in writes:
+        if write is None:
+            merged = {}
+            continue
+        for key, fields in write.items():
+            merged[key] = {**merged.get(key, {}), **fields}
+    return merged
+
+
+class RunInput(TypedDict, total=False):
+    """What a caller sends: a request with its images, or chat messages."""
+
+    request: Annotated[str, DeltaChannel(newest)]
+    """What to make; an `<image>` tag stands where each picture belongs."""
+    images: list[Any]
+    """The request's pictures: `ImageRef`s (as JSON) of the graph's image store, or `data:` URLs."""
+    messages: Annotated[list[AnyMessage], add_messages]
+    """A chat whose last human message is the request, with its pictures as image content blocks."""
+
+
+class RunOutput(TypedDict, total=False):
+    """What a caller gets."""
+
+    document: Annotated[Json, DeltaChannel(newest)]
+    """The `Document`, as JSON."""
+    status: str
+    """complete, partial or failed."""
+    messages: Annotated[list[AnyMessage], add_messages]
+    """The chat, ending in one AI message that tells the document."""
+
+
+class RunState(RunInput, RunOutput, total=False):
+    """Everything a run knows."""
+
+    settings: Json
+    """The run's `Context`, fixed when planning began."""
+    plan: Annotated[Json, DeltaChannel(newest)]
+    """The `Plan`, numbered in the order of its steps."""
+    plan_seconds: float
+    """How long the planner worked."""
+    feedback: str
+    """What a reviewer asked to be changed when the plan was rejected; "" otherwise."""
+    attempts: Annotated[dict[str, Json], DeltaChannel(merge)]
+    """Every `Attempt`, under `position/attempt`; none is ever removed."""
+    results: Annotated[dict[str, Json], DeltaChannel(merge)]
+    """The `StepResult` of every step that has ended, under its position."""
+    position: int
+    """The step at work: its place in the plan, from 0."""
+    prompt: str
+    """The prompt of the next attempt."""
+    failure: Json | None
+    """The `Failure` that ends the run early."""
+
+
+def settings_of(state: RunState) -> Context:
+    """The settings the run began with."""
+    return Context.model_validate(state["settings"])
+
+
+def plan_of(state: RunState) -> Plan:
+    """The plan; without steps as long as there is none."""
+    return Plan.model_validate(state.get("plan") or {"steps": []})
+
+
+def current_step(state: RunState) -> Step | None:
+    """The step at work; None when all have ended."""
+    steps = (state.get("plan") or {"steps": []})["steps"]
+    position = state["position"]
+    return Step.model_validate(steps[position]) if position < len(steps) else None
+
+
+def attempts_of(state: RunState, position: int | None = None) -> list[Attempt]:
+    """The attempts in the order they were made, of one step or of all."""
+    attempts = [Attempt.model_validate(record) for record in state.get("attempts", {}).values()]
+    return [attempt for attempt in attempts if position is None or attempt.step == position]
+
+
+def result_of(state: RunState, position: int) -> StepResult | None:
+    """What became of a step; None as long as it has not ended."""
+    record = state.get("results", {}).get(str(position))
+    return StepResult.model_validate(record) if record else None
+
+
+def failure_of(state: RunState) -> Failure | None:
+    """Why the run ends early, if it does."""
+    record = state.get("failure")
+    return Failure.model_validate(record) if record else None
+
+
+def pictures_of(state: RunState) -> list[ImageRef]:
+    """The pictures an edit may build on: those of the request, then the kept one of each step."""
+    given = [ImageRef.model_validate(image) for image in state.get("images", [])]
+    results = [result_of(state, position) for position in range(state["position"])]
+    return given + [result.image for result in results if result and result.image]
+
+
+def spent_budget(state: RunState) -> str | None:
+    """Which budget of the run is spent, as one line; None while there is some left."""
+    settings, attempts = settings_of(state), attempts_of(state)
+    if settings.max_generator_calls is not None and len(attempts) >= settings.max_generator_calls:
+        return f"the budget of {settings.max_generator_calls} generator calls is spent"
+    seconds = state.get("plan_seconds", 0.0) + sum(
+        (attempt.draw_seconds or 0) + (attempt.judge_seconds or 0) for attempt in attempts
+    )
+    if settings.max_seconds is not None and seconds >= settings.max_seconds:
+        return f"the budget of {settings.max_seconds:g} seconds is spent"
+    return None

@@ -1,0 +1,81 @@
+"""Encoded pictures in memory: checked once where they come in, passed around as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import cached_property
+
+from interleaver.errors import BadInput
+from interleaver.types import ImageRef
+
+MAX_BYTES = 32 * 2**20
+MAX_PIXELS = 40_000_000
+MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
+EXTENSIONS = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture whose bytes are known to decode.
+
+    Attributes:
+        data: the encoded bytes (PNG, JPEG, WebP or GIF).
+        media_type: for example image/png.
+        width: pixels.
+        height: pixels.
+    """
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+
+    @classmethod
+    def decode(cls, data: bytes, name: str = "the picture") -> Picture:
+        """Check encoded bytes and read their size.
+
+        Args:
+            data: PNG, JPEG, WebP or GIF, at most 32 MiB and 40 megapixels.
+            name: what to call the picture in an error message.
+
+        Raises:
+            BadInput: the bytes are no picture, are truncated, or are too large.
+        """
+        from PIL import Image, UnidentifiedImageError
+
+        if len(data) > MAX_BYTES:
+            raise BadInput(f"{name} has {len(data) / 2**20:.0f} MiB; at most {MAX_BYTES // 2**20} MiB are allowed")
+        try:
+            with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
+                width, height, kind = image.width, image.height, image.format
+                if width * height > MAX_PIXELS:
+                    raise BadInput(
+                        f"{name} has {width}x{height} pixels; at most {MAX_PIXELS // 10**6} megapixels are allowed"
+                    )
+                image.load()
+        except UnidentifiedImageError:
+            raise BadInput(f"{name} is not a picture; give a PNG, JPEG, WebP or GIF file") from None
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise BadInput(f"{name} is a damaged picture ({error}); save it again or give another") from None
+        return cls(data, MEDIA_TYPES[str(kind)], width, height)
+
+    @cached_property
+    def ref(self) -> ImageRef:
+        """The reference under which an `ImageStore` keeps this picture."""
+        return ImageRef(
+            sha256=hashlib.sha256(self.data).hexdigest(),
+            media_type=self.media_type,
+            width=self.width,
+            height=self.height,
+        )
+
+
+def white_canvas(width: int, height: int) -> Picture:
+    """An empty white picture, the "before" of a step that starts from nothing."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "white").save(buffer, "PNG")
+    return Picture(buffer.getvalue(), "image/png", width, height)

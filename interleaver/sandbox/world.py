@@ -1,0 +1,245 @@
+"""Scenes: what stands where, and how it is rendered.
+
+Coordinates are fractions of the canvas: x to the right, y down, both 0 to 1. A size is the side of an item's square
+box as a fraction of the shorter side of the canvas.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from interleaver.pictures import Picture
+from interleaver.sandbox.primer import backgrounds, subjects
+
+COLOURS = {
+    "red": "#e0393e",
+    "orange": "#f7931e",
+    "yellow": "#ffd93b",
+    "green": "#3fae49",
+    "blue": "#2f7de1",
+    "purple": "#8e44c9",
+    "pink": "#ff8fc0",
+    "brown": "#8b5a2b",
+    "black": "#1d1d1f",
+    "white": "#ffffff",
+    "grey": "#9aa0a6",
+}
+SIZES = {"tiny": 0.12, "small": 0.19, "medium": 0.30, "large": 0.46, "huge": 0.74}
+PLACES = {
+    "top left": (0.2, 0.2),
+    "top": (0.5, 0.2),
+    "top right": (0.8, 0.2),
+    "left": (0.2, 0.53),
+    "middle": (0.5, 0.53),
+    "right": (0.8, 0.53),
+    "bottom left": (0.2, 0.82),
+    "bottom": (0.5, 0.82),
+    "bottom right": (0.8, 0.82),
+}
+RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
+PAPER = "white paper"
+OUTLINE = "#2b2b33"
+SPACING = 1.3
+MARGIN = 0.02
+SCENE_KEY = "interleaver-scene"
+BASE_CHUNK = b"ilBs"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing in a scene: a whole subject, or one part of it.
+
+    Attributes:
+        ident: tells items of a scene apart, over all pictures of a run.
+        kind: the subject's proper name.
+        part: the part's name; None for the whole subject.
+        colour: main colour, one of `COLOURS`.
+        x: centre of the subject's box.
+        y: centre of the subject's box.
+        size: side of the subject's box.
+    """
+
+    ident: int
+    kind: str
+    part: str | None
+    colour: str
+    x: float
+    y: float
+    size: float
+
+    @property
+    def title(self) -> str:
+        """For example "orange cat" or "ears of the orange cat"."""
+        return f"{self.part} of the {self.colour} {self.kind}" if self.part else f"{self.colour} {self.kind}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The truth behind a sandbox picture.
+
+    Attributes:
+        background: one of `backgrounds()`.
+        items: in painting order.
+        smudges: (x, y, size) of blots that a generator left by mistake.
+        base: the picture that was painted over (PNG bytes) when it was not the sandbox's own, else None.
+    """
+
+    background: str = PAPER
+    items: tuple[Item, ...] = ()
+    smudges: tuple[tuple[float, float, float], ...] = ()
+    base: bytes | None = None
+
+    def by_ident(self) -> dict[int, Item]:
+        """The items by their identity."""
+        return {item.ident: item for item in self.items}
+
+    def next_ident(self) -> int:
+        """An identity that no item has."""
+        return max((item.ident for item in self.items), default=0) + 1
+
+    def to_json(self) -> str:
+        """The scene as JSON, less the picture it was painted over."""
+        return json.dumps(asdict(replace(self, base=None)), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str, base: bytes | None = None) -> Scene:
+        """The scene that `to_json` wrote (ValueError, KeyError or TypeError when it is something else)."""
+        data: dict[str, Any] = json.loads(text)
+        scene = cls(
+            background=data["background"],
+            items=tuple(Item(**item) for item in data["items"]),
+            smudges=tuple((float(x), float(y), float(s)) for x, y, s in data["smudges"]),
+            base=base,
+        )
+        known = all(item.kind in subjects() and item.colour in COLOURS for item in scene.items)
+        if not known or scene.background not in backgrounds():
+            raise ValueError("the scene names something that the primer does not know")
+        return scene
+
+
+def place_centre(place: str, width: float, height: float) -> tuple[float, float]:
+    """Where the centre of a box of that width and height goes, so that it stays on the canvas."""
+    x, y = PLACES[place]
+    return _keep_inside(x, width), _keep_inside(y, height)
+
+
+def row_of(count: int, size: float) -> list[tuple[float, float]]:
+    """Offsets of the centres of `count` equal things that stand together, in rows as wide as the canvas allows."""
+    per_row = max(1, min(count, int((1 - 2 * MARGIN + size * (SPACING - 1)) / (size * SPACING))))
+    rows = -(-count // per_row)
+    offsets = []
+    for number in range(count):
+        row, column = divmod(number, per_row)
+        in_row = min(per_row, count - row * per_row)
+        offsets.append(((column - (in_row - 1) / 2) * size * SPACING, (row - (rows - 1) / 2) * size * SPACING))
+    return offsets
+
+
+def extent(offsets: list[tuple[float, float]], size: float) -> tuple[float, float]:
+    """Width and height of a group of equal things."""
+    xs, ys = zip(*offsets, strict=True)
+    return max(xs) - min(xs) + size, max(ys) - min(ys) + size
+
+
+def _keep_inside(centre: float, length: float) -> float:
+    low = length / 2 + MARGIN
+    return min(max(centre, low), 1 - low) if low < 0.5 else 0.5
+
+
+def item_markup(item: Item, width: int, height: int) -> str:
+    """The SVG of one item on a canvas of that many pixels."""
+    subject = subjects()[item.kind]
+    parts = [subject.part(item.part)] if item.part else subject.parts
+    side = item.size * min(width, height)
+    left, top, scale = item.x * width - side / 2, item.y * height - side / 2, side / 100
+    colour = COLOURS[item.colour]
+    inner = "".join(part.markup for part in parts)
+    return (
+        f'<g transform="translate({left:.3f} {top:.3f}) scale({scale:.5f})" color="{colour}" fill="{colour}" '
+        f'stroke="{OUTLINE}" stroke-width="2.4" stroke-linejoin="round" stroke-linecap="round">{inner}</g>'
+    )
+
+
+def background_markup(name: str, width: int, height: int) -> str:
+    """The SVG of a background, stretched over the canvas."""
+    return (
+        f'<svg width="{width}" height="{height}" viewBox="0 0 100 100" preserveAspectRatio="none">'
+        f"{backgrounds()[name].markup}</svg>"
+    )
+
+
+def rasterise(markup: str, width: int, height: int) -> bytes:
+    """Render SVG elements to PNG bytes, transparent where nothing is drawn."""
+    import resvg_py
+
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}">{markup}</svg>'
+    )
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height, skip_system_fonts=True))
+
+
+def scene_markup(scene: Scene, width: int, height: int) -> str:
+    """The SVG of a scene."""
+    backdrop = "" if scene.base else background_markup(scene.background, width, height)
+    items = "".join(item_markup(item, width, height) for item in scene.items)
+    side = min(width, height)
+    smudges = "".join(
+        f'<ellipse cx="{x * width:.2f}" cy="{y * height:.2f}" rx="{size * side:.2f}" ry="{size * side * 0.6:.2f}" '
+        'fill="#7a6a5a" fill-opacity="0.55"/>'
+        for x, y, size in scene.smudges
+    )
+    return backdrop + items + smudges
+
+
+def paint(scene: Scene, width: int, height: int) -> Picture:
+    """Render a scene as a PNG that carries the scene in a text chunk.
+
+    The chunk is the generator's and the judge's memory; planner and critic look at pixels alone.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    image = Image.open(io.BytesIO(rasterise(scene_markup(scene, width, height), width, height)))
+    if scene.base:
+        below = Image.open(io.BytesIO(scene.base)).convert("RGBA")
+        image = Image.alpha_composite(below, image)
+    info = PngInfo()
+    info.add_itxt(SCENE_KEY, scene.to_json(), zip=True)
+    if scene.base:
+        info.add(BASE_CHUNK, scene.base)
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG", pnginfo=info)
+    return Picture(buffer.getvalue(), "image/png", width, height)
+
+
+@lru_cache(maxsize=64)
+def scene_behind(picture: Picture) -> Scene | None:
+    """The scene that a sandbox picture carries; None for a picture from elsewhere."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture.data)) as image:
+        image.load()
+        text = image.info.get(SCENE_KEY)
+        base = {chunk[0]: chunk[1] for chunk in getattr(image, "private_chunks", [])}.get(BASE_CHUNK)
+    try:
+        return Scene.from_json(text, base) if isinstance(text, str) else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def scene_over(picture: Picture) -> Scene:
+    """The scene behind a picture; for a picture from elsewhere, an empty one painted over it."""
+    from PIL import Image
+
+    scene = scene_behind(picture)
+    if scene:
+        return scene
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture.data)).convert("RGB").save(buffer, "PNG")
+    return Scene(base=buffer.getvalue())
+

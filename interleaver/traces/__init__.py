@@ -1,0 +1,1 @@
+"""Runs as data: where pictures and finished runs are kept."""

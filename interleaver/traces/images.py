@@ -1,0 +1,84 @@
+"""The image store: pictures under the SHA-256 of their bytes, on any fsspec URL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from functools import cached_property
+from typing import Any
+
+from interleaver.errors import BadInput, BackendUnavailable
+from interleaver.pictures import EXTENSIONS, Picture
+from interleaver.types import ImageRef
+
+DEFAULT_URL = "out/.store/images"
+
+
+class ImageStore:
+    """Content-addressed storage for encoded pictures.
+
+    A picture is written once under a name made of its own hash, so storing it again is free and two runs may store
+    the same picture at the same moment. A reader sees the whole picture or none.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL):
+        """Open a store.
+
+        Args:
+            url: a local folder, or any URL that fsspec knows (`s3://...`, `gs://...`, `memory://...`).
+        """
+        self.url = url
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            filesystem, root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise BadInput(f"the image store {self.url!r} cannot be opened: {error}") from None
+        return filesystem, root.rstrip("/")
+
+    def path(self, ref: ImageRef) -> str:
+        """Where the bytes of `ref` lie within the store's filesystem."""
+        root = self._place[1]
+        return f"{root}/{ref.sha256[:2]}/{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"
+
+    async def put(self, picture: Picture) -> ImageRef:
+        """Keep a picture and return its reference."""
+        ref = picture.ref
+        await asyncio.to_thread(self._write, self.path(ref), picture.data)
+        return ref
+
+    async def get(self, ref: ImageRef) -> Picture:
+        """Fetch a picture.
+
+        Raises:
+            BackendUnavailable: the store does not hold it, or cannot be read.
+        """
+        data = await asyncio.to_thread(self._read, ref)
+        return Picture(data, ref.media_type, ref.width, ref.height)
+
+    def _read(self, ref: ImageRef) -> bytes:
+        try:
+            data: bytes = self._place[0].cat_file(self.path(ref))
+        except OSError as error:
+            raise BackendUnavailable(f"picture {ref.sha256[:12]} is not in the image store {self.url}: {error}") from None
+        return data
+
+    def _write(self, path: str, data: bytes) -> None:
+        from fsspec.implementations.local import LocalFileSystem
+
+        filesystem = self._place[0]
+        if filesystem.exists(path):
+            return
+        if isinstance(filesystem, LocalFileSystem):
+            # Object stores publish a whole object at once; a local file needs the rename to do so.
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            draft = f"{path}.{uuid.uuid4().hex}"
+            with open(draft, "wb") as file:
+                file.write(data)
+            os.replace(draft, path)
+        else:
+            filesystem.pipe_file(path, data)
