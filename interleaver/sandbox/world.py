@@ -124,7 +124,7 @@ class Scene:
 def place_centre(place: str, width: float, height: float) -> tuple[float, float]:
     """Where the centre of a box of that width and height goes, so that it stays on the canvas."""
     x, y = PLACES[place]
-    return _keep_inside(x, width), _keep_inside(y, height)
+    return keep_inside(x, width), keep_inside(y, height)
 
 
 def row_of(count: int, size: float) -> list[tuple[float, float]]:
@@ -145,23 +145,28 @@ def extent(offsets: list[tuple[float, float]], size: float) -> tuple[float, floa
     return max(xs) - min(xs) + size, max(ys) - min(ys) + size
 
 
-def _keep_inside(centre: float, length: float) -> float:
+def keep_inside(centre: float, length: float) -> float:
+    """The centre nearest to `centre` at which a length stays on the canvas."""
     low = length / 2 + MARGIN
     return min(max(centre, low), 1 - low) if low < 0.5 else 0.5
 
 
-def item_markup(item: Item, width: int, height: int) -> str:
-    """The SVG of one item on a canvas of that many pixels."""
-    subject = subjects()[item.kind]
-    parts = [subject.part(item.part)] if item.part else subject.parts
-    side = item.size * min(width, height)
-    left, top, scale = item.x * width - side / 2, item.y * height - side / 2, side / 100
-    colour = COLOURS[item.colour]
+def subject_markup(kind: str, part: str | None, colour: str, x: float, y: float, side: float) -> str:
+    """The SVG of a subject or one of its parts, its box centred at (x, y) with that side, all in pixels."""
+    subject = subjects()[kind]
+    parts = [subject.part(part)] if part else subject.parts
     inner = "".join(part.markup for part in parts)
     return (
-        f'<g transform="translate({left:.3f} {top:.3f}) scale({scale:.5f})" color="{colour}" fill="{colour}" '
-        f'stroke="{OUTLINE}" stroke-width="2.4" stroke-linejoin="round" stroke-linecap="round">{inner}</g>'
+        f'<g transform="translate({x - side / 2:.3f} {y - side / 2:.3f}) scale({side / 100:.5f})" color="{colour}" '
+        f'fill="{colour}" stroke="{OUTLINE}" stroke-width="2.4" stroke-linejoin="round" stroke-linecap="round">'
+        f"{inner}</g>"
     )
+
+
+def item_markup(item: Item, width: int, height: int) -> str:
+    """The SVG of an item on a canvas of that many pixels."""
+    side = item.size * min(width, height)
+    return subject_markup(item.kind, item.part, COLOURS[item.colour], item.x * width, item.y * height, side)
 
 
 def background_markup(name: str, width: int, height: int) -> str:

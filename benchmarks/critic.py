@@ -1,0 +1,91 @@
+"""Measure the sandbox critic against the sandbox judge on random steps.
+
+    python benchmarks/critic.py --steps 1000 --seed 1000000
+
+The seed picks the steps. Steps of other seeds were used while the critic was written; those of the default seed never.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from random import Random
+
+from interleaver.graph.nodes import attempt_seed
+from interleaver.pictures import white_canvas
+from interleaver.sandbox.critic import SandboxCritic
+from interleaver.sandbox.generator import SandboxGenerator
+from interleaver.sandbox.judge import judge
+from interleaver.sandbox.tasks import random_task
+from interleaver.sandbox.world import paint, scene_behind
+from interleaver.types import Step
+
+SIZE = 512
+
+
+async def measure(steps: int, seed: int, show: int = 0) -> dict[str, float | int]:
+    generator, critic = SandboxGenerator(), SandboxCritic()
+    counts = {"right": 0, "false_accepts": 0, "false_rejects": 0, "successes": 0, "failures": 0}
+    again = {"refined": 0, "repeated": 0, "tried": 0}
+    judging = 0.0
+    for number in range(steps):
+        task = random_task(Random(f"{seed}/{number}"))
+        sources = [paint(task.before, SIZE, SIZE)] if task.before else []
+        before = sources[0] if sources else white_canvas(SIZE, SIZE)
+        step = Step(number=1, instruction=task.instruction, prompt=task.prompt)
+
+        async def draw(prompt: str, attempt: int):
+            picture = await generator.generate(prompt, sources, attempt_seed(seed, number, attempt), (SIZE, SIZE))
+            return picture, judge(task.instruction, task.before, scene_behind(picture))
+
+        picture, truth = await draw(task.prompt, 1)
+        started = time.perf_counter()
+        verdict = await critic.judge(step, before, picture, task.prompt)
+        judging += time.perf_counter() - started
+        counts["successes" if truth.success else "failures"] += 1
+        if verdict.accepted == truth.success:
+            counts["right"] += 1
+        else:
+            counts["false_accepts" if verdict.accepted else "false_rejects"] += 1
+            if show > 0:
+                show -= 1
+                print(f"#{number} {task.instruction}\n  prompt : {task.prompt}\n  truth  : {truth.findings}"
+                      f"\n  verdict: {verdict.reasoning}")
+        if not truth.success and not verdict.accepted:
+            again["tried"] += 1
+            again["refined"] += (await draw(verdict.refined_prompt, 2))[1].success
+            again["repeated"] += (await draw(task.prompt, 2))[1].success
+    return {
+        "steps": steps,
+        "seed": seed,
+        "accuracy": counts["right"] / steps,
+        "false_accepts": counts["false_accepts"],
+        "of_failures": counts["failures"],
+        "false_rejects": counts["false_rejects"],
+        "of_successes": counts["successes"],
+        "regenerated": again["tried"],
+        "success_with_refined_prompt": again["refined"] / max(again["tried"], 1),
+        "success_with_repeated_prompt": again["repeated"] / max(again["tried"], 1),
+        "seconds_a_verdict": judging / steps,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1_000_000)
+    parser.add_argument("--show", type=int, default=0, help="print that many wrong verdicts")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    result = asyncio.run(measure(arguments.steps, arguments.seed, arguments.show))
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:30} {value:.3f}" if isinstance(value, float) else f"{name:30} {value}")
+
+
+if __name__ == "__main__":
+    main()

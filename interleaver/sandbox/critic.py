@@ -1,0 +1,287 @@
+"""The sandbox critic: compares the pixels before and after a step with what its instruction asks for.
+
+It explains the change one operation at a time, by recognising each thing that was asked for in what is new. What it
+cannot explain was not asked for. It knows the language and the primer, never the scene behind a picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from interleaver.errors import UnreadableAnswer
+from interleaver.pictures import Picture
+from interleaver.sandbox import sight
+from interleaver.sandbox.judge import SIZE_TOLERANCE, is_at, is_beside
+from interleaver.sandbox.language import (
+    Add,
+    Backdrop,
+    Instructions,
+    Operation,
+    Recolour,
+    Remove,
+    describe,
+    parse,
+)
+from interleaver.sandbox.sight import MISFIT, Box, Fitting, Frame, Mask, Pixels, Sighting
+from interleaver.sandbox.world import PLACES, SIZES, place_centre
+from interleaver.types import Step, Verdict
+
+STRAY_PIXELS = 10
+"""Changed pixels that may stay unexplained; less than the smallest thing the primer can draw."""
+
+
+class SandboxCritic:
+    """A `Critic` that looks at pixels."""
+
+    async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
+        """Judge a step; see `interleaver.agents.Critic`."""
+        return await asyncio.to_thread(self._judge, step, before, after)
+
+    def _judge(self, step: Step, before: Picture, after: Picture) -> Verdict:
+        operations = parse(step.goal).operations
+        if not operations:
+            raise UnreadableAnswer(f"the sandbox critic does not understand the instruction {step.goal[:80]!r}")
+        if (before.width, before.height) != (after.width, after.height):
+            reason = f"The picture is {after.width}x{after.height} instead of {before.width}x{before.height} pixels."
+            return Verdict(accepted=False, refined_prompt=_refined(operations, []), reasoning=reason, score=0.0)
+        view = _View(sight.look(before), sight.look(after))
+        faults = [fault for number, operation in enumerate(operations) for fault in view.check(number, operation)]
+        faults += view.unexplained()
+        reasoning = " ".join([*view.notes, *(f"But {fault.said}." for fault in faults)])
+        if not faults:
+            return Verdict(accepted=True, reasoning=f"{reasoning} That is what was asked for.".strip(), score=1.0)
+        score = max(0.0, 1 - len(faults) / (4 * len(operations) + 1))
+        return Verdict(
+            accepted=False, refined_prompt=_refined(operations, faults), reasoning=reasoning, score=round(score, 3)
+        )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong: which operation it concerns (None: something unasked), the attribute, in words."""
+
+    operation: int | None
+    attribute: str
+    said: str
+
+
+def _refined(operations: tuple[Operation, ...], faults: list[Fault]) -> str:
+    """The instruction in full, insisting on what went wrong."""
+    stressed = []
+    for number, operation in enumerate(operations):
+        wrong = {fault.attribute for fault in faults if fault.operation == number}
+        stressed.append(replace(operation, emphasis=frozenset(wrong | operation.emphasis)))
+    return describe(Instructions(tuple(stressed), careful=True))
+
+
+@dataclass
+class _View:
+    """The two pictures of a step, and how much of the change has been explained so far.
+
+    Attributes:
+        before: pixels before the step.
+        after: pixels after it.
+        expected: `before` with everything drawn in that was asked for and found.
+        explained: where the difference to `expected` is accounted for.
+        notes: what was recognised, in words.
+    """
+
+    before: Pixels
+    after: Pixels
+    notes: list[str] = field(default_factory=list)
+    expected: Pixels = field(init=False)
+    explained: Mask = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.expected = self.before
+        self.explained = np.zeros(self.before.shape[:2], bool)
+        self.backdrop_before = sight.recognise_background(self.before)
+        self.backdrop_after = sight.recognise_background(self.after)
+
+    def check(self, number: int, operation: Operation) -> list[Fault]:
+        """Look for what an operation asks for; returns what is wrong with it."""
+        match operation:
+            case Add():
+                found = self._check_add(operation)
+            case Recolour():
+                found = self._check_recolour(operation)
+            case Remove():
+                found = self._check_remove(operation)
+            case Backdrop():
+                found = self._check_backdrop(operation)
+        return [Fault(number, attribute, said) for attribute, said in found]
+
+    def unexplained(self) -> list[Fault]:
+        """What has changed although nobody asked for it."""
+        different = sight.differs(self.expected, self.after)
+        stray = (different & ~self.explained) | sight.solid(sight.differs_clearly(self.expected, self.after))
+        if int(stray.sum()) <= STRAY_PIXELS:
+            return []
+        places = sorted({self._place_name(box) for box in sight.regions(stray)})
+        return [Fault(None, "rest", f"something was changed that nobody asked for, {' and '.join(places[:3])}")]
+
+    def _open_change(self) -> Mask:
+        return sight.differs(self.expected, self.after) & ~self.explained
+
+    def _take(self, sighting: Sighting) -> None:
+        self.expected, silhouette = sight.draw_over(self.expected, sighting)
+        self.explained = self.explained | sight.grown(silhouette)
+
+    def _check_backdrop(self, asked: Backdrop) -> list[tuple[str, str]]:
+        seen = self.backdrop_after
+        self.notes.append(f"The background is {seen or 'nothing I know'}.")
+        if seen:
+            behind = sight.backdrop(self.backdrop_before, self.before) if self.backdrop_before else self.before
+            empty = ~sight.differs(self.before, behind)
+            now = sight.backdrop(seen, self.after)
+            self.expected = np.where(empty[..., None], now, self.expected)
+            # Where an edge blends into the background it blends into another one now.
+            self.explained = self.explained | (sight.grown(empty, 1) & ~empty)
+        if seen == asked.background:
+            return []
+        return [("done", f"the background should be {asked.background}")]
+
+    def _check_add(self, asked: Add) -> list[tuple[str, str]]:
+        sightings = self._find(asked)
+        name = asked.part or asked.kind
+        if not sightings:
+            self.notes.append(f"I look for {_indefinite(asked)} and find none.")
+            return [("kind", f"there is no {name} like the one that was asked for")]
+        for sighting in sightings:
+            self._take(sighting)
+        self.notes.append(self._tell(asked, sightings))
+        faults = []
+        if len(sightings) != asked.count:
+            faults.append(("count", f"there are {len(sightings)} and not {asked.count}"))
+        colours = sorted({sighting.colour for sighting in sightings if sighting.colour})
+        if asked.colour and colours and colours != [asked.colour]:
+            faults.append(("colour", f"the {name} is {' and '.join(colours)}, not {asked.colour}"))
+        if asked.size and not all(self._has_size(sighting, asked.size, asked.part) for sighting in sightings):
+            faults.append(("size", f"the {name} is not {asked.size}"))
+        if not self._stands_right(asked, sightings):
+            faults.append(("place", f"the {name} is not where it should be"))
+        return faults
+
+    def _find(self, asked: Add) -> list[Sighting]:
+        """What was added of the kind: one for a single thing, all there are for several."""
+        found: list[Sighting] = []
+        change = self._open_change()
+        boxes = sight.regions(change)
+        if len(boxes) > 1 and asked.count == 1:
+            everything = boxes[0]
+            for box in boxes[1:]:
+                everything = everything.union(box)
+            boxes = [*boxes, everything]
+        for box in boxes:
+            fitting = Fitting(asked.kind, asked.part, box, self.expected, self.after, change)
+            sighting = fitting.best(guess=self._guess(asked))
+            if sighting and sighting.misfit <= MISFIT:
+                found.append(sighting)
+        if asked.count == 1 and found:
+            return [min(found, key=lambda sighting: (self._unmet(asked, sighting), sighting.misfit))]
+        return found
+
+    def _guess(self, asked: Add) -> Frame | None:
+        """Where the instruction says that the subject of a part stands."""
+        if not (asked.part and asked.size and asked.place):
+            return None
+        height, width = self.after.shape[:2]
+        x, y = place_centre(asked.place, SIZES[asked.size], SIZES[asked.size])
+        return Frame(x * width, y * height, SIZES[asked.size] * min(width, height))
+
+    def _unmet(self, asked: Add, sighting: Sighting) -> int:
+        """How many of the stated attributes a sighting lacks: tells things of one kind apart."""
+        wrong_colour = asked.colour and sighting.colour and sighting.colour != asked.colour
+        return int(bool(wrong_colour)) + int(not self._stands_right(asked, [sighting]))
+
+    def _check_recolour(self, asked: Recolour) -> list[tuple[str, str]]:
+        change = self._open_change()
+        boxes = sight.regions(change)
+        if not boxes:
+            self.notes.append("Nothing has changed.")
+            return [("colour", f"the {asked.kind} has kept its colour")]
+        colours = set()
+        for box in boxes:
+            fitting = Fitting(asked.kind, None, box, self.expected, self.after, change)
+            sighting = fitting.best(main_only=True)
+            if sighting and sighting.misfit <= MISFIT:
+                self._take(sighting)
+                colours.add(str(sighting.colour))
+        self.notes.append(f"The {asked.kind} is now {' and '.join(sorted(colours)) or 'not to be recognised'}.")
+        if colours == {asked.colour}:
+            return []
+        return [("colour", f"the {asked.kind} should be {asked.colour}")]
+
+    def _check_remove(self, asked: Remove) -> list[tuple[str, str]]:
+        change = self._open_change()
+        gone = 0
+        for box in sight.regions(change):
+            # Whatever was removed, drawn back into the picture, gives the picture before.
+            sighting = Fitting(asked.kind, None, box, self.after, self.expected, change).best()
+            if sighting and sighting.misfit <= MISFIT:
+                _, silhouette = sight.draw_over(self.after, sighting)
+                gap = sight.grown(silhouette)
+                self.expected = np.where(gap[..., None], self.after, self.expected)
+                gone += 1
+        self.notes.append(f"{gone or 'No'} {asked.kind} has disappeared.")
+        return [] if gone else [("done", f"the {asked.kind} should be gone")]
+
+    def _stands_right(self, asked: Add, sightings: list[Sighting]) -> bool:
+        x, y, size = self._centre(sightings)
+        if asked.place:
+            return is_at(asked.place, x, y, len(sightings), size)
+        if asked.relation and asked.anchor:
+            anchor = self._locate(asked.anchor)
+            return anchor is None or is_beside(asked.relation, (x, y), anchor)
+        return True
+
+    def _locate(self, kind: str) -> tuple[float, float] | None:
+        """Where a thing stood before the step, as fractions of the canvas; None when it is not recognised."""
+        if self.backdrop_before is None:
+            return None
+        empty = sight.backdrop(self.backdrop_before, self.before)
+        shown = sight.differs(self.before, empty)
+        found = [
+            Fitting(kind, None, box, empty, self.before, shown).best() for box in sight.regions(shown)
+        ]
+        fitting = [sighting for sighting in found if sighting and sighting.misfit <= 2 * MISFIT]
+        if not fitting:
+            return None
+        x, y, _ = self._centre([min(fitting, key=lambda sighting: sighting.misfit)])
+        return x, y
+
+    def _centre(self, sightings: list[Sighting]) -> tuple[float, float, float]:
+        """Centre of a group as fractions of the canvas, and the mean size."""
+        height, width = self.after.shape[:2]
+        xs = [sighting.frame.x for sighting in sightings]
+        ys = [sighting.frame.y for sighting in sightings]
+        sides = [sighting.frame.side for sighting in sightings]
+        size = sum(sides) / len(sides) / min(width, height)
+        return (min(xs) + max(xs)) / 2 / width, (min(ys) + max(ys)) / 2 / height, size
+
+    def _has_size(self, sighting: Sighting, size: str, part: str | None) -> bool:
+        actual = sighting.frame.side / min(self.after.shape[:2])
+        # The frame of a small part is known less exactly than that of a whole subject.
+        return abs(actual / SIZES[size] - 1) < (2 if part else 1.25) * SIZE_TOLERANCE
+
+    def _tell(self, asked: Add, sightings: list[Sighting]) -> str:
+        x, y, size = self._centre(sightings)
+        nearest = min(SIZES, key=lambda name: abs(SIZES[name] / size - 1))
+        place = min(PLACES, key=lambda name: (PLACES[name][0] - x) ** 2 + (PLACES[name][1] - y) ** 2)
+        colours = " and ".join(sorted({sighting.colour for sighting in sightings if sighting.colour}))
+        what = asked.subject.plural if len(sightings) > 1 else asked.kind
+        words = [str(len(sightings)), nearest, colours, what]
+        part = f"the {asked.part} of " if asked.part else ""
+        return f"I see {part}{' '.join(word for word in words if word)} at the {place}."
+
+    def _place_name(self, box: Box) -> str:
+        height, width = self.after.shape[:2]
+        x, y = (box.left + box.right) / 2 / width, (box.top + box.bottom) / 2 / height
+        return f"at the {min(PLACES, key=lambda name: (PLACES[name][0] - x) ** 2 + (PLACES[name][1] - y) ** 2)}"
+
+
+def _indefinite(asked: Add) -> str:
+    return f"the {asked.part} of a {asked.kind}" if asked.part else f"a {asked.kind}"

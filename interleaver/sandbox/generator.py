@@ -1,0 +1,249 @@
+"""The sandbox generator: draws and edits from a prompt, and misreads as real generators do.
+
+What a prompt leaves open is drawn at random; each attribute it states is missed with a small probability, a smaller
+one when the prompt insists on it; crowded prompts lose objects; edits sometimes damage what stood there. So a clearer
+prompt really helps. The same prompt, source and seed give the same picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from interleaver.errors import BackendError
+from interleaver.pictures import Picture
+from interleaver.sandbox.language import (
+    MAX_COUNT,
+    Add,
+    Backdrop,
+    Instructions,
+    Operation,
+    Recolour,
+    Remove,
+    parse,
+)
+from interleaver.sandbox.primer import backgrounds, subjects
+from interleaver.sandbox.world import (
+    COLOURS,
+    PAPER,
+    PLACES,
+    RELATIONS,
+    SIZES,
+    Item,
+    Scene,
+    extent,
+    keep_inside,
+    paint,
+    place_centre,
+    row_of,
+    scene_over,
+)
+from interleaver.tools import Capabilities
+
+
+@dataclass(frozen=True)
+class Slips:
+    """How often the generator errs: probabilities, 0 to 1.
+
+    Attributes:
+        stated: an attribute the prompt states is missed.
+        stressed: an attribute the prompt insists on is missed.
+        crowding: a thing is lost, for each other thing that the prompt asks for.
+        damage: an edit harms something that stood there.
+        careful_damage: the same when the prompt says to keep everything else.
+        smudge: a blot is left on the picture.
+        scatter: spread of places and sizes that are not mistakes, as a fraction of the canvas.
+    """
+
+    stated: float = 0.08
+    stressed: float = 0.02
+    crowding: float = 0.07
+    damage: float = 0.08
+    careful_damage: float = 0.02
+    smudge: float = 0.03
+    scatter: float = 0.025
+
+
+FAULTLESS = Slips(0, 0, 0, 0, 0, 0)
+
+
+class SandboxGenerator:
+    """An `ImageGenerator` over the primer."""
+
+    capabilities = Capabilities(max_sources=1, seed=True)
+
+    def __init__(self, slips: Slips | None = None):
+        """Make a generator; `slips` sets its error rates."""
+        self.slips = slips or Slips()
+
+    async def generate(
+        self, prompt: str, sources: Sequence[Picture], seed: int, size: tuple[int, int]
+    ) -> Picture:
+        """Draw or edit a picture; see `interleaver.tools.ImageGenerator`."""
+        return await asyncio.to_thread(self._generate, prompt, sources, seed, size)
+
+    def _generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: tuple[int, int]) -> Picture:
+        instructions = parse(prompt)
+        if not instructions.operations:
+            raise BackendError(f"the sandbox generator finds nothing it can draw in the prompt {prompt[:80]!r}")
+        width, height = (sources[-1].width, sources[-1].height) if sources else size
+        before = scene_over(sources[-1]) if sources else None
+        hand = _Hand(Random(f"{seed}/{prompt}"), self.slips, instructions.careful)
+        return paint(hand.carry_out(instructions, before), width, height)
+
+
+class _Hand:
+    """One drawing in progress: every random decision comes from one seeded source, in a fixed order."""
+
+    def __init__(self, rng: Random, slips: Slips, careful: bool):
+        self.rng = rng
+        self.slips = slips
+        self.careful = careful
+
+    def carry_out(self, instructions: Instructions, before: Scene | None) -> Scene:
+        scene = before or self._blank(instructions)
+        things = sum(operation.count for operation in instructions.operations if isinstance(operation, Add))
+        for operation in instructions.operations:
+            scene = self._apply(operation, scene, things)
+        if before:
+            scene = self._maybe_damage(scene, before)
+        if self.rng.random() < self.slips.smudge:
+            spot = (self.rng.uniform(0.15, 0.85), self.rng.uniform(0.15, 0.85), self.rng.uniform(0.05, 0.09))
+            scene = replace(scene, smudges=(*scene.smudges, spot))
+        return scene
+
+    def _blank(self, instructions: Instructions) -> Scene:
+        """Where nothing is said about the background, generators like to make one up."""
+        stated = any(isinstance(operation, Backdrop) for operation in instructions.operations)
+        made_up = not stated and self.slips.stated > 0 and self.rng.random() < 0.2
+        return Scene(background=self.rng.choice(list(backgrounds())) if made_up else PAPER)
+
+    def _apply(self, operation: Operation, scene: Scene, things: int) -> Scene:
+        match operation:
+            case Add():
+                return self._add(operation, scene, things)
+            case Recolour(kind=kind, colour=colour):
+                if self._misses(operation.emphasis, "colour"):
+                    colour = self.rng.choice([name for name in COLOURS if name != colour])
+                items = [replace(item, colour=colour) if item.kind == kind else item for item in scene.items]
+                return replace(scene, items=tuple(items))
+            case Remove(kind=kind):
+                if self._misses(operation.emphasis, "done"):
+                    return scene
+                return replace(scene, items=tuple(item for item in scene.items if item.kind != kind))
+            case Backdrop(background=background):
+                if self._misses(operation.emphasis, "done"):
+                    background = self.rng.choice([name for name in backgrounds() if name != background])
+                return replace(scene, background=background)
+
+    def _misses(self, emphasis: frozenset[str], attribute: str, weight: float = 1.0) -> bool:
+        rate = self.slips.stressed if attribute in emphasis else self.slips.stated
+        return self.rng.random() < rate * weight
+
+    def _add(self, add: Add, scene: Scene, things: int) -> Scene:
+        count = self._count(add, things)
+        kind = self._kind(add)
+        part = add.part if kind == add.kind else None
+        whole = next((item for item in scene.items if item.kind == add.kind), None) if add.part else None
+        colour = self._colour(add, whole)
+        if whole:
+            centres, size = [self._part_centre(add, whole)], whole.size
+        else:
+            size = self._size(add)
+            centres = self._centres(add, count, size, scene)
+        first = scene.next_ident()
+        drawn = [
+            Item(first + number, kind, part, colour, round(x, 4), round(y, 4), round(size, 4))
+            for number, (x, y) in enumerate(centres[:count])
+        ]
+        return replace(scene, items=(*scene.items, *drawn))
+
+    def _count(self, add: Add, things: int) -> int:
+        others = things - 1 if add.count == 1 else things - add.count
+        if self.rng.random() < min(0.5, self.slips.crowding * others):
+            return 0
+        if add.count > 1 and self._misses(add.emphasis, "count", 1.5):
+            return min(MAX_COUNT, max(1, add.count + self.rng.choice((-1, 1))))
+        if add.count == 1 and self._misses(add.emphasis, "kind", 0.25):
+            return 0
+        return add.count
+
+    def _kind(self, add: Add) -> str:
+        if add.part or not self._misses(add.emphasis, "kind", 0.4):
+            return add.kind
+        alike = [name for name, other in subjects().items() if other.is_shape == add.subject.is_shape]
+        return self.rng.choice([name for name in alike if name != add.kind])
+
+    def _colour(self, add: Add, whole: Item | None) -> str:
+        if add.colour is None:
+            if whole and self.rng.random() < 0.8:
+                return whole.colour
+            return self.rng.choice((add.subject.colour, *COLOURS)) if self.slips.stated else add.subject.colour
+        if self._misses(add.emphasis, "colour"):
+            return self.rng.choice([name for name in COLOURS if name != add.colour])
+        return add.colour
+
+    def _size(self, add: Add) -> float:
+        name = add.size or self.rng.choice(("tiny", "small") if add.count > 1 else ("small", "medium", "large"))
+        if add.size and self._misses(add.emphasis, "size"):
+            name = self.rng.choice([other for other in SIZES if other != add.size and other != "huge"])
+        return SIZES[name] * self.rng.uniform(1 - 2 * self.slips.scatter, 1 + 2 * self.slips.scatter)
+
+    def _part_centre(self, add: Add, whole: Item) -> tuple[float, float]:
+        """A part belongs where its subject stands; now and then it slips away from it."""
+        if not self._misses(add.emphasis, "place", 0.8):
+            return whole.x, whole.y
+        across = self.rng.choice((-1, 1)) * self.rng.uniform(0.15, 0.2)
+        return whole.x + across, whole.y + self.rng.uniform(-0.08, 0.08)
+
+    def _centres(self, add: Add, count: int, size: float, scene: Scene) -> list[tuple[float, float]]:
+        offsets = row_of(max(count, 1), size)
+        width, height = extent(offsets, size)
+        x, y = self._centre(add, width, height, scene)
+        spread = self.slips.scatter
+        x = keep_inside(x + self.rng.uniform(-spread, spread), width)
+        y = keep_inside(y + self.rng.uniform(-spread, spread), height)
+        return [(x + across, y + down) for across, down in offsets]
+
+    def _centre(self, add: Add, width: float, height: float, scene: Scene) -> tuple[float, float]:
+        anchor = next((item for item in scene.items if item.kind == add.anchor), None)
+        if add.relation and anchor:
+            across, down = RELATIONS[add.relation]
+            if self._misses(add.emphasis, "place"):
+                across, down = -across, -down
+            return (
+                anchor.x + across * ((anchor.size + width) / 2 + 0.02),
+                anchor.y + down * ((anchor.size + height) / 2 + 0.02),
+            )
+        place = add.place or self.rng.choice(list(PLACES))
+        if add.place and self._misses(add.emphasis, "place"):
+            place = self._elsewhere(add.place, width, height)
+        return place_centre(place, width, height)
+
+    def _elsewhere(self, place: str, width: float, height: float) -> str:
+        """Another place, far enough from the right one to be a mistake; the same where the canvas leaves no other."""
+        x, y = place_centre(place, width, height)
+        others = []
+        for name in PLACES:
+            other_x, other_y = place_centre(name, width, height)
+            if max(abs(other_x - x), abs(other_y - y)) > 0.2:
+                others.append(name)
+        return self.rng.choice(others) if others else place
+
+    def _maybe_damage(self, scene: Scene, before: Scene) -> Scene:
+        rate = self.slips.careful_damage if self.careful else self.slips.damage
+        known = before.by_ident()
+        victims = [item for item in scene.items if known.get(item.ident) == item]
+        if not victims or self.rng.random() >= rate:
+            return scene
+        victim = self.rng.choice(victims)
+        harm = self.rng.choice(("lost", "recoloured", "shifted"))
+        changed: list[Item] = []
+        if harm == "recoloured":
+            changed = [replace(victim, colour=self.rng.choice([c for c in COLOURS if c != victim.colour]))]
+        elif harm == "shifted":
+            changed = [replace(victim, x=round(victim.x + self.rng.choice((-0.08, 0.08)), 4))]
+        at = scene.items.index(victim)
+        return replace(scene, items=(*scene.items[:at], *changed, *scene.items[at + 1 :]))

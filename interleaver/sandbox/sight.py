@@ -1,0 +1,388 @@
+"""Seeing: what pixels alone tell about a picture of the sandbox world.
+
+Pictures are looked at with their shorter side at `ACUITY` pixels. Recognition is analysis by synthesis: a region is
+a cat when a cat, drawn into its box, looks like what is there. Boxes and frames are in pixels of that size.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from interleaver.pictures import Picture
+from interleaver.sandbox.primer import backgrounds
+from interleaver.sandbox.world import COLOURS, background_markup, rasterise, subject_markup
+
+ACUITY = 256
+CELL = 4
+"""Changed pixels closer than a cell belong together."""
+SAME = 48
+"""Two pixels whose largest channel difference is below this look the same (of 255)."""
+MISFIT = 0.2
+"""The share of a silhouette that may differ from what is seen before it counts as something else."""
+
+Pixels = NDArray[np.int16]
+Mask = NDArray[np.bool_]
+KEY = (255, 0, 255)
+_PALETTE = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in COLOURS.values()], np.int16)
+_NAMES = list(COLOURS)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels: left, top (inclusive), right, bottom (exclusive)."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        """Pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        """Pixels."""
+        return self.bottom - self.top
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the two share any pixel."""
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
+        )
+
+    def union(self, other: Box) -> Box:
+        """The smallest box round both."""
+        return Box(
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The square box of a subject: centre and side in pixels."""
+
+    x: float
+    y: float
+    side: float
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A subject (or part) as it was recognised.
+
+    Attributes:
+        frame: where its box is.
+        colour: the palette colour nearest to what its main colour shows; None when it has no main colour.
+        misfit: share of the silhouette that looks different, from 0 (identical) on.
+        box: the region it was recognised in.
+    """
+
+    kind: str
+    part: str | None
+    frame: Frame
+    colour: str | None
+    misfit: float
+    box: Box
+
+
+def look(picture: Picture) -> Pixels:
+    """Decode a picture to height x width x 3 values, 0 to 255, its shorter side at `ACUITY`."""
+    with Image.open(io.BytesIO(picture.data)) as image:
+        scale = ACUITY / min(image.width, image.height)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        rgb = image.convert("RGB")
+        return np.asarray(rgb.resize(size, Image.Resampling.BOX) if rgb.size != size else rgb).astype(np.int16)
+
+
+def differs(one: Pixels, other: Pixels) -> Mask:
+    """Where two pictures look different."""
+    return np.asarray(np.abs(one - other).max(axis=2) >= SAME)
+
+
+def differs_clearly(one: Pixels, other: Pixels) -> Mask:
+    """Where two pictures differ in more than fine detail: outlines that are half a pixel off cancel out."""
+    padded = np.pad(one - other, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    mean = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+    return np.asarray(np.abs(mean).max(axis=2) >= SAME)
+
+
+def regions(mask: Mask) -> list[Box]:
+    """The boxes of what hangs together in a mask; boxes that overlap are one, so an outline holds what is inside."""
+    height, width = mask.shape
+    rows, columns = -(-height // CELL), -(-width // CELL)
+    padded = np.zeros((rows * CELL, columns * CELL), bool)
+    padded[:height, :width] = mask
+    cells = padded.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
+    boxes: list[Box] = []
+    for row, column in zip(*np.nonzero(cells), strict=True):
+        if cells[row, column]:
+            boxes.append(_tight(mask, _flood(cells, int(row), int(column))))
+    return _merge(boxes)
+
+
+def _flood(cells: Mask, row: int, column: int) -> Box:
+    """Clear the cells connected to one and return their box in pixels."""
+    waiting, box = [(row, column)], Box(column, row, column + 1, row + 1)
+    cells[row, column] = False
+    while waiting:
+        row, column = waiting.pop()
+        box = box.union(Box(column, row, column + 1, row + 1))
+        for near_row in (row - 1, row, row + 1):
+            for near_column in (column - 1, column, column + 1):
+                inside = 0 <= near_row < cells.shape[0] and 0 <= near_column < cells.shape[1]
+                if inside and cells[near_row, near_column]:
+                    cells[near_row, near_column] = False
+                    waiting.append((near_row, near_column))
+    return Box(box.left * CELL, box.top * CELL, box.right * CELL, box.bottom * CELL)
+
+
+def _tight(mask: Mask, box: Box) -> Box:
+    top, left = int(box.top), int(box.left)
+    rows, columns = np.nonzero(mask[top : int(box.bottom), left : int(box.right)])
+    return Box(
+        left + int(columns.min()), top + int(rows.min()), left + int(columns.max()) + 1, top + int(rows.max()) + 1
+    )
+
+
+def _merge(boxes: list[Box]) -> list[Box]:
+    merged: list[Box] = []
+    for box in sorted(boxes, key=lambda box: -box.width * box.height):
+        touching = [other for other in merged if other.overlaps(box)]
+        for other in touching:
+            merged.remove(other)
+            box = box.union(other)
+        merged.append(box)
+    return merged if len(merged) == len(boxes) else _merge(merged)
+
+
+@lru_cache(maxsize=64)
+def _backdrop(name: str, width: int, height: int) -> Pixels:
+    data = rasterise(background_markup(name, width, height), width, height)
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int16)
+
+
+def backdrop(name: str, like: Pixels) -> Pixels:
+    """A background as it looks on a canvas of the same size."""
+    return _backdrop(name, like.shape[1], like.shape[0])
+
+
+def recognise_background(pixels: Pixels) -> str | None:
+    """The background that explains most of a picture; None when none explains at least a tenth."""
+    shares = {name: float(1 - differs(pixels, backdrop(name, pixels)).mean()) for name in backgrounds()}
+    best = max(shares, key=lambda name: shares[name])
+    return best if shares[best] >= 0.1 else None
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A subject rendered for one window of the canvas: its pixels (height x width x 4) and where they belong."""
+
+    pixels: Pixels
+    rows: slice
+    columns: slice
+
+    @property
+    def silhouette(self) -> Mask:
+        """Where the subject is opaque."""
+        return np.asarray(self.pixels[..., 3] > 96)
+
+    @property
+    def main(self) -> Mask:
+        """Where it shows its main colour, keyed in magenta."""
+        close = np.abs(self.pixels[..., :3] - np.array(KEY, np.int16)).max(axis=2) < 40
+        return np.asarray(close & (self.pixels[..., 3] > 200))
+
+    def over(self, below: Pixels, colour: str | None) -> Pixels:
+        """The window of a picture with the subject drawn on top in a palette colour."""
+        rgb = self.pixels[..., :3].astype(np.float32)
+        if colour:
+            # The key mixes with outlines and shine at its edges: replace its share, not only its pure pixels.
+            share = np.sqrt((rgb[..., 0] - rgb[..., 1]).clip(0) * (rgb[..., 2] - rgb[..., 1]).clip(0)) / 255
+            share = np.where(share > 0.3, share, 0)[..., None]
+            rgb = rgb + share * (_PALETTE[_NAMES.index(colour)] - np.array(KEY, np.float32))
+        alpha = self.pixels[..., 3:].astype(np.float32) / 255
+        mixed = below[self.rows, self.columns] * (1 - alpha) + rgb.clip(0, 255) * alpha
+        return np.asarray(mixed.astype(np.int16))
+
+
+def _layer(kind: str, part: str | None, frame: Frame, height: int, width: int) -> _Layer:
+    """Render a subject in its frame; only the window round it, since most subjects are small."""
+    reach = frame.side / 2 + 3
+    left, top = max(0, int(frame.x - reach)), max(0, int(frame.y - reach))
+    right, bottom = min(width, int(frame.x + reach) + 1), min(height, int(frame.y + reach) + 1)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    markup = subject_markup(kind, part, "#ff00ff", frame.x - left, frame.y - top, frame.side)
+    data = rasterise(markup, right - left, bottom - top)
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(np.int16)
+    return _Layer(pixels, slice(top, bottom), slice(left, right))
+
+
+@lru_cache(maxsize=512)
+def _template(kind: str, part: str | None) -> tuple[Box, Box | None]:
+    """The box of a subject's silhouette, and of its main colour, as fractions of its frame."""
+    side = 400
+    layer = _layer(kind, part, Frame(side / 2, side / 2, side), side, side)
+
+    def fraction(mask: Mask) -> Box | None:
+        rows, columns = np.nonzero(mask)
+        if not len(rows):
+            return None
+        edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        return Box(*(float(edge) / side for edge in edges))
+
+    silhouette = fraction(layer.silhouette)
+    assert silhouette is not None  # every part of the primer draws something
+    return silhouette, fraction(layer.main)
+
+
+def nearest_colour(pixels: Pixels) -> str:
+    """The palette colour nearest to the median of some pixels."""
+    median = np.median(pixels.reshape(-1, 3), axis=0)
+    return _NAMES[int(np.abs(_PALETTE - median).sum(axis=1).argmin())]
+
+
+def draw_over(below: Pixels, sighting: Sighting) -> tuple[Pixels, Mask]:
+    """What a picture looks like with a sighting drawn on top, and the silhouette that was drawn."""
+    height, width = below.shape[:2]
+    layer = _layer(sighting.kind, sighting.part, sighting.frame, height, width)
+    drawn = below.copy()
+    drawn[layer.rows, layer.columns] = layer.over(below, sighting.colour)
+    silhouette = np.zeros((height, width), bool)
+    silhouette[layer.rows, layer.columns] = layer.silhouette
+    return drawn, silhouette
+
+
+@dataclass
+class Fitting:
+    """The search for the frame in which a subject explains a region.
+
+    Attributes:
+        kind: the subject.
+        part: one of its parts; None for the whole.
+        box: the region.
+        below: what is taken to lie under the subject.
+        seen: the picture with the subject.
+        changed: where the two differ; what lies in the box but outside the silhouette counts as misfit.
+    """
+
+    kind: str
+    part: str | None
+    box: Box
+    below: Pixels
+    seen: Pixels
+    changed: Mask
+
+    def best(self, main_only: bool = False, guess: Frame | None = None) -> Sighting | None:
+        """The best fit, however bad.
+
+        Args:
+            main_only: the region shows the main colour alone (as after a recolouring), not the whole silhouette.
+            guess: where the subject is expected, for a part that is too small or too hidden to tell by itself.
+
+        Returns:
+            None when `main_only` is asked of a subject without a main colour.
+        """
+        silhouette, main = _template(self.kind, self.part)
+        template = main if main_only else silhouette
+        if template is None:
+            return None
+        tried = [self._try(frame) for frame in _frames(self.box, template)]
+        best = min(tried, key=lambda sighting: sighting.misfit)
+        if MISFIT < best.misfit < 3 * MISFIT:
+            best = self._refine(best, 1.0)
+        if guess and best.misfit > MISFIT:
+            guessed = self._refine(self._try(guess), 8.0)
+            best = min(best, guessed, key=lambda sighting: sighting.misfit)
+        return best
+
+    def _refine(self, start: Sighting, stride: float) -> Sighting:
+        """Move and scale the frame downhill, with ever smaller strides, until nothing is gained any more."""
+        best = start
+        while stride >= 0.4 and best.misfit > MISFIT:
+            frame = best.frame
+            moves = [
+                Frame(frame.x + across * stride, frame.y + down * stride, frame.side + wider * stride)
+                for across, down, wider in ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+            ]
+            better = min((self._try(move) for move in moves), key=lambda sighting: sighting.misfit)
+            if better.misfit < best.misfit:
+                best = better
+            else:
+                stride /= 2
+        return best
+
+    def _try(self, frame: Frame) -> Sighting:
+        height, width = self.seen.shape[:2]
+        layer = _layer(self.kind, self.part, frame, height, width)
+        window = self.seen[layer.rows, layer.columns]
+        main, silhouette = layer.main, layer.silhouette
+        colour = nearest_colour(window[main]) if main.any() else None
+        wrong = int((differs_clearly(layer.over(self.below, colour), window) & silhouette).sum())
+        covered = self.changed[layer.rows, layer.columns] & self._inside(layer) & grown(silhouette, 1)
+        beyond = self._changed_inside - int(covered.sum())
+        misfit = (wrong + beyond) / max(int(silhouette.sum()), 1)
+        return Sighting(self.kind, self.part, frame, colour, misfit, self.box)
+
+    def __post_init__(self) -> None:
+        box = self.box
+        self._changed_inside = int(
+            self.changed[int(box.top) : int(box.bottom), int(box.left) : int(box.right)].sum()
+        )
+
+    def _inside(self, layer: _Layer) -> Mask:
+        """Which pixels of a window lie in the region."""
+        rows = np.arange(layer.rows.start, layer.rows.stop)
+        columns = np.arange(layer.columns.start, layer.columns.stop)
+        in_rows = (rows >= self.box.top) & (rows < self.box.bottom)
+        in_columns = (columns >= self.box.left) & (columns < self.box.right)
+        return np.asarray(in_rows[:, None] & in_columns[None, :])
+
+
+def _frames(box: Box, template: Box) -> list[Frame]:
+    """Frames that bring a template to a box: one that fits all edges, or those that fit three when it is cut off."""
+    by_width, by_height = box.width / template.width, box.height / template.height
+    if abs(by_width / by_height - 1) < 0.12 or abs(box.width - template.width * by_height) < 3:
+        return [_frame(box, template, (by_width + by_height) / 2, 0.5, 0.5)]
+    if by_width > by_height:
+        return [_frame(box, template, by_width, 0.5, 0), _frame(box, template, by_width, 0.5, 1)]
+    return [_frame(box, template, by_height, 0, 0.5), _frame(box, template, by_height, 1, 0.5)]
+
+
+def _frame(box: Box, template: Box, side: float, across: float, down: float) -> Frame:
+    """The frame of a side that aligns template and box at a fraction of their widths and heights."""
+    left = box.left + across * box.width - side * (template.left + across * template.width)
+    top = box.top + down * box.height - side * (template.top + down * template.height)
+    return Frame(left + side / 2, top + side / 2, side)
+
+
+def grown(mask: Mask, by: int = 2) -> Mask:
+    """A mask widened by some pixels on every side."""
+    wide = mask.copy()
+    for _ in range(by):
+        wide[1:] |= wide[:-1].copy()
+        wide[:-1] |= wide[1:].copy()
+        wide[:, 1:] |= wide[:, :-1].copy()
+        wide[:, :-1] |= wide[:, 1:].copy()
+    return wide
+
+
+
+
+def solid(mask: Mask) -> Mask:
+    """What is left of a mask without everything thinner than five pixels, such as edges that are slightly off."""
+    return ~grown(~mask, 2)
