@@ -269,13 +269,14 @@ def _lexicon() -> dict[tuple[str, ...], Mark | str]:
             add(f"{opening} {side} of", Mark("relation", f"{side} of"))
     for phrase, relation in {
         "above": "above", "over": "above", "on top of": "above", "below": "below", "under": "below",
-        "beneath": "below", "underneath": "below", "beside": "beside", "next to": "beside", "by": "beside",
+        "beneath": "below", "underneath": "below", "beside": "beside", "next to": "beside",
         "near": "beside", "with": "and", "and": "and", "in front of": "beside", "behind": "beside",
     }.items():  # fmt: skip
         add(phrase, Mark("and" if relation == "and" else "relation", relation))
     for phrase in ("in different colours", "in different colors", "of different colours", "of different colors",
                    "in various colours", "in various colors", "colourful", "colorful", "different coloured"):  # fmt: skip
         add(phrase, Mark("variety", "colours"))
+    add("step by step", Mark("word", "step by step"))
     return lexicon
 
 
@@ -438,3 +439,44 @@ def _add(noun: Noun) -> Add:
         size=noun.size,
         colour=noun.colours[-1] if noun.colours else None,
     )
+
+
+STOPS = frozenset(
+    "for with and or in on at by to of that who which from into as about , ; : is are was be step steps".split()
+)
+NOT_THINGS = frozenset(
+    "picture pictures image images drawing drawings tutorial guide lesson story scene illustration way step steps "
+    "page document beginner beginners series line look time bit lot set step-by-step simple easy cute nice short "
+    "happy little funny good beautiful".split()
+)
+
+
+def unknown_things(text: str) -> list[str]:
+    """Noun phrases that name nothing in the primer: what follows an article or a number up to the next small word."""
+    strange = []
+    for sentence in sentences(text):
+        tokens = _tokens(sentence)
+        for start, token in enumerate(tokens):
+            meaning, length = _match(tokens, start)
+            if not (isinstance(meaning, Mark) and meaning.role == "count" and length == 1) or token == "no":
+                continue
+            words = _unknown_phrase(tokens, start + 1)
+            if words:
+                strange.append(" ".join(words))
+    return strange
+
+
+def _unknown_phrase(tokens: list[str], start: int) -> list[str]:
+    """The unknown words up to the end of a noun phrase; none when it ends in something known."""
+    words: list[str] = []
+    position = start
+    while position < len(tokens) and tokens[position] not in STOPS:
+        meaning, length = _match(tokens, position)
+        if isinstance(meaning, str) or meaning.role in ("plural", "background", "place", "variety", "count"):
+            return []
+        if meaning.role == "relation":
+            break
+        if meaning.role == "word" and length == 1:
+            words.append(tokens[position])
+        position += length
+    return words if words and words[-1] not in NOT_THINGS else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ SAME = 48
 """Two pixels whose largest channel difference is below this look the same (of 255)."""
 MISFIT = 0.2
 """The share of a silhouette that may differ from what is seen before it counts as something else."""
+ROUNDS = 8
+"""How many moves of a frame are tried before a thing counts as not recognised."""
 
 Pixels = NDArray[np.int16]
 Mask = NDArray[np.bool_]
@@ -110,7 +113,12 @@ def look(picture: Picture) -> Pixels:
 
 def differs(one: Pixels, other: Pixels) -> Mask:
     """Where two pictures look different."""
-    return np.asarray(np.abs(one - other).max(axis=2) >= SAME)
+    return _largest(np.abs(one - other)) >= SAME
+
+
+def _largest(values: NDArray[Any]) -> NDArray[Any]:
+    """The largest of the three channels; several times faster than `max(axis=2)`."""
+    return np.asarray(np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2]))
 
 
 def differs_clearly(one: Pixels, other: Pixels) -> Mask:
@@ -118,7 +126,7 @@ def differs_clearly(one: Pixels, other: Pixels) -> Mask:
     padded = np.pad(one - other, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     mean = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-    return np.asarray(np.abs(mean).max(axis=2) >= SAME)
+    return _largest(np.abs(mean)) >= SAME
 
 
 def regions(mask: Mask) -> list[Box]:
@@ -183,7 +191,10 @@ def backdrop(name: str, like: Pixels) -> Pixels:
 
 def recognise_background(pixels: Pixels) -> str | None:
     """The background that explains most of a picture; None when none explains at least a tenth."""
-    shares = {name: float(1 - differs(pixels, backdrop(name, pixels)).mean()) for name in backgrounds()}
+    coarse = pixels[::CELL, ::CELL]
+    shares = {
+        name: float(1 - differs(coarse, backdrop(name, pixels)[::CELL, ::CELL]).mean()) for name in backgrounds()
+    }
     best = max(shares, key=lambda name: shares[name])
     return best if shares[best] >= 0.1 else None
 
@@ -204,8 +215,8 @@ class _Layer:
     @property
     def main(self) -> Mask:
         """Where it shows its main colour, keyed in magenta."""
-        close = np.abs(self.pixels[..., :3] - np.array(KEY, np.int16)).max(axis=2) < 40
-        return np.asarray(close & (self.pixels[..., 3] > 200))
+        close = _largest(np.abs(self.pixels[..., :3] - np.array(KEY, np.int16))) < 40
+        return close & (self.pixels[..., 3] > 200)
 
     def over(self, below: Pixels, colour: str | None) -> Pixels:
         """The window of a picture with the subject drawn on top in a palette colour."""
@@ -310,10 +321,19 @@ class Fitting:
             best = min(best, guessed, key=lambda sighting: sighting.misfit)
         return best
 
+    def sketch(self) -> Sighting | None:
+        """A first fit without any search; None when the proportions of subject and region do not agree."""
+        template, _ = _template(self.kind, self.part)
+        if not 0.88 < (self.box.width / template.width) / (self.box.height / template.height) < 1.14:
+            return None
+        return self._try(_frames(self.box, template)[0])
+
     def _refine(self, start: Sighting, stride: float) -> Sighting:
-        """Move and scale the frame downhill, with ever smaller strides, until nothing is gained any more."""
+        """Move and scale the frame downhill, with smaller strides where nothing is gained, until it fits."""
         best = start
-        while stride >= 0.4 and best.misfit > MISFIT:
+        for _ in range(ROUNDS):
+            if best.misfit <= MISFIT:
+                break
             frame = best.frame
             moves = [
                 Frame(frame.x + across * stride, frame.y + down * stride, frame.side + wider * stride)
@@ -386,3 +406,19 @@ def grown(mask: Mask, by: int = 2) -> Mask:
 def solid(mask: Mask) -> Mask:
     """What is left of a mask without everything thinner than five pixels, such as edges that are slightly off."""
     return ~grown(~mask, 2)
+
+
+def detail(pixels: Pixels) -> Mask:
+    """Where a picture has edges: what is busy in a picture whose background is not known."""
+    edges = np.zeros(pixels.shape[:2], bool)
+    edges[1:] |= _largest(np.abs(pixels[1:] - pixels[:-1])) > SAME / 2
+    edges[:, 1:] |= _largest(np.abs(pixels[:, 1:] - pixels[:, :-1])) > SAME / 2
+    return edges
+
+
+def colour_shares(pixels: Pixels) -> list[tuple[str, float]]:
+    """The palette colours and the share of the picture that is nearest to each, the largest first."""
+    flat = pixels[::CELL, ::CELL].reshape(-1, 1, 3)
+    nearest = np.abs(flat - _PALETTE[None]).sum(axis=2).argmin(axis=1)
+    shares = np.bincount(nearest, minlength=len(_NAMES)) / len(nearest)
+    return sorted(zip(_NAMES, (float(share) for share in shares), strict=True), key=lambda pair: -pair[1])

@@ -6,16 +6,13 @@ prompt that says the same less completely.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from interleaver.sandbox.language import Add, Backdrop, Instructions, Operation, Recolour, Remove, describe
+from interleaver.sandbox.planner import casual
 from interleaver.sandbox.primer import backgrounds, subjects
 from interleaver.sandbox.world import COLOURS, PAPER, PLACES, RELATIONS, SIZES, Item, Scene, place_centre
-
-CASUAL = 0.3
-"""How often a planner's first prompt leaves an attribute open that the instruction states."""
-
 
 @dataclass(frozen=True)
 class Task:
@@ -30,20 +27,6 @@ class Task:
     before: Scene | None
     instruction: str
     prompt: str
-
-
-def casual(instructions: Instructions, rng: Random) -> Instructions:
-    """The same instructions as a planner would prompt them: attributes are left open now and then."""
-
-    def open_up(operation: Operation) -> Operation:
-        if not isinstance(operation, Add):
-            return operation
-        left_out = {name for name in ("size", "colour") if rng.random() < CASUAL}
-        if rng.random() < CASUAL / 2:
-            left_out |= {"place", "relation", "anchor"}
-        return replace(operation, **dict.fromkeys(left_out))
-
-    return replace(instructions, operations=tuple(open_up(operation) for operation in instructions.operations))
 
 
 def random_task(rng: Random) -> Task:

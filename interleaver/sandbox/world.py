@@ -24,7 +24,7 @@ COLOURS = {
     "purple": "#8e44c9",
     "pink": "#ff8fc0",
     "brown": "#8b5a2b",
-    "black": "#1d1d1f",
+    "black": "#50505a",
     "white": "#ffffff",
     "grey": "#9aa0a6",
 }
@@ -42,7 +42,7 @@ PLACES = {
 }
 RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 PAPER = "white paper"
-OUTLINE = "#2b2b33"
+OUTLINE = "#1b1b22"
 SPACING = 1.3
 MARGIN = 0.02
 SCENE_KEY = "interleaver-scene"
