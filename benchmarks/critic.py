@@ -14,15 +14,24 @@ import time
 from random import Random
 
 from interleaver.graph.nodes import attempt_seed
-from interleaver.pictures import white_canvas
+from interleaver.pictures import Picture, white_canvas
 from interleaver.sandbox.critic import SandboxCritic
 from interleaver.sandbox.generator import SandboxGenerator
-from interleaver.sandbox.judge import judge
-from interleaver.sandbox.tasks import random_task
+from interleaver.sandbox.judge import Judgement, judge
+from interleaver.sandbox.tasks import Task, random_task
 from interleaver.sandbox.world import paint, scene_behind
 from interleaver.types import Step
 
 SIZE = 512
+
+
+async def draw(generator: SandboxGenerator, task: Task, prompt: str, seed: int) -> tuple[Picture, Judgement]:
+    """Draw a task with a prompt; the picture and what the judge says of it."""
+    sources = [paint(task.before, SIZE, SIZE)] if task.before else []
+    picture = await generator.generate(prompt, sources, seed, (SIZE, SIZE))
+    scene = scene_behind(picture)
+    assert scene is not None
+    return picture, judge(task.instruction, task.before, scene)
 
 
 async def measure(steps: int, seed: int, show: int = 0) -> dict[str, float | int]:
@@ -32,15 +41,10 @@ async def measure(steps: int, seed: int, show: int = 0) -> dict[str, float | int
     judging = 0.0
     for number in range(steps):
         task = random_task(Random(f"{seed}/{number}"))
-        sources = [paint(task.before, SIZE, SIZE)] if task.before else []
-        before = sources[0] if sources else white_canvas(SIZE, SIZE)
+        before = paint(task.before, SIZE, SIZE) if task.before else white_canvas(SIZE, SIZE)
         step = Step(number=1, instruction=task.instruction, prompt=task.prompt)
 
-        async def draw(prompt: str, attempt: int):
-            picture = await generator.generate(prompt, sources, attempt_seed(seed, number, attempt), (SIZE, SIZE))
-            return picture, judge(task.instruction, task.before, scene_behind(picture))
-
-        picture, truth = await draw(task.prompt, 1)
+        picture, truth = await draw(generator, task, task.prompt, attempt_seed(seed, number, 1))
         started = time.perf_counter()
         verdict = await critic.judge(step, before, picture, task.prompt)
         judging += time.perf_counter() - started
@@ -51,12 +55,15 @@ async def measure(steps: int, seed: int, show: int = 0) -> dict[str, float | int
             counts["false_accepts" if verdict.accepted else "false_rejects"] += 1
             if show > 0:
                 show -= 1
-                print(f"#{number} {task.instruction}\n  prompt : {task.prompt}\n  truth  : {truth.findings}"
-                      f"\n  verdict: {verdict.reasoning}")
+                print(
+                    f"#{number} {task.instruction}\n  prompt : {task.prompt}\n  truth  : {truth.findings}"
+                    f"\n  verdict: {verdict.reasoning}"
+                )
         if not truth.success and not verdict.accepted:
             again["tried"] += 1
-            again["refined"] += (await draw(verdict.refined_prompt, 2))[1].success
-            again["repeated"] += (await draw(task.prompt, 2))[1].success
+            retry = attempt_seed(seed, number, 2)
+            again["refined"] += (await draw(generator, task, verdict.refined_prompt, retry))[1].success
+            again["repeated"] += (await draw(generator, task, task.prompt, retry))[1].success
     return {
         "steps": steps,
         "seed": seed,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class InterleaverError(Exception):
     """Base of all errors raised on purpose by this package; `str(error)` is one clear line."""
@@ -21,3 +24,9 @@ class BackendUnavailable(BackendError):
 
 class UnreadableAnswer(BackendError, ValueError):
     """A model answered something that is not a plan or a verdict."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """A hint at the choice nearest to a misspelt word: " (did you mean 'seed'?)", or "" when none is near."""
+    near = get_close_matches(word, list(choices), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

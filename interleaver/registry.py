@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from typing import Any, Literal
 
-from interleaver.errors import BadInput
+from interleaver.errors import BadInput, did_you_mean
 
 Kind = Literal["planner", "critic", "generator"]
 
@@ -38,7 +39,12 @@ def create(kind: Kind, name: str, **settings: Any) -> Any:
     known = backends(kind)
     if name not in known:
         raise BadInput(f"{kind} {name!r} is unknown; choose one of: {', '.join(sorted(known))}")
-    try:
-        return known[name].load()(**settings)
-    except TypeError as error:
-        raise BadInput(f"{kind} {name!r} does not take these settings: {error}") from None
+    backend = known[name].load()
+    fields = signature(backend).parameters
+    for field in settings:
+        if field not in fields:
+            valid = ", ".join(["backend", *fields])
+            raise BadInput(
+                f"{kind} {name!r} has no field {field!r}{did_you_mean(field, fields)}; valid fields: {valid}"
+            )
+    return backend(**settings)

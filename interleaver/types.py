@@ -67,8 +67,7 @@ class Plan(BaseModel):
         return self.model_copy(
             update={
                 "steps": [
-                    step.model_copy(update={"number": number})
-                    for number, step in enumerate(self.steps, start=first)
+                    step.model_copy(update={"number": number}) for number, step in enumerate(self.steps, start=first)
                 ]
             }
         )
@@ -92,7 +91,9 @@ class Attempt(BaseModel):
     attempt: int = Field(ge=1, description="Counts the drawings of this step, from 1.")
     prompt: str
     seed: int
-    sources: list[ImageRef] = Field(default_factory=list, description="The pictures that were edited; [] when drawn anew.")
+    sources: list[ImageRef] = Field(
+        default_factory=list, description="The pictures that were edited; [] when drawn anew."
+    )
     image: ImageRef | None = None
     verdict: Verdict | None = None
     error: str | None = Field(None, description="Why there is no picture, or no verdict.")

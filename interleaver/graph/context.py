@@ -7,25 +7,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Context(BaseModel):
-    """The settings of one run: LangGraph's `context_schema`, shown by Studio as a form.
-
-    The planner node copies them into the state, so a run that is resumed keeps the settings it began with.
-    """
+class RunSettings(BaseModel):
+    """How a run goes about its work, whatever models it uses."""
 
     model_config = ConfigDict(extra="forbid")
 
-    planner: str | None = Field(
-        None, description="Name of a registered planner; empty: the one the graph was built with."
-    )
-    critic: str | None = Field(
-        None, description="Name of a registered critic; empty: the one the graph was built with."
-    )
-    generator: str | None = Field(
-        None, description="Name of a registered image generator; empty: the one the graph was built with."
-    )
     seed: int = Field(
-        0, ge=0, lt=2**31, description="Every attempt's seed derives from it: the same seed, the same document."
+        0,
+        ge=0,
+        lt=2**31,
+        description="Every attempt's seed derives from it: the same seed, the same document.",
     )
     max_attempts: int = Field(5, ge=1, le=20, description="How often a step is drawn before it counts as exhausted.")
     width: int = Field(512, ge=64, le=4096, description="Width in pixels of a picture that is drawn anew.")
@@ -42,4 +33,21 @@ class Context(BaseModel):
     max_generator_calls: int | None = Field(None, ge=1, description="Stop the run after this many drawings.")
     max_seconds: float | None = Field(
         None, gt=0, description="Stop the run once its models have worked this many seconds."
+    )
+
+
+class Context(RunSettings):
+    """The settings of one run: LangGraph's `context_schema`, shown by Studio as a form.
+
+    The planner node copies them into the state, so a run that is resumed keeps the settings it began with.
+    """
+
+    planner: str | None = Field(
+        None, description="Name of a registered planner; empty: the one the graph was built with."
+    )
+    critic: str | None = Field(
+        None, description="Name of a registered critic; empty: the one the graph was built with."
+    )
+    generator: str | None = Field(
+        None, description="Name of a registered image generator; empty: the one the graph was built with."
     )

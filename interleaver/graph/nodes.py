@@ -78,13 +78,18 @@ async def call(work: Callable[[], Awaitable[T]]) -> T:
         reraise=True,
     )
     try:
-        return await retrying(work)
+        return await retrying(_as_coroutine, work)
     except (BackendError, BadInput):
         raise
     except Exception as error:
         # Backends come from other packages too: whatever breaks inside one must end in an explicit status.
         log.debug("a backend failed", exc_info=True)
         raise BackendError(f"{type(error).__name__}: {error}") from error
+
+
+async def _as_coroutine(work: Callable[[], Awaitable[T]]) -> T:
+    # tenacity awaits coroutine functions only, and a lambda is none.
+    return await work()
 
 
 class Nodes:

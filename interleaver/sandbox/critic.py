@@ -16,6 +16,7 @@ from interleaver.pictures import Picture
 from interleaver.sandbox import sight
 from interleaver.sandbox.judge import SIZE_TOLERANCE, is_at, is_beside
 from interleaver.sandbox.language import (
+    PLACE_PHRASES,
     Add,
     Backdrop,
     Instructions,
@@ -23,10 +24,11 @@ from interleaver.sandbox.language import (
     Recolour,
     Remove,
     describe,
+    noun_phrase,
     parse,
 )
 from interleaver.sandbox.sight import MISFIT, Box, Fitting, Frame, Mask, Pixels, Sighting
-from interleaver.sandbox.world import PLACES, SIZES, place_centre
+from interleaver.sandbox.world import SIZES, nearest_place, place_centre
 from interleaver.types import Step, Verdict
 
 STRAY_PIXELS = 10
@@ -55,7 +57,10 @@ class SandboxCritic:
             return Verdict(accepted=True, reasoning=f"{reasoning} That is what was asked for.".strip(), score=1.0)
         score = max(0.0, 1 - len(faults) / (4 * len(operations) + 1))
         return Verdict(
-            accepted=False, refined_prompt=_refined(operations, faults), reasoning=reasoning, score=round(score, 3)
+            accepted=False,
+            refined_prompt=_refined(operations, faults),
+            reasoning=reasoning,
+            score=round(score, 3),
         )
 
 
@@ -148,8 +153,9 @@ class _View:
         sightings = self._find(asked)
         name = asked.part or asked.kind
         if not sightings:
-            self.notes.append(f"I look for {_indefinite(asked)} and find none.")
-            return [("kind", f"there is no {name} like the one that was asked for")]
+            wanted = noun_phrase(replace(asked, size=None))
+            self.notes.append(f"I look for {wanted}.")
+            return [("kind", f"nothing new in the picture looks like {wanted}")]
         for sighting in sightings:
             self._take(sighting)
         self.notes.append(self._tell(asked, sightings))
@@ -244,9 +250,7 @@ class _View:
             return None
         empty = sight.backdrop(self.backdrop_before, self.before)
         shown = sight.differs(self.before, empty)
-        found = [
-            Fitting(kind, None, box, empty, self.before, shown).best() for box in sight.regions(shown)
-        ]
+        found = [Fitting(kind, None, box, empty, self.before, shown).best() for box in sight.regions(shown)]
         fitting = [sighting for sighting in found if sighting and sighting.misfit <= 2 * MISFIT]
         if not fitting:
             return None
@@ -263,25 +267,22 @@ class _View:
         return (min(xs) + max(xs)) / 2 / width, (min(ys) + max(ys)) / 2 / height, size
 
     def _has_size(self, sighting: Sighting, size: str, part: str | None) -> bool:
-        actual = sighting.frame.side / min(self.after.shape[:2])
+        actual = float(sighting.frame.side / min(self.after.shape[:2]))
         # The frame of a small part is known less exactly than that of a whole subject.
         return abs(actual / SIZES[size] - 1) < (2 if part else 1.25) * SIZE_TOLERANCE
 
     def _tell(self, asked: Add, sightings: list[Sighting]) -> str:
         x, y, size = self._centre(sightings)
-        nearest = min(SIZES, key=lambda name: abs(SIZES[name] / size - 1))
-        place = min(PLACES, key=lambda name: (PLACES[name][0] - x) ** 2 + (PLACES[name][1] - y) ** 2)
-        colours = " and ".join(sorted({sighting.colour for sighting in sightings if sighting.colour}))
-        what = asked.subject.plural if len(sightings) > 1 else asked.kind
-        words = [str(len(sightings)), nearest, colours, what]
-        part = f"the {asked.part} of " if asked.part else ""
-        return f"I see {part}{' '.join(word for word in words if word)} at the {place}."
+        colours = {sighting.colour for sighting in sightings}
+        seen = Add(
+            asked.kind,
+            part=asked.part,
+            count=len(sightings),
+            size=min(SIZES, key=lambda name: abs(SIZES[name] / size - 1)),
+            colour=colours.pop() if len(colours) == 1 else None,
+        )
+        return f"I see {noun_phrase(seen)} {PLACE_PHRASES[nearest_place(x, y)]}."
 
     def _place_name(self, box: Box) -> str:
         height, width = self.after.shape[:2]
-        x, y = (box.left + box.right) / 2 / width, (box.top + box.bottom) / 2 / height
-        return f"at the {min(PLACES, key=lambda name: (PLACES[name][0] - x) ** 2 + (PLACES[name][1] - y) ** 2)}"
-
-
-def _indefinite(asked: Add) -> str:
-    return f"the {asked.part} of a {asked.kind}" if asked.part else f"a {asked.kind}"
+        return PLACE_PHRASES[nearest_place((box.left + box.right) / 2 / width, (box.top + box.bottom) / 2 / height)]

@@ -7,7 +7,7 @@ from interleaver.sandbox import sight
 from interleaver.sandbox.language import COUNTS, PLACE_PHRASES, Add, noun_phrase
 from interleaver.sandbox.primer import subjects
 from interleaver.sandbox.sight import MISFIT, Box, Fitting, Mask, Pixels, Sighting
-from interleaver.sandbox.world import PLACES, SIZES
+from interleaver.sandbox.world import SIZES, nearest_place
 
 
 def describe_picture(picture: Picture) -> str:
@@ -51,7 +51,7 @@ def _name(box: Box, empty: Pixels, pixels: Pixels, shown: Mask) -> str:
 def _place(box: Box, pixels: Pixels) -> str:
     height, width = pixels.shape[:2]
     x, y = (box.left + box.right) / 2 / width, (box.top + box.bottom) / 2 / height
-    return PLACE_PHRASES[min(PLACES, key=lambda name: (PLACES[name][0] - x) ** 2 + (PLACES[name][1] - y) ** 2)]
+    return PLACE_PHRASES[nearest_place(x, y)]
 
 
 def _colours(pixels: Pixels) -> str:

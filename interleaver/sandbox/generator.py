@@ -57,15 +57,17 @@ class Slips:
         scatter: spread of places and sizes that are not mistakes, as a fraction of the canvas.
     """
 
-    stated: float = 0.08
+    stated: float = 0.1
     stressed: float = 0.02
     crowding: float = 0.07
-    damage: float = 0.08
+    damage: float = 0.1
     careful_damage: float = 0.02
     smudge: float = 0.03
     scatter: float = 0.025
 
 
+INHERITED = 0.6
+"""How often a part whose colour is left open takes the colour of its subject."""
 FAULTLESS = Slips(0, 0, 0, 0, 0, 0)
 
 
@@ -78,9 +80,7 @@ class SandboxGenerator:
         """Make a generator; `slips` sets its error rates."""
         self.slips = slips or Slips()
 
-    async def generate(
-        self, prompt: str, sources: Sequence[Picture], seed: int, size: tuple[int, int]
-    ) -> Picture:
+    async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: tuple[int, int]) -> Picture:
         """Draw or edit a picture; see `interleaver.tools.ImageGenerator`."""
         return await asyncio.to_thread(self._generate, prompt, sources, seed, size)
 
@@ -178,7 +178,7 @@ class _Hand:
 
     def _colour(self, add: Add, whole: Item | None) -> str:
         if add.colour is None:
-            if whole and self.rng.random() < 0.8:
+            if whole and self.rng.random() < INHERITED:
                 return whole.colour
             return self.rng.choice((add.subject.colour, *COLOURS)) if self.slips.stated else add.subject.colour
         if self._misses(add.emphasis, "colour"):

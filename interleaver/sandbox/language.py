@@ -274,7 +274,7 @@ def _lexicon() -> dict[tuple[str, ...], Mark | str]:
     }.items():  # fmt: skip
         add(phrase, Mark("and" if relation == "and" else "relation", relation))
     for phrase in ("in different colours", "in different colors", "of different colours", "of different colors",
-                   "in various colours", "in various colors", "colourful", "colorful", "different coloured"):  # fmt: skip
+                   "in various colours", "in various colors", "colourful", "colorful"):  # fmt: skip
         add(phrase, Mark("variety", "colours"))
     add("step by step", Mark("word", "step by step"))
     return lexicon
@@ -442,12 +442,75 @@ def _add(noun: Noun) -> Add:
 
 
 STOPS = frozenset(
-    "for with and or in on at by to of that who which from into as about , ; : is are was be step steps".split()
+    [
+        "for",
+        "with",
+        "and",
+        "or",
+        "in",
+        "on",
+        "at",
+        "by",
+        "to",
+        "of",
+        "that",
+        "who",
+        "which",
+        "from",
+        "into",
+        "as",
+        "about",
+        ",",
+        ";",
+        ":",
+        "is",
+        "are",
+        "was",
+        "be",
+        "step",
+        "steps",
+    ]
 )
 NOT_THINGS = frozenset(
-    "picture pictures image images drawing drawings tutorial guide lesson story scene illustration way step steps "
-    "page document beginner beginners series line look time bit lot set step-by-step simple easy cute nice short "
-    "happy little funny good beautiful".split()
+    [
+        "picture",
+        "pictures",
+        "image",
+        "images",
+        "drawing",
+        "drawings",
+        "tutorial",
+        "guide",
+        "lesson",
+        "story",
+        "scene",
+        "illustration",
+        "way",
+        "step",
+        "steps",
+        "page",
+        "document",
+        "beginner",
+        "beginners",
+        "series",
+        "line",
+        "look",
+        "time",
+        "bit",
+        "lot",
+        "set",
+        "step-by-step",
+        "simple",
+        "easy",
+        "cute",
+        "nice",
+        "short",
+        "happy",
+        "little",
+        "funny",
+        "good",
+        "beautiful",
+    ]
 )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from random import Random
 
 from interleaver.errors import BackendError
@@ -36,13 +37,15 @@ from interleaver.sandbox.language import (
     unknown_things,
 )
 from interleaver.sandbox.primer import Subject, subjects
-from interleaver.sandbox.world import COLOURS, PAPER, PLACES, scene_behind
+from interleaver.sandbox.world import PAPER, PLACES, scene_behind
 from interleaver.types import Plan, Step
 
-CASUAL = 0.3
+CASUAL = 0.5
 """How often the first prompt leaves an attribute open that the instruction states."""
 DESCRIBING = re.compile(r"\b(describe|caption|explain|what|which|tell me about|name|identify|compare)\b", re.IGNORECASE)
-STEPS = re.compile(r"\bin\s+(?:exactly\s+)?(\d+|" + "|".join(COUNTS) + r"|seven|eight|nine|ten)\s+steps?\b", re.IGNORECASE)
+STEPS = re.compile(
+    r"\bin\s+(?:exactly\s+)?(\d+|" + "|".join(COUNTS) + r"|seven|eight|nine|ten)\s+steps?\b", re.IGNORECASE
+)
 NUMBERS = {word: number for number, word in enumerate((*COUNTS, "seven", "eight", "nine", "ten"))}
 FILLERS = ("sun", "flower", "cloud", "butterfly", "bird", "mushroom", "bee", "tulip", "star", "apple")
 RING = ("top left", "top right", "bottom left", "bottom right", "left", "right", "top", "bottom")
@@ -191,9 +194,7 @@ def _lesson(wish: Wish, subject: Subject) -> list[Draft]:
         colour=asked.colour or subject.colour,
         place=asked.place or "middle",
     )
-    return [
-        Draft(part.name.capitalize(), (replace(whole, part=part.name),), part.text) for part in subject.parts
-    ]
+    return [Draft(part.name.capitalize(), (replace(whole, part=part.name),), part.text) for part in subject.parts]
 
 
 def _scene(wish: Wish) -> list[Draft]:
@@ -238,7 +239,17 @@ def _preferred(add: Add, wish: Wish) -> tuple[str, ...]:
         return ("top right", "top left", "top", "right", "left", "middle")
     if len(wish.things) == 2:
         return ("left", "right", "middle")
-    return ("left", "right", "middle", "bottom", "top", "bottom left", "bottom right", "top left", "top right")
+    return (
+        "left",
+        "right",
+        "middle",
+        "bottom",
+        "top",
+        "bottom left",
+        "bottom right",
+        "top left",
+        "top right",
+    )
 
 
 def _scene_size(add: Add, place: str | None, things: int) -> str:
@@ -344,7 +355,13 @@ def _finish(request: str, wish: Wish, drafts: list[Draft], first: int, opening: 
         prompt = describe(casual(Instructions(operations), rng))
         instruction = describe(Instructions(operations))
         steps.append(
-            Step(number=number, name=draft.name, instruction=instruction, prompt=prompt, auxiliary_text=draft.text)
+            Step(
+                number=number,
+                name=draft.name,
+                instruction=instruction,
+                prompt=prompt,
+                auxiliary_text=draft.text,
+            )
         )
     kinds = list(dict.fromkeys(add.kind for draft in drafts for add in draft.operations if isinstance(add, Add)))
     return Plan(steps=steps, reasoning=f"{len(steps)} steps, about: {', '.join(kinds) or 'changes to the picture'}.")
@@ -366,12 +383,25 @@ def _fit(drafts: list[Draft], steps: int) -> list[Draft]:
         )
     if spare > 0:
         extra = [
-            Add(kind, size="small" if "middle" in taken else "tiny", colour=subjects()[kind].colour, place=place)
+            Add(
+                kind,
+                size="small" if "middle" in taken else "tiny",
+                colour=subjects()[kind].colour,
+                place=place,
+            )
             for kind, place in zip(fillers, places[:spare], strict=False)
         ]
         return drafts + [replace(_edit_draft(add), text=f"Company arrives: {noun_phrase(add)}.") for add in extra]
     bounds = [round(number * len(drafts) / steps) for number in range(steps + 1)]
-    return [_join(drafts[low:high]) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [_join(drafts[low:high]) for low, high in pairwise(bounds)]
+
+
+def _filler(kind: str, places: list[str]) -> Add:
+    """A small thing in a place that suits it, which is taken out of `places`."""
+    in_the_sky = subjects()[kind].habitat == "sky"
+    place = next((name for name in places if name.startswith("top") == in_the_sky), places[0])
+    places.remove(place)
+    return Add(kind, size="small", colour=subjects()[kind].colour, place=place)
 
 
 def _join(drafts: list[Draft]) -> Draft:
@@ -386,9 +416,12 @@ def casual(instructions: Instructions, rng: Random) -> Instructions:
     def open_up(operation: Operation) -> Operation:
         if not isinstance(operation, Add):
             return operation
-        left_out = {name for name in ("size", "colour") if rng.random() < CASUAL}
+        if rng.random() < CASUAL:
+            operation = replace(operation, size=None)
+        if rng.random() < CASUAL:
+            operation = replace(operation, colour=None)
         if rng.random() < CASUAL / 2:
-            left_out |= {"place", "relation", "anchor"}
-        return replace(operation, **dict.fromkeys(left_out))
+            operation = replace(operation, place=None, relation=None, anchor=None)
+        return operation
 
     return replace(instructions, operations=tuple(open_up(operation) for operation in instructions.operations))

@@ -58,10 +58,7 @@ class Box:
     def overlaps(self, other: Box) -> bool:
         """Whether the two share any pixel."""
         return (
-            self.left < other.right
-            and other.left < self.right
-            and self.top < other.bottom
-            and other.top < self.bottom
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
 
     def union(self, other: Box) -> Box:
@@ -135,7 +132,7 @@ def regions(mask: Mask) -> list[Box]:
     rows, columns = -(-height // CELL), -(-width // CELL)
     padded = np.zeros((rows * CELL, columns * CELL), bool)
     padded[:height, :width] = mask
-    cells = padded.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
+    cells: Mask = np.asarray(padded.reshape(rows, CELL, columns, CELL).any(axis=(1, 3)))
     boxes: list[Box] = []
     for row, column in zip(*np.nonzero(cells), strict=True):
         if cells[row, column]:
@@ -163,7 +160,10 @@ def _tight(mask: Mask, box: Box) -> Box:
     top, left = int(box.top), int(box.left)
     rows, columns = np.nonzero(mask[top : int(box.bottom), left : int(box.right)])
     return Box(
-        left + int(columns.min()), top + int(rows.min()), left + int(columns.max()) + 1, top + int(rows.max()) + 1
+        left + int(columns.min()),
+        top + int(rows.min()),
+        left + int(columns.max()) + 1,
+        top + int(rows.max()) + 1,
     )
 
 
@@ -192,9 +192,7 @@ def backdrop(name: str, like: Pixels) -> Pixels:
 def recognise_background(pixels: Pixels) -> str | None:
     """The background that explains most of a picture; None when none explains at least a tenth."""
     coarse = pixels[::CELL, ::CELL]
-    shares = {
-        name: float(1 - differs(coarse, backdrop(name, pixels)[::CELL, ::CELL]).mean()) for name in backgrounds()
-    }
+    shares = {name: float(1 - differs(coarse, backdrop(name, pixels)[::CELL, ::CELL]).mean()) for name in backgrounds()}
     best = max(shares, key=lambda name: shares[name])
     return best if shares[best] >= 0.1 else None
 
@@ -337,7 +335,14 @@ class Fitting:
             frame = best.frame
             moves = [
                 Frame(frame.x + across * stride, frame.y + down * stride, frame.side + wider * stride)
-                for across, down, wider in ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+                for across, down, wider in (
+                    (1, 0, 0),
+                    (-1, 0, 0),
+                    (0, 1, 0),
+                    (0, -1, 0),
+                    (0, 0, 1),
+                    (0, 0, -1),
+                )
             ]
             better = min((self._try(move) for move in moves), key=lambda sighting: sighting.misfit)
             if better.misfit < best.misfit:
@@ -360,9 +365,7 @@ class Fitting:
 
     def __post_init__(self) -> None:
         box = self.box
-        self._changed_inside = int(
-            self.changed[int(box.top) : int(box.bottom), int(box.left) : int(box.right)].sum()
-        )
+        self._changed_inside = int(self.changed[int(box.top) : int(box.bottom), int(box.left) : int(box.right)].sum())
 
     def _inside(self, layer: _Layer) -> Mask:
         """Which pixels of a window lie in the region."""
@@ -399,8 +402,6 @@ def grown(mask: Mask, by: int = 2) -> Mask:
         wide[:, 1:] |= wide[:, :-1].copy()
         wide[:, :-1] |= wide[:, 1:].copy()
     return wide
-
-
 
 
 def solid(mask: Mask) -> Mask:

@@ -14,6 +14,7 @@ from interleaver.sandbox.planner import casual
 from interleaver.sandbox.primer import backgrounds, subjects
 from interleaver.sandbox.world import COLOURS, PAPER, PLACES, RELATIONS, SIZES, Item, Scene, place_centre
 
+
 @dataclass(frozen=True)
 class Task:
     """One step.
@@ -67,9 +68,7 @@ def _tutorial_step(rng: Random) -> tuple[Scene | None, list[Operation]]:
     x, y = place_centre("middle", SIZES[size], SIZES[size])
     x, y = x + rng.uniform(-0.025, 0.025), y + rng.uniform(-0.025, 0.025)
     side = SIZES[size] * rng.uniform(0.95, 1.05)
-    items = tuple(
-        Item(number, kind, part.name, colour, x, y, side) for number, part in enumerate(parts[:at], start=1)
-    )
+    items = tuple(Item(number, kind, part.name, colour, x, y, side) for number, part in enumerate(parts[:at], start=1))
     return Scene(PAPER, items), [asked]
 
 

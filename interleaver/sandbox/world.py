@@ -127,6 +127,11 @@ def place_centre(place: str, width: float, height: float) -> tuple[float, float]
     return keep_inside(x, width), keep_inside(y, height)
 
 
+def nearest_place(x: float, y: float) -> str:
+    """The name of the place nearest to a point."""
+    return min(PLACES, key=lambda name: (PLACES[name][0] - x) ** 2 + (PLACES[name][1] - y) ** 2)
+
+
 def row_of(count: int, size: float) -> list[tuple[float, float]]:
     """Offsets of the centres of `count` equal things that stand together, in rows as wide as the canvas allows."""
     per_row = max(1, min(count, int((1 - 2 * MARGIN + size * (SPACING - 1)) / (size * SPACING))))
@@ -209,7 +214,7 @@ def paint(scene: Scene, width: int, height: int) -> Picture:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    image = Image.open(io.BytesIO(rasterise(scene_markup(scene, width, height), width, height)))
+    image: Image.Image = Image.open(io.BytesIO(rasterise(scene_markup(scene, width, height), width, height)))
     if scene.base:
         below = Image.open(io.BytesIO(scene.base)).convert("RGBA")
         image = Image.alpha_composite(below, image)
@@ -247,4 +252,3 @@ def scene_over(picture: Picture) -> Scene:
     buffer = io.BytesIO()
     Image.open(io.BytesIO(picture.data)).convert("RGB").save(buffer, "PNG")
     return Scene(base=buffer.getvalue())
-

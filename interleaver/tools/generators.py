@@ -27,9 +27,7 @@ class ImageGenerator(Protocol):
 
     capabilities: Capabilities
 
-    async def generate(
-        self, prompt: str, sources: Sequence[Picture], seed: int, size: tuple[int, int]
-    ) -> Picture:
+    async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: tuple[int, int]) -> Picture:
         """Draw one picture.
 
         Args:

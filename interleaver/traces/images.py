@@ -8,7 +8,7 @@ import uuid
 from functools import cached_property
 from typing import Any
 
-from interleaver.errors import BadInput, BackendUnavailable
+from interleaver.errors import BackendUnavailable, BadInput
 from interleaver.pictures import EXTENSIONS, Picture
 from interleaver.types import ImageRef
 
@@ -64,7 +64,9 @@ class ImageStore:
         try:
             data: bytes = self._place[0].cat_file(self.path(ref))
         except OSError as error:
-            raise BackendUnavailable(f"picture {ref.sha256[:12]} is not in the image store {self.url}: {error}") from None
+            raise BackendUnavailable(
+                f"picture {ref.sha256[:12]} is not in the image store {self.url}: {error}"
+            ) from None
         return data
 
     def _write(self, path: str, data: bytes) -> None:

@@ -1,0 +1,314 @@
+"""The command line: `interleaver run | runs | graph | doctor`.
+
+Exit codes: 0 done, 2 the command was not understood or its input cannot be used, 3 a run ended partial or failed,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from interleaver.errors import BadInput, InterleaverError
+
+if TYPE_CHECKING:
+    from interleaver.runner import Runner
+    from interleaver.traces.runs import RunRecord, RunStore
+
+UNFINISHED = 3
+INTERRUPTED = 130
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _clear_errors(command: F) -> F:
+    """Turn errors that were foreseen into one line and an exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except BadInput as error:
+            raise click.UsageError(str(error)) from None
+        except InterleaverError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(UNFINISHED)
+        except OSError as error:
+            click.echo(f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
+            sys.exit(UNFINISHED)
+
+    return wrapped  # type: ignore[return-value]
+
+
+class OneLineErrors(click.Group):
+    """A group whose usage errors are one line each, without the usage text in front."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        try:
+            return super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            sys.exit(2)
+        except click.ClickException as error:
+            click.echo(f"Error: {error.format_message()}", err=True)
+            sys.exit(error.exit_code)
+        except click.exceptions.Exit as error:
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(INTERRUPTED)
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="interleaver")
+def main() -> None:
+    """One request in, an illustrated document out."""
+
+
+profile_option = click.option("--profile", metavar="FILE", help="The profile [default: interleaver.toml, if there].")
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder of the runs [default: out]."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")
+
+
+@main.command()
+@click.argument("request", required=False)
+@click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="A picture of the request; give it once for each.")  # fmt: skip
+@profile_option
+@out_option
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="The same seed gives the same document.")
+@click.option("--max-attempts", type=click.IntRange(1, 20), help="How often a step is drawn at most.")
+@click.option("--resume", metavar="RUN_ID", help="Carry on a run instead of beginning one.")
+@json_option
+@_clear_errors
+def run(
+    request: str | None,
+    images: tuple[Path, ...],
+    profile: str | None,
+    out: Path | None,
+    seed: int | None,
+    max_attempts: int | None,
+    resume: str | None,
+    as_json: bool,
+) -> None:
+    r"""Make an illustrated document.
+
+    \b
+    interleaver run "How to draw a cat step by step?"
+    interleaver run --image start.png "Continue: add a sun and two clouds"
+    interleaver run --resume 20260131-093000-how-to-draw-a-cat-1a2b
+    """
+    from interleaver.config import load_profile
+    from interleaver.runner import Runner
+
+    if resume and (request or images or seed is not None or max_attempts is not None):
+        raise BadInput("--resume carries a run on as it was begun; leave out the request and the other settings")
+    if not resume and request is None:
+        raise BadInput('there is no request; say what to make, for example "How to draw a cat step by step?"')
+    runner = Runner(load_profile(profile), out)
+    settings = {"seed": seed, "max_attempts": max_attempts}
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    record = runner.runs.record(resume) if resume else asyncio.run(runner.begin(request or "", list(images), chosen))
+    sys.exit(_work(runner, record, _Silent() if as_json else _Progress(), as_json))
+
+
+def _work(runner: Runner, record: RunRecord, progress: _Silent, as_json: bool) -> int:
+    """Carry a run out, telling how it goes; returns the exit code."""
+
+    async def work() -> None:
+        async for node, change in runner.work(record):
+            progress.tell(node, change)
+
+    progress.begin(record.run_id)
+    try:
+        asyncio.run(work())
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. What is done is kept; carry on with: {_resume_command(runner, record)}", err=True)
+        return INTERRUPTED
+    document = runner.runs.document(record.run_id)
+    assert document is not None  # written at the end of every run
+    if as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        _tell_result(runner, record, document)
+    return 0 if document["status"] == "complete" else UNFINISHED
+
+
+def _resume_command(runner: Runner, record: RunRecord) -> str:
+    return f"interleaver run --resume {record.run_id} --out {runner.runs.root}"
+
+
+def _tell_result(runner: Runner, record: RunRecord, document: dict[str, Any]) -> None:
+    folder = runner.runs.folder(record.run_id)
+    drawings = sum(len(step["attempts"]) for step in document["steps"])
+    click.echo(f"\n{document['status'].capitalize()}: {len(document['steps'])} steps, {drawings} drawings.")
+    if document["reason"]:
+        click.echo(click.style(f"Reason: {document['reason']}", fg="red"))
+    click.echo(f"Open {folder / 'document.html'}")
+    if document["status"] != "complete":
+        click.echo(f"Try again where it failed: {_resume_command(runner, record)}")
+
+
+class _Silent:
+    """Progress for a machine: none."""
+
+    def begin(self, run_id: str) -> None:
+        """A run begins."""
+
+    def tell(self, node: str, change: dict[str, Any]) -> None:
+        """A node has finished."""
+
+
+class _Progress(_Silent):
+    """Progress for a person: the plan, then each attempt and verdict, as they come."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Any]] = []
+
+    def begin(self, run_id: str) -> None:
+        """A run begins."""
+        click.echo(f"Run {run_id}")
+
+    def tell(self, node: str, change: dict[str, Any]) -> None:
+        """A node has finished."""
+        if node == "planner":
+            self.steps = change["plan"]["steps"]
+            click.echo(f"\nPlan of {len(self.steps)} steps")
+            for step in self.steps:
+                click.echo(f"  {step['number']:>2}. {step['name']}")
+            click.echo()
+        elif node in ("generator", "critic"):
+            for attempt in change["attempts"].values():
+                self._attempt(node, attempt)
+        elif node == "accept":
+            for result in change["results"].values():
+                if result["outcome"] not in ("accepted", "text"):
+                    click.echo(click.style(f"      {result['outcome']}: {result['reason']}", fg="red"))
+
+    def _attempt(self, node: str, attempt: dict[str, Any]) -> None:
+        if node == "generator":
+            failed = f"      no picture: {attempt.get('error')}" if not attempt.get("image") else None
+            click.echo(f"Step {attempt['step'] + 1}, attempt {attempt['attempt']}: {attempt['prompt']}")
+            if failed:
+                click.echo(click.style(failed, fg="red"))
+            return
+        verdict = attempt.get("verdict")
+        if verdict:
+            mark = click.style("accepted", fg="green") if verdict["accepted"] else click.style("rejected", fg="yellow")
+            click.echo(f"      {mark}. {verdict['reasoning']}")
+
+
+@main.group()
+def runs() -> None:
+    """Look at runs that were made."""
+
+
+@runs.command("list")
+@profile_option
+@out_option
+@json_option
+@_clear_errors
+def list_runs(profile: str | None, out: Path | None, as_json: bool) -> None:
+    r"""List all runs, the newest first.
+
+    \b
+    interleaver runs list
+    """
+    summaries = _store(profile, out).summaries()
+    if as_json:
+        click.echo(json.dumps([summary.model_dump(mode="json") for summary in summaries], indent=2))
+        return
+    if not summaries:
+        click.echo('There are no runs yet. Begin with: interleaver run "How to draw a cat step by step?"')
+    for summary in summaries:
+        click.echo(f"{summary.run_id:58} {summary.status:10} {summary.request[:60]}")
+
+
+@runs.command()
+@click.argument("run_id")
+@profile_option
+@out_option
+@json_option
+@_clear_errors
+def show(run_id: str, profile: str | None, out: Path | None, as_json: bool) -> None:
+    r"""Show a run: its steps, attempts and verdicts.
+
+    \b
+    interleaver runs show 20260131-093000-how-to-draw-a-cat-1a2b
+    """
+    store = _store(profile, out)
+    record, document = store.record(run_id), store.document(run_id)
+    if document is None:
+        raise BadInput(f"run {run_id} is unfinished; carry on with: interleaver run --resume {run_id}")
+    if as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    click.echo(
+        f"{record.request}\n{document['status']}, seed {document['seed']}, begun {record.started_at:%Y-%m-%d %H:%M}"
+    )
+    for step in document["steps"]:
+        click.echo(f"\n{step['number']}. {step['name']}: {step['outcome'] or 'not reached'}")
+        for attempt in step["attempts"]:
+            said = {True: "accepted", False: "rejected", None: "no verdict"}[attempt["accepted"]]
+            click.echo(f"   {attempt['attempt']}. {said}: {attempt['prompt']}")
+            click.echo(f"      {attempt['error'] or attempt['reasoning']}")
+
+
+def _store(profile: str | None, out: Path | None) -> RunStore:
+    from interleaver.config import load_profile
+    from interleaver.traces.runs import RunStore
+
+    store = load_profile(profile).store
+    return RunStore(out or store.out, store.images)
+
+
+@main.command()
+def graph() -> None:
+    r"""Print the state machine as a Mermaid diagram.
+
+    \b
+    interleaver graph > graph.mmd
+    """
+    from interleaver.graph.app import graph as compiled
+
+    click.echo(compiled.get_graph().draw_mermaid())
+
+
+@main.command()
+@profile_option
+@out_option
+@json_option
+@_clear_errors
+def doctor(profile: str | None, out: Path | None, as_json: bool) -> None:
+    r"""Say what is installed, what is configured and what can be reached.
+
+    \b
+    interleaver doctor --profile my-models.toml
+    """
+    from interleaver.doctor import examine
+
+    checks = asyncio.run(examine(profile, out))
+    if as_json:
+        click.echo(json.dumps([check.model_dump() for check in checks], indent=2))
+    else:
+        for check in checks:
+            mark = {True: click.style("ok  ", fg="green"), False: click.style("FAIL", fg="red"), None: "-   "}[check.ok]
+            click.echo(f"{mark} {check.name:28} {check.said}")
+    sys.exit(UNFINISHED if any(check.ok is False for check in checks) else 0)
+
+
+if __name__ == "__main__":
+    # A reader that stops early (`interleaver runs list | head`) is not an error.
+    try:
+        main()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,167 @@
+"""Runs on this machine: begun, resumed, checkpointed and written out as documents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph.state import CompiledStateGraph
+
+from interleaver.config import Profile
+from interleaver.errors import BadInput
+from interleaver.graph.builder import build_graph
+from interleaver.graph.compose import compose_document
+from interleaver.graph.context import Context
+from interleaver.graph.inputs import check_request
+from interleaver.graph.state import RunState, attempts_of, failure_of, plan_of, result_of
+from interleaver.pictures import MAX_BYTES, Picture
+from interleaver.traces.runs import RunRecord, RunStore
+from interleaver.types import Document, Outcome
+from interleaver.ui.document import write_document
+
+REDO = (Outcome.FAILED, Outcome.UNVERIFIED)
+"""What resuming a finished run tries again: nothing was wrong with the picture that was asked for."""
+
+Event = tuple[str, dict[str, Any]]
+"""A node that has finished, and what it changed in the state."""
+
+
+class Runner:
+    """Carries out runs of one profile below one folder."""
+
+    def __init__(self, profile: Profile, out: Path | None = None):
+        """Set up a runner.
+
+        Args:
+            profile: the models and settings.
+            out: the folder of the runs; the profile's by default.
+
+        Raises:
+            BadInput: a backend of the profile cannot be made.
+        """
+        self.profile = profile
+        self.runs = RunStore(out or profile.store.out, profile.store.images)
+        self.builder = build_graph(
+            planner=profile.create("planner"),
+            critic=profile.create("critic"),
+            generator=profile.create("generator"),
+            images=self.runs.images,
+        )
+
+    async def begin(self, request: str, images: list[Path], settings: dict[str, Any]) -> RunRecord:
+        """Register a run; nothing is planned or drawn yet.
+
+        Args:
+            request: what to make.
+            images: picture files, in the order of the request's `<image>` tags.
+            settings: fields of `RunSettings` that differ from the profile.
+
+        Raises:
+            BadInput: the request, a picture or the folder of the runs cannot be used.
+        """
+        check_request(request, len(images))
+        pictures = [read_picture(path) for path in images]
+        self.runs.prepare()
+        refs = [await self.runs.images.put(picture) for picture in pictures]
+        context = Context.model_validate(self.profile.run.model_dump() | settings)
+        return self.runs.begin(request, refs, context.model_dump())
+
+    async def work(self, record: RunRecord) -> AsyncIterator[Event]:
+        """Carry a run on from where it stands, and write its document at the end.
+
+        Yields an event for each node that finishes. A run that has ended is carried on where steps failed or stayed
+        unverified, if there are such steps.
+
+        Raises:
+            BadInput: another process works on the run.
+        """
+        self.runs.prepare()
+        with self.runs.lock(record.run_id):
+            async with self._graph() as graph:
+                config: RunnableConfig = {"configurable": {"thread_id": record.run_id}, "recursion_limit": 100_000}
+                start, config_now = await _where_it_stands(graph, record, config)
+                if config_now is not None:
+                    stream = graph.astream(
+                        start,
+                        config_now,
+                        context=Context.model_validate(record.context),
+                        stream_mode="updates",
+                        durability="sync",
+                    )
+                    async for update in stream:
+                        for node, change in update.items():
+                            yield node, change
+                state = cast(RunState, (await graph.aget_state(config)).values)
+                await self._write(record, state)
+
+    async def state(self, record: RunRecord) -> RunState:
+        """The newest state of a run; empty when it has not begun."""
+        async with self._graph() as graph:
+            snapshot = await graph.aget_state({"configurable": {"thread_id": record.run_id}})
+        return cast(RunState, snapshot.values)
+
+    async def _write(self, record: RunRecord, state: RunState) -> Document:
+        document = compose_document(state)
+        await write_document(
+            self.runs.folder(record.run_id), record.run_id, document, attempts_of(state), self.runs.images
+        )
+        return document
+
+    @asynccontextmanager
+    async def _graph(self) -> AsyncIterator[CompiledStateGraph[RunState, Context, Any, Any]]:
+        import aiosqlite
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+        # Other runs write to the same database; a minute covers any queue of them.
+        async with aiosqlite.connect(self.runs.checkpoints, timeout=60) as connection:
+            yield self.builder.compile(checkpointer=AsyncSqliteSaver(connection))
+
+
+async def _where_it_stands(
+    graph: CompiledStateGraph[RunState, Context, Any, Any], record: RunRecord, config: RunnableConfig
+) -> tuple[dict[str, Any] | None, RunnableConfig | None]:
+    """The input and the checkpoint to carry a run on from; no checkpoint when there is nothing left to do."""
+    snapshot = await graph.aget_state(config)
+    if not snapshot.values and not snapshot.next:
+        images = [image.model_dump() for image in record.images]
+        return {"request": record.request, "images": images}, config
+    if snapshot.next:
+        return None, config
+    return None, await _before_first_failure(graph, cast(RunState, snapshot.values), config)
+
+
+async def _before_first_failure(
+    graph: CompiledStateGraph[RunState, Context, Any, Any], state: RunState, config: RunnableConfig
+) -> RunnableConfig | None:
+    """The checkpoint just before the first thing that failed; None when nothing did."""
+    failure = failure_of(state)
+    if failure and failure.where == "planner":
+        node, position = "planner", 0
+    else:
+        results = [result_of(state, number) for number in range(len(plan_of(state).steps))]
+        failed = [number for number, result in enumerate(results) if result and result.outcome in REDO]
+        if not failed:
+            return None
+        node, position = "generator", failed[0]
+    found = None
+    async for snapshot in graph.aget_state_history(config):
+        if snapshot.next == (node,) and snapshot.values.get("position", 0) == position:
+            found = snapshot.config  # the last one seen is the oldest: before the first attempt
+    return found
+
+
+def read_picture(path: Path) -> Picture:
+    """Read a picture file.
+
+    Raises:
+        BadInput: there is no such file, or it is no picture that can be used.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"the picture {str(path)!r} (--image) cannot be read: {error.strerror}") from None
+    return Picture.decode(data, f"the picture {str(path)!r} (--image)")
