@@ -31,8 +31,7 @@ async def examine(profile: str | None, out: Path | None) -> list[Check]:
         loaded = load_profile(profile)
     except InterleaverError as error:
         return [*checks, Check(name="profile", ok=False, said=str(error))]
-    where = profile or (DEFAULT_PROFILE if Path(DEFAULT_PROFILE).exists() else "none: the sandbox")
-    checks.append(Check(name="profile", ok=True, said=where))
+    checks.append(Check(name="profile", ok=True, said=profile or f"{DEFAULT_PROFILE} where there is one"))
     kinds: tuple[Kind, ...] = ("planner", "critic", "generator")
     checks += [_backend(loaded, kind) for kind in kinds]
     return [*checks, *await _stores(loaded, out)]

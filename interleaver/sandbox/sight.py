@@ -208,7 +208,7 @@ class _Layer:
     @property
     def silhouette(self) -> Mask:
         """Where the subject is opaque."""
-        return np.asarray(self.pixels[..., 3] > 96)
+        return np.asarray(self.pixels[..., 3] > 64)
 
     @property
     def main(self) -> Mask:
@@ -230,22 +230,30 @@ class _Layer:
 
 
 def _layer(kind: str, part: str | None, frame: Frame, height: int, width: int) -> _Layer:
-    """Render a subject in its frame; only the window round it, since most subjects are small."""
-    reach = frame.side / 2 + 3
-    left, top = max(0, int(frame.x - reach)), max(0, int(frame.y - reach))
-    right, bottom = min(width, int(frame.x + reach) + 1), min(height, int(frame.y + reach) + 1)
-    right, bottom = max(right, left + 1), max(bottom, top + 1)
-    markup = subject_markup(kind, part, "#ff00ff", frame.x - left, frame.y - top, frame.side)
-    data = rasterise(markup, right - left, bottom - top)
-    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(np.int16)
+    """Render a subject in its frame; only the window round what it draws, since most of it is small."""
+    shown, _ = _template(kind, part)
+    corner_x, corner_y = frame.x - frame.side / 2, frame.y - frame.side / 2
+    left = min(max(0, int(corner_x + shown.left * frame.side) - 2), width - 1)
+    top = min(max(0, int(corner_y + shown.top * frame.side) - 2), height - 1)
+    right = max(min(width, int(corner_x + shown.right * frame.side) + 3), left + 1)
+    bottom = max(min(height, int(corner_y + shown.bottom * frame.side) + 3), top + 1)
+    pixels = _keyed(kind, part, Frame(frame.x - left, frame.y - top, frame.side), right - left, bottom - top)
     return _Layer(pixels, slice(top, bottom), slice(left, right))
+
+
+def _keyed(kind: str, part: str | None, frame: Frame, width: int, height: int) -> Pixels:
+    """A subject on a transparent canvas, height x width x 4, its main colour keyed in magenta."""
+    markup = subject_markup(kind, part, "#ff00ff", frame.x, frame.y, frame.side)
+    data = rasterise(markup, width, height)
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(np.int16)
 
 
 @lru_cache(maxsize=512)
 def _template(kind: str, part: str | None) -> tuple[Box, Box | None]:
     """The box of a subject's silhouette, and of its main colour, as fractions of its frame."""
     side = 400
-    layer = _layer(kind, part, Frame(side / 2, side / 2, side), side, side)
+    pixels = _keyed(kind, part, Frame(side / 2, side / 2, side), side, side)
+    layer = _Layer(pixels, slice(0, side), slice(0, side))
 
     def fraction(mask: Mask) -> Box | None:
         rows, columns = np.nonzero(mask)
@@ -310,14 +318,22 @@ class Fitting:
         template = main if main_only else silhouette
         if template is None:
             return None
-        tried = [self._try(frame) for frame in _frames(self.box, template)]
-        best = min(tried, key=lambda sighting: sighting.misfit)
+        best = self._first_fit(_frames(self.box, template))
         if MISFIT < best.misfit < 3 * MISFIT:
             best = self._refine(best, 1.0)
         if guess and best.misfit > MISFIT:
             guessed = self._refine(self._try(guess), 8.0)
             best = min(best, guessed, key=lambda sighting: sighting.misfit)
         return best
+
+    def _first_fit(self, frames: list[Frame]) -> Sighting:
+        """The first frame that fits well, else the best of them."""
+        tried: list[Sighting] = []
+        for frame in frames:
+            tried.append(self._try(frame))
+            if tried[-1].misfit <= MISFIT / 2:
+                break
+        return min(tried, key=lambda sighting: sighting.misfit)
 
     def sketch(self) -> Sighting | None:
         """A first fit without any search; None when the proportions of subject and region do not agree."""
@@ -377,13 +393,20 @@ class Fitting:
 
 
 def _frames(box: Box, template: Box) -> list[Frame]:
-    """Frames that bring a template to a box: one that fits all edges, or those that fit three when it is cut off."""
+    """Frames that bring a template to a box, the likeliest first.
+
+    What is hidden, or blends in with what it is drawn on, only ever makes the box smaller: so where width and height
+    disagree the larger scale is right, and the box is aligned at one end of the other direction.
+    """
     by_width, by_height = box.width / template.width, box.height / template.height
-    if abs(by_width / by_height - 1) < 0.12 or abs(box.width - template.width * by_height) < 3:
-        return [_frame(box, template, (by_width + by_height) / 2, 0.5, 0.5)]
+    side = max(by_width, by_height)
     if by_width > by_height:
-        return [_frame(box, template, by_width, 0.5, 0), _frame(box, template, by_width, 0.5, 1)]
-    return [_frame(box, template, by_height, 0, 0.5), _frame(box, template, by_height, 1, 0.5)]
+        cut_off = [_frame(box, template, side, 0.5, 0), _frame(box, template, side, 0.5, 1)]
+    else:
+        cut_off = [_frame(box, template, side, 0, 0.5), _frame(box, template, side, 1, 0.5)]
+    whole = _frame(box, template, (by_width + by_height) / 2, 0.5, 0.5)
+    agree = abs(by_width / by_height - 1) < 0.12 or abs(box.width - template.width * by_height) < 3
+    return [whole, *cut_off] if agree else cut_off
 
 
 def _frame(box: Box, template: Box, side: float, across: float, down: float) -> Frame:

@@ -163,7 +163,7 @@ def subject_markup(kind: str, part: str | None, colour: str, x: float, y: float,
     inner = "".join(part.markup for part in parts)
     return (
         f'<g transform="translate({x - side / 2:.3f} {y - side / 2:.3f}) scale({side / 100:.5f})" color="{colour}" '
-        f'fill="{colour}" stroke="{OUTLINE}" stroke-width="2.4" stroke-linejoin="round" stroke-linecap="round">'
+        f'fill="{colour}" stroke="{OUTLINE}" stroke-width="2.1" stroke-linejoin="round" stroke-linecap="round">'
         f"{inner}</g>"
     )
 
