@@ -40,8 +40,10 @@ def _clear_errors(command: F) -> F:
         except InterleaverError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(UNFINISHED)
-        except OSError as error:
-            click.echo(f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
+        except Exception as error:
+            if click.get_current_context().find_root().params.get("debug"):
+                raise
+            click.echo(f"Error: {type(error).__name__}: {error} (interleaver --debug shows where)", err=True)
             sys.exit(UNFINISHED)
 
     return wrapped  # type: ignore[return-value]
@@ -68,7 +70,8 @@ class OneLineErrors(click.Group):
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="interleaver")
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Show where an unforeseen error came from.")
+def main(debug: bool) -> None:
     """One request in, an illustrated document out."""
 
 

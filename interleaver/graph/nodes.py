@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from langchain_core.messages import AIMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from interleaver.agents import Critic, Planner
 from interleaver.errors import BackendError, BackendUnavailable, BadInput
@@ -38,6 +38,8 @@ from interleaver.types import Attempt, Failure, ImageRef, Outcome, Plan, Step, S
 log = logging.getLogger(__name__)
 Update = dict[str, Any]
 T = TypeVar("T")
+BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
+"""How long to wait, in seconds, before an unavailable backend is called again."""
 
 
 @dataclass
@@ -73,7 +75,7 @@ async def call(work: Callable[[], Awaitable[T]]) -> T:
     """Call a backend: again, with backoff, while it is unavailable; any other failure at once, as `BackendError`."""
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(BackendUnavailable),
-        wait=wait_exponential_jitter(initial=0.5, max=20),
+        wait=BACKOFF,
         stop=stop_after_attempt(4),
         reraise=True,
     )
