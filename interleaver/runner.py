@@ -16,14 +16,11 @@ from interleaver.graph.builder import build_graph
 from interleaver.graph.compose import compose_document
 from interleaver.graph.context import Context
 from interleaver.graph.inputs import check_request
-from interleaver.graph.state import RunState, attempts_of, failure_of, plan_of, result_of
+from interleaver.graph.state import RunState, attempts_of, failure_of
 from interleaver.pictures import MAX_BYTES, Picture
 from interleaver.traces.runs import RunRecord, RunStore
-from interleaver.types import Document, Outcome
+from interleaver.types import Document
 from interleaver.ui.document import write_document
-
-REDO = (Outcome.FAILED, Outcome.UNVERIFIED)
-"""What resuming a finished run tries again: nothing was wrong with the picture that was asked for."""
 
 Event = tuple[str, dict[str, Any]]
 """A node that has finished, and what it changed in the state."""
@@ -72,8 +69,8 @@ class Runner:
     async def work(self, record: RunRecord) -> AsyncIterator[Event]:
         """Carry a run on from where it stands, and write its document at the end.
 
-        Yields an event for each node that finishes. A run that has ended is carried on where steps failed or stayed
-        unverified, if there are such steps.
+        Yields an event for each node that finishes. A run that has ended is carried on from the first call
+        that failed, if one did.
 
         Raises:
             BadInput: another process works on the run.
@@ -96,12 +93,6 @@ class Runner:
                             yield node, change
                 state = cast(RunState, (await graph.aget_state(config)).values)
                 await self._write(record, state)
-
-    async def state(self, record: RunRecord) -> RunState:
-        """The newest state of a run; empty when it has not begun."""
-        async with self._graph() as graph:
-            snapshot = await graph.aget_state({"configurable": {"thread_id": record.run_id}})
-        return cast(RunState, snapshot.values)
 
     async def _write(self, record: RunRecord, state: RunState) -> Document:
         document = compose_document(state)
@@ -136,21 +127,25 @@ async def _where_it_stands(
 async def _before_first_failure(
     graph: CompiledStateGraph[RunState, Context, Any, Any], state: RunState, config: RunnableConfig
 ) -> RunnableConfig | None:
-    """The checkpoint just before the first thing that failed; None when nothing did."""
+    """The checkpoint just before the first call that failed; None when none did.
+
+    What was done before that call stays: a picture without a verdict is judged again, not drawn again.
+    """
     failure = failure_of(state)
+    failed = next((attempt for attempt in attempts_of(state) if attempt.error), None)
     if failure and failure.where == "planner":
-        node, position = "planner", 0
+        node, position, attempts = "planner", 0, 0
+    elif failed:
+        node = "critic" if failed.image else "generator"
+        position, attempts = failed.step, failed.attempt - (node == "generator")
     else:
-        results = [result_of(state, number) for number in range(len(plan_of(state).steps))]
-        failed = [number for number, result in enumerate(results) if result and result.outcome in REDO]
-        if not failed:
-            return None
-        node, position = "generator", failed[0]
-    found = None
+        return None
     async for snapshot in graph.aget_state_history(config):
-        if snapshot.next == (node,) and snapshot.values.get("position", 0) == position:
-            found = snapshot.config  # the last one seen is the oldest: before the first attempt
-    return found
+        then = cast(RunState, snapshot.values)
+        at_node = snapshot.next == (node,) and then.get("position", 0) == position
+        if at_node and (node == "planner" or len(attempts_of(then, position)) == attempts):
+            return snapshot.config
+    return None
 
 
 def read_picture(path: Path) -> Picture:

@@ -144,7 +144,7 @@ class _View:
             now = sight.backdrop(seen, self.after)
             self.expected = np.where(empty[..., None], now, self.expected)
             # Where an edge blends into the background it blends into another one now.
-            self.explained = self.explained | (sight.grown(empty, 1) & ~empty)
+            self.explained = self.explained | (sight.grown(empty) & ~empty)
         if seen == asked.background:
             return []
         return [("done", f"the background should be {asked.background}")]

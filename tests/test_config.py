@@ -1,0 +1,57 @@
+import pytest
+
+from interleaver.config import Profile, load_profile
+from interleaver.errors import BadInput
+
+
+def profile(tmp_path, text):
+    file = tmp_path / "p.toml"
+    file.write_text(text)
+    return load_profile(str(file))
+
+
+def test_without_a_file_everything_has_a_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_profile() == Profile()
+    (tmp_path / "interleaver.toml").write_text("[run]\nseed = 7\n")
+    assert load_profile().run.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[run]\nmax_atempts = 3",
+            r"run.max_atempts: unknown field \(did you mean 'max_attempts'\?\); valid",
+        ),
+        (
+            "[planer]\nbackend = 'x'",
+            r"planer: unknown field \(did you mean 'planner'\?\); valid fields: planner",
+        ),
+        ("[run]\nmax_attempts = 0", r"run.max_attempts: .*greater than or equal to 1 \(it is 0\)"),
+        ("[run]\non_exhausted = 'panic'", r"run.on_exhausted: .*'keep_last', 'keep_best' or 'stop' \(it is 'panic'\)"),
+        ("[run\n", "is not valid TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_the_choices(tmp_path, text, said):
+    with pytest.raises(BadInput, match=said):
+        profile(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[generator]\nbackend = 'sandbux'", "generator 'sandbux' is unknown; choose one of: sandbox"),
+        ("[generator]\nslipps = 1", r"no field 'slipps' \(did you mean 'slips'\?\); valid fields: backend, slips"),
+        ("[critic]\nmodel = 'x'", "no field 'model'; valid fields: backend"),
+    ],
+)
+def test_a_backend_checks_its_own_settings(tmp_path, text, said):
+    made = profile(tmp_path, text)
+    with pytest.raises(BadInput, match=said):
+        made.create(said.split()[0] if said.startswith("gen") else text[1:].split("]")[0])
+
+
+def test_a_missing_profile_is_told():
+    with pytest.raises(BadInput, match=r"'/nowhere\.toml' cannot be read: No such file"):
+        load_profile("/nowhere.toml")
