@@ -116,10 +116,10 @@ async def _where_it_stands(
 ) -> tuple[dict[str, Any] | None, RunnableConfig | None]:
     """The input and the checkpoint to carry a run on from; no checkpoint when there is nothing left to do."""
     snapshot = await graph.aget_state(config)
-    if not snapshot.values and not snapshot.next:
+    if not snapshot.values and not snapshot.tasks:
         images = [image.model_dump() for image in record.images]
         return {"request": record.request, "images": images}, config
-    if snapshot.next:
+    if snapshot.tasks:  # not `next`: that leaves out a node which was done but not yet checkpointed
         return None, config
     return None, await _before_first_failure(graph, cast(RunState, snapshot.values), config)
 
@@ -142,7 +142,7 @@ async def _before_first_failure(
         return None
     async for snapshot in graph.aget_state_history(config):
         then = cast(RunState, snapshot.values)
-        at_node = snapshot.next == (node,) and then.get("position", 0) == position
+        at_node = [task.name for task in snapshot.tasks] == [node] and then.get("position", 0) == position
         if at_node and (node == "planner" or len(attempts_of(then, position)) == attempts):
             return snapshot.config
     return None
