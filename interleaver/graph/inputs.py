@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from typing import Any
@@ -78,8 +79,9 @@ async def _read_image(image: Any, number: int, store: ImageStore) -> Picture:
     if len(encoded) > MAX_BYTES * 4 // 3 + 4:
         raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
     try:
-        picture = Picture.decode(base64.b64decode(encoded, validate=True), name)
+        data = base64.b64decode(encoded, validate=True)
     except binascii.Error:
         raise BadInput(f"{name} is not valid base64") from None
+    picture = await asyncio.to_thread(Picture.decode, data, name)
     await store.put(picture)
     return picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -51,14 +52,15 @@ class Backends:
     generator: ImageGenerator | None = None
     _named: dict[tuple[Kind, str], Any] = field(default_factory=dict)
 
-    def pick(self, kind: Kind, settings: Context) -> Any:
+    async def pick(self, kind: Kind, settings: Context) -> Any:
         """The backend of a kind that these settings ask for."""
         name, built_with = getattr(settings, kind), getattr(self, kind)
         if name is None and built_with is not None:
             return built_with
         key = (kind, name or "sandbox")
         if key not in self._named:
-            self._named[key] = create(*key)
+            # Making a backend imports its module and may read files, which would block the loop.
+            self._named[key] = await asyncio.to_thread(create, *key)
         return self._named[key]
 
 
@@ -116,7 +118,7 @@ class Nodes:
         try:
             request, images = await read_input(state, self.images)
             fresh |= {"request": request, "images": [image.ref.model_dump() for image in images]}
-            backend: Planner = self.backends.pick("planner", settings)
+            backend: Planner = await self.backends.pick("planner", settings)
             asked = _with_feedback(request, state.get("feedback", ""))
             plan = (await call(lambda: backend.plan(asked, images))).numbered()
         except (BackendError, BadInput) as error:
@@ -155,7 +157,7 @@ class Nodes:
         )
         started = time.monotonic()
         try:
-            backend: ImageGenerator = self.backends.pick("generator", settings)
+            backend: ImageGenerator = await self.backends.pick("generator", settings)
             attempt.sources = _sources(pictures_of(state), settings, backend.capabilities.max_sources)
             sources = [await self.images.get(ref) for ref in attempt.sources]
             size = (settings.width, settings.height)
@@ -177,7 +179,7 @@ class Nodes:
         assert step is not None and image is not None  # route_picture sends only drawn steps here
         started = time.monotonic()
         try:
-            backend: Critic = self.backends.pick("critic", settings)
+            backend: Critic = await self.backends.pick("critic", settings)
             after = await self.images.get(image)
             before = await self._before(attempt, after)
             attempt.verdict = await call(lambda: backend.judge(step, before, after, attempt.prompt))
@@ -218,7 +220,7 @@ class Nodes:
     async def _before(self, attempt: Attempt, after: Picture) -> Picture:
         if attempt.sources:
             return await self.images.get(attempt.sources[-1])
-        return white_canvas(after.width, after.height)
+        return await asyncio.to_thread(white_canvas, after.width, after.height)
 
 
 def close_step(step: Step, attempts: list[Attempt], settings: Context) -> StepResult:

@@ -47,9 +47,8 @@ class ImageStore:
 
     async def put(self, picture: Picture) -> ImageRef:
         """Keep a picture and return its reference."""
-        ref = picture.ref
-        await asyncio.to_thread(self._write, self.path(ref), picture.data)
-        return ref
+        await asyncio.to_thread(self._write, picture)
+        return picture.ref
 
     async def get(self, ref: ImageRef) -> Picture:
         """Fetch a picture.
@@ -69,10 +68,10 @@ class ImageStore:
             ) from None
         return data
 
-    def _write(self, path: str, data: bytes) -> None:
+    def _write(self, picture: Picture) -> None:
         from fsspec.implementations.local import LocalFileSystem
 
-        filesystem = self._place[0]
+        filesystem, path, data = self._place[0], self.path(picture.ref), picture.data
         if filesystem.exists(path):
             return
         if isinstance(filesystem, LocalFileSystem):
