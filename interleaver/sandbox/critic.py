@@ -140,7 +140,7 @@ class _View:
         self.notes.append(f"The background is {seen or 'nothing I know'}.")
         if seen:
             behind = sight.backdrop(self.backdrop_before, self.before) if self.backdrop_before else self.before
-            empty = ~sight.differs(self.before, behind)
+            empty = sight.matches(self.before, behind)
             now = sight.backdrop(seen, self.after)
             self.expected = np.where(empty[..., None], now, self.expected)
             # Where an edge blends into the background it blends into another one now.

@@ -48,6 +48,18 @@ STEPS = re.compile(
 )
 NUMBERS = {word: number for number, word in enumerate((*COUNTS, "seven", "eight", "nine", "ten"))}
 FILLERS = ("sun", "flower", "cloud", "butterfly", "bird", "mushroom", "bee", "tulip", "star", "apple")
+VERBS = {
+    "sky": ("floats", "float"),
+    "water": ("drifts", "drift"),
+    "ground": ("stands", "stand"),
+    "any": ("waits", "wait"),
+}
+MIDDLES = (
+    "Then the eye wanders, and {where} there {does} {what}.",
+    "Nobody noticed at first, but {where} there {does} {what}.",
+    "The page fills up: {what}, {where}.",
+)
+ROW = ("left", "middle", "right")
 RING = ("top left", "top right", "bottom left", "bottom right", "left", "right", "top", "bottom")
 
 
@@ -224,7 +236,7 @@ def lay_out(wish: Wish) -> list[Add]:
         replace(
             add,
             place=places.get(number),
-            size=add.size or _scene_size(add, places.get(number), len(wish.things)),
+            size=add.size or _scene_size(add, places.get(number), sum(place in ROW for place in places.values())),
             colour=add.colour or add.subject.colour,
         )
         for number, add in enumerate(wish.things)
@@ -252,14 +264,13 @@ def _preferred(add: Add, wish: Wish) -> tuple[str, ...]:
     )
 
 
-def _scene_size(add: Add, place: str | None, things: int) -> str:
+def _scene_size(add: Add, place: str | None, in_a_row: int) -> str:
+    """Large where there is room: `in_a_row` things stand side by side in the middle of the picture."""
     if add.count > 1:
         return "small" if add.count <= 3 else "tiny"
-    if place in ("left", "right", "middle") and things <= 2:
+    if place in ROW and in_a_row <= 2:
         return "large"
-    if place in ("left", "right", "middle") and things == 3:
-        return "medium"
-    return "small"
+    return "medium" if place in ROW else "small"
 
 
 def _title(add: Add) -> str:
@@ -270,17 +281,12 @@ def _tell(add: Add, number: int, total: int) -> str:
     """What the reader is told about a thing in a scene."""
     what = noun_phrase(replace(add, size=None))
     where = PLACE_PHRASES[add.place] if add.place else f"{add.relation} the {add.anchor}"
-    stands = {
-        "sky": ("hangs", "hang"),
-        "water": ("drifts", "drift"),
-        "ground": ("stands", "stand"),
-    }.get(add.subject.habitat, ("lies", "lie"))[add.count > 1]
+    does = VERBS[add.subject.habitat][add.count > 1]
     if number == 0:
-        return f"{what.capitalize()} {stands} {where}. Everything else will find its place around that."
+        return f"It begins with {what}: {where} of an empty page, waiting for company."
     if number == total - 1:
-        return f"The last thing that was missing {stands.replace('hang', 'appear')} {where}: {what}."
-    openings = ("Next to arrive", "The scene grows", "There is room for more", "Look again")
-    return f"{openings[number % len(openings)]}: {what} {where}."
+        return f"One last look {where}, and there it is, what was missing: {what}."
+    return MIDDLES[number % len(MIDDLES)].format(what=what, where=where, does=does)
 
 
 def _edit_draft(edit: Operation) -> Draft:
@@ -382,15 +388,7 @@ def _fit(drafts: list[Draft], steps: int) -> list[Draft]:
             f"{len(drafts) + min(len(places), len(fillers))} of them; ask for fewer"
         )
     if spare > 0:
-        extra = [
-            Add(
-                kind,
-                size="small" if "middle" in taken else "tiny",
-                colour=subjects()[kind].colour,
-                place=place,
-            )
-            for kind, place in zip(fillers, places[:spare], strict=False)
-        ]
+        extra = [_filler(kind, places) for kind in fillers[:spare]]
         return drafts + [replace(_edit_draft(add), text=f"Company arrives: {noun_phrase(add)}.") for add in extra]
     bounds = [round(number * len(drafts) / steps) for number in range(steps + 1)]
     return [_join(drafts[low:high]) for low, high in pairwise(bounds)]

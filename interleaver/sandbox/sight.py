@@ -118,6 +118,11 @@ def _largest(values: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2]))
 
 
+def matches(one: Pixels, other: Pixels) -> Mask:
+    """Where two pictures are as good as identical; pixels that an edge shares with the background are not."""
+    return _largest(np.abs(one - other)) < SAME / 4
+
+
 def differs_clearly(one: Pixels, other: Pixels) -> Mask:
     """Where two pictures differ in more than fine detail: outlines that are half a pixel off cancel out."""
     padded = np.pad(one - other, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)

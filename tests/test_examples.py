@@ -1,0 +1,32 @@
+"""What the documentation shows runs as it is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run(example, tmp_path):
+    result = subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "boat" in result.stdout
+
+
+def test_the_program_in_the_readme_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "[picture: " in result.stdout
+
+
+def test_the_state_machine_that_the_command_prints_is_the_one_documented():
+    from interleaver import graph
+
+    text = (ROOT / "README.md").read_text()
+    assert all(node in text for node in graph.get_graph().nodes if not node.startswith("__"))
