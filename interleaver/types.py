@@ -97,6 +97,7 @@ class Attempt(BaseModel):
     image: ImageRef | None = None
     verdict: Verdict | None = None
     error: str | None = Field(None, description="Why there is no picture, or no verdict.")
+    discarded: str | None = Field(None, description="Why a drawing that was made ahead of its turn was not used.")
     draw_seconds: float | None = None
     judge_seconds: float | None = None
 

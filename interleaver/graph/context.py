@@ -30,6 +30,11 @@ class RunSettings(BaseModel):
         "scored highest, or stop the run there.",
     )
     review: bool = Field(False, description="Pause after planning, so that a person can approve or edit the plan.")
+    lookahead: bool = Field(
+        False,
+        description="While the critic looks at a picture, draw the next step on it already. Saves time where generator "
+        "and critic do not share hardware; a draft on a rejected picture is thrown away.",
+    )
     max_generator_calls: int | None = Field(None, ge=1, description="Stop the run after this many drawings.")
     max_seconds: float | None = Field(
         None, gt=0, description="Stop the run once its models have worked this many seconds."

@@ -25,6 +25,8 @@ from interleaver.graph.state import (
     RunState,
     attempts_of,
     current_step,
+    draft_after,
+    key_of,
     pictures_of,
     plan_of,
     settings_of,
@@ -110,6 +112,7 @@ class Nodes:
             "settings": settings.model_dump(),
             "attempts": None,
             "results": None,
+            "drafts": None,
             "position": 0,
             "prompt": "",
             "failure": None,
@@ -146,47 +149,26 @@ class Nodes:
         return {"plan": plan.model_dump(mode="json"), "prompt": _first_prompt(plan, 0)}
 
     async def generator(self, state: RunState) -> Update:
-        """Draw the step at work once."""
-        settings, position = settings_of(state), state["position"]
+        """Draw the step at work once, or take the drawing that was made ahead."""
+        position = state["position"]
+        before = attempts_of(state)
+        draft = draft_after(state, before[-1]) if before else None
+        if draft and draft.step == position and before[-1].step < position:
+            return _record(draft)
         number = len(attempts_of(state, position)) + 1
-        attempt = Attempt(
-            step=position,
-            attempt=number,
-            prompt=state["prompt"],
-            seed=attempt_seed(settings.seed, position, number),
-        )
-        started = time.monotonic()
-        try:
-            backend: ImageGenerator = await self.backends.pick("generator", settings)
-            attempt.sources = _sources(pictures_of(state), settings, backend.capabilities.max_sources)
-            sources = [await self.images.get(ref) for ref in attempt.sources]
-            size = (settings.width, settings.height)
-            picture = await call(lambda: backend.generate(attempt.prompt, sources, attempt.seed, size))
-            attempt.image = await self.images.put(picture)
-        except BackendUnavailable as error:
-            attempt.error = str(error)
-            return _record(attempt) | {"failure": _failure("generator", error)}
-        except (BackendError, BadInput) as error:
-            attempt.error = str(error)
-        attempt.draw_seconds = round(time.monotonic() - started, 3)
-        return _record(attempt)
+        attempt, unavailable = await self._draw(state, position, number, state["prompt"], pictures_of(state))
+        return _record(attempt) | ({"failure": _failure("generator", attempt.error)} if unavailable else {})
 
     async def critic(self, state: RunState) -> Update:
         """Judge the picture that was just drawn."""
-        settings = settings_of(state)
         attempt = attempts_of(state, state["position"])[-1]
-        step, image = current_step(state), attempt.image
-        assert step is not None and image is not None  # route_picture sends only drawn steps here
-        started = time.monotonic()
-        try:
-            backend: Critic = await self.backends.pick("critic", settings)
-            after = await self.images.get(image)
-            before = await self._before(attempt, after)
-            attempt.verdict = await call(lambda: backend.judge(step, before, after, attempt.prompt))
-        except (BackendError, BadInput) as error:
-            attempt.error = f"the critic gave no verdict: {error}"
-        attempt.judge_seconds = round(time.monotonic() - started, 3)
-        return _record(attempt)
+        _, draft = await asyncio.gather(self._judge(state, attempt), self._draw_ahead(state, attempt))
+        update = _record(attempt)
+        if draft:
+            if not (attempt.verdict and attempt.verdict.accepted):
+                draft.discarded = f"drawn ahead on attempt {attempt.attempt} of the step before, which was not accepted"
+            update["drafts"] = {key_of(attempt): _dump(draft)}
+        return update
 
     async def refine(self, state: RunState) -> Update:
         """Take over the critic's better prompt."""
@@ -217,7 +199,55 @@ class Nodes:
             "messages": [AIMessage(content=tell(document))],
         }
 
+    async def _draw(
+        self, state: RunState, position: int, number: int, prompt: str, pictures: list[ImageRef]
+    ) -> tuple[Attempt, bool]:
+        """Draw a step once; the attempt, and whether the generator is out of reach."""
+        settings = settings_of(state)
+        seed = attempt_seed(settings.seed, position, number)
+        attempt = Attempt(step=position, attempt=number, prompt=prompt, seed=seed)
+        started = time.monotonic()
+        try:
+            backend: ImageGenerator = await self.backends.pick("generator", settings)
+            attempt.sources = _sources(pictures, settings, backend.capabilities.max_sources)
+            sources = [await self.images.get(ref) for ref in attempt.sources]
+            size = (settings.width, settings.height)
+            picture = await call(lambda: backend.generate(prompt, sources, seed, size))
+            attempt.image = await self.images.put(picture)
+        except BackendUnavailable as error:
+            attempt.error = str(error)
+            return attempt, True
+        except (BackendError, BadInput) as error:
+            attempt.error = str(error)
+        attempt.draw_seconds = round(time.monotonic() - started, 3)
+        return attempt, False
+
+    async def _draw_ahead(self, state: RunState, attempt: Attempt) -> Attempt | None:
+        """The next drawing, made as if this attempt had been accepted; it is the very one that would be made later."""
+        steps, following = plan_of(state).steps, attempt.step + 1
+        position = next((n for n in range(following, len(steps)) if steps[n].draws), None)
+        if not settings_of(state).lookahead or position is None or spent_budget(state) or not attempt.image:
+            return None
+        pictures = [*pictures_of(state), attempt.image]
+        draft, _ = await self._draw(state, position, 1, steps[position].prompt or "", pictures)
+        return draft if draft.image else None  # what failed ahead of its turn is tried again in its turn
+
+    async def _judge(self, state: RunState, attempt: Attempt) -> None:
+        """Add the critic's verdict to an attempt, or why there is none."""
+        step, image = current_step(state), attempt.image
+        assert step is not None and image is not None  # route_picture sends only drawn steps here
+        started = time.monotonic()
+        try:
+            backend: Critic = await self.backends.pick("critic", settings_of(state))
+            after = await self.images.get(image)
+            before = await self._before(attempt, after)
+            attempt.verdict = await call(lambda: backend.judge(step, before, after, attempt.prompt))
+        except (BackendError, BadInput) as error:
+            attempt.error = f"the critic gave no verdict: {error}"
+        attempt.judge_seconds = round(time.monotonic() - started, 3)
+
     async def _before(self, attempt: Attempt, after: Picture) -> Picture:
+        """The picture an attempt started from; a white canvas when it was drawn anew."""
         if attempt.sources:
             return await self.images.get(attempt.sources[-1])
         return await asyncio.to_thread(white_canvas, after.width, after.height)
@@ -263,7 +293,11 @@ def _failure(where: Literal["planner", "generator", "critic", "budget"], reason:
 
 
 def _record(attempt: Attempt) -> Update:
-    return {"attempts": {f"{attempt.step}/{attempt.attempt}": attempt.model_dump(mode="json", exclude_none=True)}}
+    return {"attempts": {key_of(attempt): _dump(attempt)}}
+
+
+def _dump(attempt: Attempt) -> dict[str, Any]:
+    return attempt.model_dump(mode="json", exclude_none=True)
 
 
 def _first_prompt(plan: Plan, position: int) -> str:

@@ -72,6 +72,8 @@ class RunState(RunInput, RunOutput, total=False):
     """What a reviewer asked to be changed when the plan was rejected; "" otherwise."""
     attempts: Annotated[dict[str, Json], DeltaChannel(merge)]
     """Every `Attempt`, under `position/attempt`; none is ever removed."""
+    drafts: Annotated[dict[str, Json], DeltaChannel(merge)]
+    """Drawings made ahead of their turn (`Attempt`s), under the `position/attempt` whose picture they build on."""
     results: Annotated[dict[str, Json], DeltaChannel(merge)]
     """The `StepResult` of every step that has ended, under its position."""
     position: int
@@ -105,6 +107,18 @@ def attempts_of(state: RunState, position: int | None = None) -> list[Attempt]:
     return [attempt for attempt in attempts if position is None or attempt.step == position]
 
 
+def draft_after(state: RunState, attempt: Attempt) -> Attempt | None:
+    """The drawing of the next step that was made ahead on an attempt's picture, if it is to be used."""
+    record = state.get("drafts", {}).get(key_of(attempt))
+    draft = Attempt.model_validate(record) if record else None
+    return draft if draft and not draft.discarded else None
+
+
+def key_of(attempt: Attempt) -> str:
+    """The key of an attempt in the channels that record attempts."""
+    return f"{attempt.step}/{attempt.attempt}"
+
+
 def result_of(state: RunState, position: int) -> StepResult | None:
     """What became of a step; None as long as it has not ended."""
     record = state.get("results", {}).get(str(position))
@@ -127,7 +141,8 @@ def pictures_of(state: RunState) -> list[ImageRef]:
 def spent_budget(state: RunState) -> str | None:
     """Which budget of the run is spent, as one line; None while there is some left."""
     settings, attempts = settings_of(state), attempts_of(state)
-    if settings.max_generator_calls is not None and len(attempts) >= settings.max_generator_calls:
+    unused = [draft for draft in state.get("drafts", {}).values() if draft.get("discarded")]
+    if settings.max_generator_calls is not None and len(attempts) + len(unused) >= settings.max_generator_calls:
         return f"the budget of {settings.max_generator_calls} generator calls is spent"
     seconds = state.get("plan_seconds", 0.0) + sum(
         (attempt.draw_seconds or 0) + (attempt.judge_seconds or 0) for attempt in attempts

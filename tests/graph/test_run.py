@@ -330,3 +330,64 @@ async def test_every_run_ends_within_bounds(plan, script, failing, attempts):
         supersteps += 1
     assert supersteps <= bound
     assert len(generator.calls) <= attempts * drawn
+
+
+class TestLookahead:
+    async def test_the_document_is_the_same_and_discarded_drafts_are_kept(self, images):
+        script = [False, True, True, False, False, True]
+        plan = Plan(steps=[*drawn_plan(2).steps, Step(number=3, auxiliary_text="Words."), *drawn_plan(3).steps])
+        plain, _, one = await run(plan, *script, images=images, generator=Repeatable())
+        ahead, state, two = await run(plan, *script, images=images, generator=Repeatable(), context={"lookahead": True})
+        assert ahead == plain
+        assert [call for call in two.calls if call in one.calls] and len(two.calls) > len(one.calls)
+        discarded = [draft for draft in state["drafts"].values() if draft.get("discarded")]
+        assert len(discarded) == len(two.calls) - len(one.calls)
+        assert "which was not accepted" in discarded[0]["discarded"]
+
+    async def test_critic_and_generator_work_at_the_same_time(self, images):
+        working, most = set(), 0
+
+        async def busy(name):
+            nonlocal most
+            working.add(name)
+            most = max(most, len(working))
+            await asyncio.sleep(0.02)
+            working.discard(name)
+
+        class Generator(Repeatable):
+            async def generate(self, *args):
+                await busy("generator")
+                return await super().generate(*args)
+
+        class Critic(ScriptedCritic):
+            async def judge(self, *args):
+                await busy("critic")
+                return await super().judge(*args)
+
+        graph = build_graph(
+            planner=ScriptedPlanner(drawn_plan(3)), critic=Critic(), generator=Generator(), images=images
+        ).compile()
+        await graph.ainvoke({"request": "x"}, context={"lookahead": True})
+        assert most == 2
+
+    async def test_discarded_drafts_count_towards_the_budget(self, images):
+        context = {"lookahead": True, "max_generator_calls": 4}
+        document, _, generator = await run(
+            drawn_plan(6), *[False] * 30, images=images, generator=Repeatable(), context=context
+        )
+        assert len(generator.calls) <= 4
+        assert document.status == "partial"
+
+    async def test_a_draft_that_fails_is_drawn_again_in_its_turn(self, images):
+        document, _, _ = await run(
+            drawn_plan(2), images=images, failures={1: BackendError("too early")}, context={"lookahead": True}
+        )
+        assert document.status == "complete"
+
+
+class Repeatable(PlainGenerator):
+    """The same call gives the same picture, whenever it is made."""
+
+    async def generate(self, prompt, sources, seed, size):
+        self.calls.append((prompt, seed, [source.ref.sha256 for source in sources]))
+        return plain_picture((seed % 256, seed // 256 % 256, seed // 65536 % 256))
