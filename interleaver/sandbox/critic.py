@@ -14,6 +14,7 @@ import numpy as np
 from interleaver.errors import UnreadableAnswer
 from interleaver.pictures import Picture
 from interleaver.sandbox import sight
+from interleaver.sandbox.fitting import MISFIT, Fitting, Frame, Sighting, draw_over
 from interleaver.sandbox.judge import SIZE_TOLERANCE, is_at, is_beside
 from interleaver.sandbox.language import (
     PLACE_PHRASES,
@@ -25,9 +26,9 @@ from interleaver.sandbox.language import (
     Remove,
     describe,
     noun_phrase,
-    parse,
 )
-from interleaver.sandbox.sight import MISFIT, Box, Fitting, Frame, Mask, Pixels, Sighting
+from interleaver.sandbox.reading import parse
+from interleaver.sandbox.sight import Box, Mask, Pixels
 from interleaver.sandbox.world import SIZES, nearest_place, place_centre
 from interleaver.types import Step, Verdict
 
@@ -132,7 +133,7 @@ class _View:
         return sight.differs(self.expected, self.after) & ~self.explained
 
     def _take(self, sighting: Sighting) -> None:
-        self.expected, silhouette = sight.draw_over(self.expected, sighting)
+        self.expected, silhouette = draw_over(self.expected, sighting)
         self.explained = self.explained | sight.grown(silhouette)
 
     def _check_backdrop(self, asked: Backdrop) -> list[tuple[str, str]]:
@@ -228,7 +229,7 @@ class _View:
             # Whatever was removed, drawn back into the picture, gives the picture before.
             sighting = Fitting(asked.kind, None, box, self.after, self.expected, change).best()
             if sighting and sighting.misfit <= MISFIT:
-                _, silhouette = sight.draw_over(self.after, sighting)
+                _, silhouette = draw_over(self.after, sighting)
                 gap = sight.grown(silhouette)
                 self.expected = np.where(gap[..., None], self.after, self.expected)
                 gone += 1

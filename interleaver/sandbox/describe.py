@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from interleaver.pictures import Picture
 from interleaver.sandbox import sight
+from interleaver.sandbox.fitting import MISFIT, Fitting, Sighting
 from interleaver.sandbox.language import COUNTS, PLACE_PHRASES, Add, noun_phrase
 from interleaver.sandbox.primer import subjects
-from interleaver.sandbox.sight import MISFIT, Box, Fitting, Mask, Pixels, Sighting
+from interleaver.sandbox.sight import Box, Mask, Pixels
 from interleaver.sandbox.world import SIZES, nearest_place
 
 

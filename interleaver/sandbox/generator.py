@@ -14,17 +14,9 @@ from random import Random
 
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
-from interleaver.sandbox.language import (
-    MAX_COUNT,
-    Add,
-    Backdrop,
-    Instructions,
-    Operation,
-    Recolour,
-    Remove,
-    parse,
-)
+from interleaver.sandbox.language import MAX_COUNT, Add, Backdrop, Instructions, Operation, Recolour, Remove
 from interleaver.sandbox.primer import backgrounds, subjects
+from interleaver.sandbox.reading import parse
 from interleaver.sandbox.world import (
     COLOURS,
     PAPER,

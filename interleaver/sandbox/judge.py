@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from interleaver.sandbox.language import Add, Backdrop, Operation, Recolour, Remove, parse
+from interleaver.sandbox.language import Add, Backdrop, Operation, Recolour, Remove
+from interleaver.sandbox.reading import parse
 from interleaver.sandbox.world import RELATIONS, SIZES, Item, Scene, extent, place_centre, row_of
 
 PLACE_TOLERANCE = 0.1

@@ -23,20 +23,14 @@ from interleaver.sandbox.language import (
     Add,
     Backdrop,
     Instructions,
-    Mark,
-    Noun,
     Operation,
     Recolour,
     Remove,
     describe,
     noun_phrase,
-    parse,
-    phrases,
-    read_scene,
-    sentences,
-    unknown_things,
 )
 from interleaver.sandbox.primer import Subject, subjects
+from interleaver.sandbox.reading import Mark, Noun, parse, phrases, read_scene, sentences, unknown_things
 from interleaver.sandbox.world import PAPER, PLACES, scene_behind
 from interleaver.types import Plan, Step
 

@@ -3,17 +3,9 @@ import pytest
 from hypothesis import given, settings
 
 from interleaver.sandbox.generator import FAULTLESS, SandboxGenerator
-from interleaver.sandbox.language import (
-    Add,
-    Backdrop,
-    Instructions,
-    Recolour,
-    Remove,
-    describe,
-    parse,
-    unknown_things,
-)
+from interleaver.sandbox.language import Add, Backdrop, Instructions, Recolour, Remove, describe
 from interleaver.sandbox.primer import backgrounds, subjects
+from interleaver.sandbox.reading import parse, unknown_things
 from interleaver.sandbox.world import COLOURS, PLACES, RELATIONS, SIZES
 
 kinds = st.sampled_from(sorted(subjects()))

@@ -12,8 +12,8 @@ from interleaver.pictures import Picture, white_canvas
 from interleaver.sandbox.critic import SandboxCritic
 from interleaver.sandbox.generator import FAULTLESS, SandboxGenerator
 from interleaver.sandbox.judge import judge
-from interleaver.sandbox.language import parse
 from interleaver.sandbox.planner import SandboxPlanner
+from interleaver.sandbox.reading import parse
 from interleaver.sandbox.tasks import random_task
 from interleaver.sandbox.world import PLACES, Item, Scene, paint, scene_behind
 from interleaver.types import Step

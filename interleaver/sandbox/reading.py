@@ -1,0 +1,366 @@
+"""Reading the drawing language: from English to operations.
+
+Much looser English than the canonical sentences is understood: attributes may be left out, and words that are not
+in the lexicon are skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from interleaver.sandbox.language import COUNTS, MAX_COUNT, Add, Backdrop, Instructions, Operation, Recolour, Remove
+from interleaver.sandbox.primer import backgrounds, subjects
+from interleaver.sandbox.world import COLOURS, PLACES, SIZES
+
+
+@dataclass
+class Noun:
+    """A noun phrase as it was read, before it means an operation."""
+
+    kind: str
+    part: str | None = None
+    count: int = 1
+    size: str | None = None
+    colours: list[str] = field(default_factory=list)
+    definite: bool = False
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Another meaningful phrase: a place, a relation, a background, a colour or size that stands alone, or a word.
+
+    `role` is one of place, relation, background, colour, size, variety, and, word.
+    """
+
+    role: str
+    value: str
+
+
+@cache
+def _lexicon() -> dict[tuple[str, ...], Mark | str]:
+    """Phrases of the language by their words; a subject stands as the string of its proper name."""
+    lexicon: dict[tuple[str, ...], Mark | str] = {}
+
+    def add(phrase: str, meaning: Mark | str) -> None:
+        lexicon[tuple(_tokens(phrase))] = meaning
+
+    for background in backgrounds().values():
+        for phrase in background.phrases:
+            add(phrase, Mark("background", background.name))
+            add(f"on {phrase}", Mark("background", background.name))
+    for subject in subjects().values():
+        for name in subject.names:
+            add(name, subject.name)
+            add(f"{name}s", Mark("plural", subject.name))
+        add(subject.plural, Mark("plural", subject.name))
+        if subject.plural == subject.name:
+            add(subject.name, subject.name)
+    for colour in COLOURS:
+        add(colour, Mark("colour", colour))
+    for word, colour in {"gray": "grey", "violet": "purple", "golden": "yellow", "gold": "yellow"}.items():
+        add(word, Mark("colour", colour))
+    for size in SIZES:
+        add(size, Mark("size", size))
+    for word, size in {
+        "big": "large", "little": "small", "giant": "huge", "enormous": "huge", "mid-sized": "medium",
+        "medium-sized": "medium", "tall": "large", "miniature": "tiny",
+    }.items():  # fmt: skip
+        add(word, Mark("size", size))
+    for number, word in enumerate(COUNTS):
+        add(word, Mark("count", str(number)))
+        add(str(number), Mark("count", str(number)))
+    for word, number in {"a": 1, "an": 1, "another": 1, "a pair of": 2, "a couple of": 2, "some": 3, "several": 4,
+                         "a few": 3, "many": 5}.items():  # fmt: skip
+        add(word, Mark("count", str(number)))
+    for word in ("the", "this", "that", "its", "his", "her"):
+        add(word, Mark("definite", word))
+    for place in PLACES:
+        for opening in ("in the", "at the", "on the", "to the", "towards the"):
+            add(f"{opening} {place}", Mark("place", place))
+            add(f"{opening} {place} corner", Mark("place", place))
+    for opening in ("in the", "at the"):
+        add(f"{opening} centre", Mark("place", "middle"))
+        add(f"{opening} center", Mark("place", "middle"))
+    for side in ("left", "right"):
+        add(f"on the {side} side", Mark("place", side))
+        for opening in ("to the", "on the", ""):
+            add(f"{opening} {side} of", Mark("relation", f"{side} of"))
+    for phrase, relation in {
+        "above": "above", "over": "above", "on top of": "above", "below": "below", "under": "below",
+        "beneath": "below", "underneath": "below", "beside": "beside", "next to": "beside",
+        "near": "beside", "with": "and", "and": "and", "in front of": "beside", "behind": "beside",
+    }.items():  # fmt: skip
+        add(phrase, Mark("and" if relation == "and" else "relation", relation))
+    for phrase in ("in different colours", "in different colors", "of different colours", "of different colors",
+                   "in various colours", "in various colors", "colourful", "colorful"):  # fmt: skip
+        add(phrase, Mark("variety", "colours"))
+    add("step by step", Mark("word", "step by step"))
+    return lexicon
+
+
+LONGEST_PHRASE = 5
+
+
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9][a-z0-9'-]*|[,;:]", text.lower().replace("\u2019", "'"))
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text."""
+    return [part.strip() for part in re.split(r"[.!?\n]+", text) if part.strip()]
+
+
+def phrases(text: str) -> Iterator[Noun | Mark]:
+    """Read a sentence as noun phrases and other meaningful phrases, in order, the longest match first.
+
+    A word that the language does not know comes as `Mark("word", ...)`.
+    """
+    tokens = _tokens(text)
+    pending = Noun("")
+    position = 0
+    while position < len(tokens):
+        part = _part_phrase(tokens, position)
+        if part:
+            pending.part, position = part
+            continue
+        meaning, length = _match(tokens, position)
+        position += length
+        if isinstance(meaning, str) or meaning.role == "plural":
+            plural = isinstance(meaning, Mark)
+            pending.kind = meaning.value if isinstance(meaning, Mark) else meaning
+            if plural and pending.count == 1 and not pending.definite:
+                pending.count = 2
+            yield pending
+            pending = Noun("")
+        elif meaning.role == "count":
+            pending.count = int(meaning.value)
+        elif meaning.role == "definite":
+            pending.definite = True
+        elif meaning.role in ("size", "colour"):
+            if meaning.role == "size":
+                pending.size = meaning.value
+            else:
+                pending.colours.append(meaning.value)
+            # Alone, an attribute still matters: "Paint the house blue", "It must be large".
+            yield meaning
+        else:
+            if meaning.role not in ("word", "variety"):
+                pending = Noun("")
+            yield meaning
+
+
+def _match(tokens: list[str], start: int) -> tuple[Mark | str, int]:
+    for length in range(min(LONGEST_PHRASE, len(tokens) - start), 0, -1):
+        meaning = _lexicon().get(tuple(tokens[start : start + length]))
+        if meaning is not None:
+            return meaning, length
+    return Mark("word", tokens[start]), 1
+
+
+def _part_phrase(tokens: list[str], start: int) -> tuple[str, int] | None:
+    """The part in "the front legs of a large orange cat" and the position behind "of"."""
+    if tokens[start] != "the":
+        return None
+    for end in range(start + 2, min(start + 6, len(tokens) - 1)):
+        if tokens[end] != "of":
+            continue
+        name = " ".join(tokens[start + 1 : end])
+        for after in range(end + 1, min(end + 6, len(tokens))):
+            meaning, _ = _match(tokens, after)
+            kind = meaning if isinstance(meaning, str) else ""
+            if kind and any(part.name == name for part in subjects()[kind].parts):
+                return name, end + 1
+    return None
+
+
+REMOVING = re.compile(r"\b(remove|erase|delete|take away|get rid of)\b")
+PAINTING = re.compile(r"\b(paint|recolou?r|colou?r|turn|make|change)\b")
+KEEPING = re.compile(r"\b(keep|leave)\b.*\b(everything|all|rest)\b")
+EMPHASIS = re.compile(r"\b(must|should|has to|make sure|exactly)\b")
+
+
+def parse(text: str) -> Instructions:
+    """Read a prompt or an instruction; what it leaves open stays None, what it does not know is skipped."""
+    operations: list[Operation] = []
+    careful = False
+    for sentence in sentences(text):
+        lowered = sentence.lower()
+        found = list(phrases(sentence))
+        nouns = [item for item in found if isinstance(item, Noun)]
+        if KEEPING.search(lowered):
+            careful = True
+        elif EMPHASIS.search(lowered) and operations:
+            operations[-1] = _emphasise(operations[-1], found)
+        elif REMOVING.search(lowered):
+            operations += [Remove(noun.kind) for noun in nouns]
+        elif _repaints(lowered, found, nouns):
+            colour = next(item.value for item in reversed(found) if isinstance(item, Mark) and item.role == "colour")
+            operations += [Recolour(noun.kind, colour) for noun in nouns]
+        else:
+            operations += read_scene(found)
+    return Instructions(tuple(operations), careful)
+
+
+def _repaints(sentence: str, found: list[Noun | Mark], nouns: list[Noun]) -> bool:
+    last_is_colour = bool(found) and isinstance(found[-1], Mark) and found[-1].role == "colour"
+    return bool(PAINTING.search(sentence)) and last_is_colour and bool(nouns)
+
+
+def _emphasise(operation: Operation, found: list[Noun | Mark]) -> Operation:
+    """Add what an "It must be ..." sentence insists on; it also fills attributes that were left open."""
+    marks = {item.role: item.value for item in found if isinstance(item, Mark)}
+    words = {item.value for item in found if isinstance(item, Mark) and item.role == "word"}
+    stressed = set(operation.emphasis)
+    if not isinstance(operation, Add):
+        stressed |= {"colour"} if "colour" in marks else {"done"}
+        return replace(operation, emphasis=frozenset(stressed))
+    if any(isinstance(item, Noun) and item.kind == operation.kind for item in found) and "clearly" in words:
+        stressed.add("kind")
+    if "exactly" in words:
+        stressed.add("count")
+    if "colour" in marks:
+        stressed.add("colour")
+        operation = replace(operation, colour=operation.colour or marks["colour"])
+    if "size" in marks:
+        stressed.add("size")
+        operation = replace(operation, size=operation.size or marks["size"])
+    if "place" in marks or "relation" in marks or "proper" in words:
+        stressed.add("place")
+    return replace(operation, emphasis=frozenset(stressed))
+
+
+def read_scene(found: list[Noun | Mark]) -> list[Operation]:
+    """The things and the background that phrases ask for."""
+    operations: list[Operation] = []
+    relation: str | None = None
+    for item in found:
+        if isinstance(item, Noun):
+            if relation and operations and isinstance(operations[-1], Add) and item.definite:
+                operations[-1] = replace(operations[-1], relation=relation, anchor=item.kind)
+            else:
+                operations.append(_add(item))
+            relation = None
+        elif item.role == "background":
+            operations.append(Backdrop(item.value))
+        elif item.role == "place" and operations and isinstance(operations[-1], Add):
+            operations[-1] = replace(operations[-1], place=item.value)
+        elif item.role == "relation":
+            relation = "right of" if item.value == "beside" else item.value
+    return operations
+
+
+def _add(noun: Noun) -> Add:
+    return Add(
+        kind=noun.kind,
+        part=noun.part,
+        count=1 if noun.part else max(1, min(noun.count, MAX_COUNT)),
+        size=noun.size,
+        colour=noun.colours[-1] if noun.colours else None,
+    )
+
+
+STOPS = frozenset(
+    [
+        "for",
+        "with",
+        "and",
+        "or",
+        "in",
+        "on",
+        "at",
+        "by",
+        "to",
+        "of",
+        "that",
+        "who",
+        "which",
+        "from",
+        "into",
+        "as",
+        "about",
+        ",",
+        ";",
+        ":",
+        "is",
+        "are",
+        "was",
+        "be",
+        "step",
+        "steps",
+    ]
+)
+NOT_THINGS = frozenset(
+    [
+        "picture",
+        "pictures",
+        "image",
+        "images",
+        "drawing",
+        "drawings",
+        "tutorial",
+        "guide",
+        "lesson",
+        "story",
+        "scene",
+        "illustration",
+        "way",
+        "step",
+        "steps",
+        "page",
+        "document",
+        "beginner",
+        "beginners",
+        "series",
+        "line",
+        "look",
+        "time",
+        "bit",
+        "lot",
+        "set",
+        "step-by-step",
+        "simple",
+        "easy",
+        "cute",
+        "nice",
+        "short",
+        "happy",
+        "little",
+        "funny",
+        "good",
+        "beautiful",
+    ]
+)
+
+
+def unknown_things(text: str) -> list[str]:
+    """Noun phrases that name nothing in the primer: what follows an article or a number up to the next small word."""
+    strange = []
+    for sentence in sentences(text):
+        tokens = _tokens(sentence)
+        for start, token in enumerate(tokens):
+            meaning, length = _match(tokens, start)
+            if not (isinstance(meaning, Mark) and meaning.role == "count" and length == 1) or token == "no":
+                continue
+            words = _unknown_phrase(tokens, start + 1)
+            if words:
+                strange.append(" ".join(words))
+    return strange
+
+
+def _unknown_phrase(tokens: list[str], start: int) -> list[str]:
+    """The unknown words up to the end of a noun phrase; none when it ends in something known."""
+    words: list[str] = []
+    position = start
+    while position < len(tokens) and tokens[position] not in STOPS:
+        meaning, length = _match(tokens, position)
+        if isinstance(meaning, str) or meaning.role in ("plural", "background", "place", "variety", "count"):
+            return []
+        if meaning.role == "relation":
+            break
+        if meaning.role == "word" and length == 1:
+            words.append(tokens[position])
+        position += length
+    return words if words and words[-1] not in NOT_THINGS else []
