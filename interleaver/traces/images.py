@@ -46,8 +46,15 @@ class ImageStore:
         return f"{root}/{ref.sha256[:2]}/{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"
 
     async def put(self, picture: Picture) -> ImageRef:
-        """Keep a picture and return its reference."""
-        await asyncio.to_thread(self._write, picture)
+        """Keep a picture and return its reference.
+
+        Raises:
+            BackendUnavailable: the store cannot be written to.
+        """
+        try:
+            await asyncio.to_thread(self._write, picture)
+        except OSError as error:
+            raise BackendUnavailable(f"the image store {self.url} cannot be written to: {error}") from None
         return picture.ref
 
     async def get(self, ref: ImageRef) -> Picture:

@@ -26,6 +26,12 @@ async def test_a_missing_picture_is_told(tmp_path):
         await ImageStore(str(tmp_path)).get(plain_picture().ref)
 
 
+async def test_a_store_that_cannot_be_written_to_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BackendUnavailable, match="cannot be written to"):
+        await ImageStore(str(tmp_path / "file")).put(plain_picture())
+
+
 def test_an_unknown_kind_of_store_is_told():
     with pytest.raises(BadInput, match="image store 'nonsense://x'"):
         ImageStore("nonsense://x").path(plain_picture().ref)
