@@ -41,7 +41,7 @@ class SecondTimeCritic:
 
 
 class BlankGenerator:
-    capabilities = Capabilities(max_sources=1, seed=True)
+    capabilities = Capabilities(max_sources=1)
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: tuple[int, int]) -> Picture:
         return white_canvas(8, 8)

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,8 @@ def _clear_errors(command: F) -> F:
         except InterleaverError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(UNFINISHED)
+        except BrokenPipeError:
+            raise
         except Exception as error:
             if click.get_current_context().find_root().params.get("debug"):
                 raise
@@ -66,6 +69,9 @@ class OneLineErrors(click.Group):
             sys.exit(error.exit_code)
         except click.Abort:
             sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # A reader that stops early (`interleaver runs list | head -1`) is no error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -110,17 +116,21 @@ def run(
     interleaver run --image start.png "Continue: add a sun and two clouds"
     interleaver run --resume 20260131-093000-how-to-draw-a-cat-1a2b
     """
-    from interleaver.config import load_profile
+    from interleaver.config import find_profile, load_profile
     from interleaver.runner import Runner
 
     if resume and (request or images or seed is not None or max_attempts is not None):
         raise BadInput("--resume carries a run on as it was begun; leave out the request and the other settings")
     if not resume and request is None:
         raise BadInput('there is no request; say what to make, for example "How to draw a cat step by step?"')
-    runner = Runner(load_profile(profile), out)
-    settings = {"seed": seed, "max_attempts": max_attempts}
-    chosen = {name: value for name, value in settings.items() if value is not None}
-    record = runner.runs.record(resume) if resume else asyncio.run(runner.begin(request or "", list(images), chosen))
+    if resume:
+        record = _store(profile, out).record(resume)
+        runner = Runner(load_profile(profile or record.profile), out)
+    else:
+        runner = Runner(load_profile(profile), out)
+        given = {"seed": seed, "max_attempts": max_attempts}
+        settings = {name: value for name, value in given.items() if value is not None}
+        record = asyncio.run(runner.begin(request or "", list(images), settings, find_profile(profile)))
     sys.exit(_work(runner, record, _Silent() if as_json else _Progress(), as_json))
 
 
@@ -147,7 +157,7 @@ def _work(runner: Runner, record: RunRecord, progress: _Silent, as_json: bool) -
 
 
 def _resume_command(runner: Runner, record: RunRecord) -> str:
-    return f"interleaver run --resume {record.run_id} --out {runner.runs.root}"
+    return shlex.join(["interleaver", "run", "--resume", record.run_id, "--out", str(runner.runs.root)])
 
 
 def _tell_result(runner: Runner, record: RunRecord, document: dict[str, Any]) -> None:
@@ -157,7 +167,8 @@ def _tell_result(runner: Runner, record: RunRecord, document: dict[str, Any]) ->
     if document["reason"]:
         click.echo(click.style(f"Reason: {document['reason']}", fg="red"))
     click.echo(f"Open {folder / 'document.html'}")
-    if document["status"] != "complete":
+    failed_calls = [attempt for step in document["steps"] for attempt in step["attempts"] if attempt["error"]]
+    if failed_calls:
         click.echo(f"Try again where it failed: {_resume_command(runner, record)}")
 
 
@@ -174,9 +185,6 @@ class _Silent:
 class _Progress(_Silent):
     """Progress for a person: the plan, then each attempt and verdict, as they come."""
 
-    def __init__(self) -> None:
-        self.steps: list[dict[str, Any]] = []
-
     def begin(self, run_id: str) -> None:
         """A run begins."""
         click.echo(f"Run {run_id}")
@@ -184,9 +192,9 @@ class _Progress(_Silent):
     def tell(self, node: str, change: dict[str, Any]) -> None:
         """A node has finished."""
         if node == "planner":
-            self.steps = change["plan"]["steps"]
-            click.echo(f"\nPlan of {len(self.steps)} steps")
-            for step in self.steps:
+            steps = change["plan"]["steps"]
+            click.echo(f"\nPlan of {len(steps)} steps")
+            for step in steps:
                 click.echo(f"  {step['number']:>2}. {step['name']}")
             click.echo()
         elif node in ("generator", "critic"):
@@ -251,7 +259,8 @@ def show(run_id: str, profile: str | None, out: Path | None, as_json: bool) -> N
     store = _store(profile, out)
     record, document = store.record(run_id), store.document(run_id)
     if document is None:
-        raise BadInput(f"run {run_id} is unfinished; carry on with: interleaver run --resume {run_id}")
+        resume = shlex.join(["interleaver", "run", "--resume", run_id, "--out", str(store.root)])
+        raise BadInput(f"run {run_id} is unfinished; carry on with: {resume}")
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
@@ -310,8 +319,4 @@ def doctor(profile: str | None, out: Path | None, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    # A reader that stops early (`interleaver runs list | head`) is not an error.
-    try:
-        main()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    main()

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from interleaver.errors import BadInput, did_you_mean
+from interleaver.errors import BadInput, explain
 from interleaver.graph.context import RunSettings
 from interleaver.registry import Kind, create
 
@@ -66,6 +66,13 @@ class Profile(BaseModel):
         return create(kind, settings.backend, **(settings.model_extra or {}))
 
 
+def find_profile(path: str | None = None) -> str | None:
+    """Absolute path of the profile that `load_profile` reads; None when it gives the defaults."""
+    if path is None and not Path(DEFAULT_PROFILE).exists():
+        return None
+    return str(Path(path or DEFAULT_PROFILE).absolute())
+
+
 def load_profile(path: str | None = None) -> Profile:
     """Read a profile.
 
@@ -75,11 +82,12 @@ def load_profile(path: str | None = None) -> Profile:
     Raises:
         BadInput: the file cannot be read, is not TOML, or has a field that is unknown or has a wrong value.
     """
-    file = Path(path or DEFAULT_PROFILE)
-    if path is None and not file.exists():
+    found = find_profile(path)
+    if found is None:
         return Profile()
+    file = Path(path or DEFAULT_PROFILE)
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads(Path(found).read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"the profile {str(file)!r} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -88,18 +96,3 @@ def load_profile(path: str | None = None) -> Profile:
         return Profile.model_validate(data)
     except ValidationError as error:
         raise BadInput(f"the profile {str(file)!r}: {explain(error, Profile)}") from None
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem of a validation error in one line: the field, what is wrong, the valid choices."""
-    problem = error.errors()[0]
-    *parents, name = (str(part) for part in problem["loc"])
-    where = ".".join([*parents, name])
-    if problem["type"] != "extra_forbidden":
-        return f"{where}: {problem['msg']} (it is {problem['input']!r})"
-    for parent in parents:
-        annotation = model.model_fields[parent].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        model = annotation
-    valid = list(model.model_fields)
-    return f"{where}: unknown field{did_you_mean(name, valid)}; valid fields: {', '.join(valid)}"

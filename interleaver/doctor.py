@@ -25,7 +25,7 @@ class Check(BaseModel):
 
 
 async def examine(profile: str | None, out: Path | None) -> list[Check]:
-    """Examine this installation with a profile; nothing of it is changed but for an empty folder for the runs."""
+    """Examine this installation with a profile; all that is left behind is a blank picture in the store."""
     checks = [Check(name="python", ok=True, said=platform.python_version()), *_packages()]
     try:
         loaded = load_profile(profile)

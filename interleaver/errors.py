@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from pydantic import BaseModel, ValidationError
+
 
 class InterleaverError(Exception):
     """Base of all errors raised on purpose by this package; `str(error)` is one clear line."""
@@ -30,3 +32,23 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint at the choice nearest to a misspelt word: " (did you mean 'seed'?)", or "" when none is near."""
     near = get_close_matches(word, list(choices), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The first problem of a validation error in one line: the field and what is wrong.
+
+    With the `model` that was validated, an unknown field comes with the valid ones.
+    """
+    problem = error.errors()[0]
+    *parents, name = (str(part) for part in problem["loc"])
+    where = ".".join([*parents, name])
+    if problem["type"] != "extra_forbidden":
+        return f"{where}: {problem['msg']} (it is {problem['input']!r})"
+    if model is None:
+        return f"{where}: unknown field"
+    for parent in parents:
+        annotation = model.model_fields[parent].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    valid = list(model.model_fields)
+    return f"{where}: unknown field{did_you_mean(name, valid)}; valid fields: {', '.join(valid)}"

@@ -6,9 +6,13 @@ import hashlib
 import io
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from interleaver.errors import BadInput
 from interleaver.types import ImageRef
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 40_000_000
@@ -57,7 +61,9 @@ class Picture:
                 image.load()
         except UnidentifiedImageError:
             raise BadInput(f"{name} is not a picture; give a PNG, JPEG, WebP or GIF file") from None
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except BadInput:
+            raise
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise BadInput(f"{name} is a damaged picture ({error}); save it again or give another") from None
         return cls(data, MEDIA_TYPES[str(kind)], width, height)
 
@@ -70,6 +76,16 @@ class Picture:
             width=self.width,
             height=self.height,
         )
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """A picture in RGB, on white where it is transparent."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 def white_canvas(width: int, height: int) -> Picture:

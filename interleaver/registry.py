@@ -7,7 +7,9 @@ from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
 from typing import Any, Literal
 
-from interleaver.errors import BadInput, did_you_mean
+from pydantic import ValidationError
+
+from interleaver.errors import BadInput, did_you_mean, explain
 
 Kind = Literal["planner", "critic", "generator"]
 
@@ -39,12 +41,19 @@ def create(kind: Kind, name: str, **settings: Any) -> Any:
     known = backends(kind)
     if name not in known:
         raise BadInput(f"{kind} {name!r} is unknown; choose one of: {', '.join(sorted(known))}")
-    backend = known[name].load()
+    try:
+        backend = known[name].load()
+    except Exception as error:  # whatever the module of another package raises
+        raise BadInput(f"{kind} {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     fields = signature(backend).parameters
     for field in settings:
         if field not in fields:
             valid = ", ".join(["backend", *fields])
-            raise BadInput(
-                f"{kind} {name!r} has no field {field!r}{did_you_mean(field, fields)}; valid fields: {valid}"
-            )
-    return backend(**settings)
+            hint = did_you_mean(field, fields)
+            raise BadInput(f"{kind} {name!r} has no field {field!r}{hint}; valid fields: {valid}")
+    try:
+        return backend(**settings)
+    except ValidationError as error:
+        raise BadInput(f"{kind} {name!r}: {explain(error)}") from None
+    except Exception as error:
+        raise BadInput(f"{kind} {name!r} cannot be made: {type(error).__name__}: {error}") from error

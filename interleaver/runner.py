@@ -48,29 +48,34 @@ class Runner:
             images=self.runs.images,
         )
 
-    async def begin(self, request: str, images: list[Path], settings: dict[str, Any]) -> RunRecord:
+    async def begin(
+        self, request: str, images: list[Path], settings: dict[str, Any], profile: str | None = None
+    ) -> RunRecord:
         """Register a run; nothing is planned or drawn yet.
 
         Args:
             request: what to make.
             images: picture files, in the order of the request's `<image>` tags.
             settings: fields of `RunSettings` that differ from the profile.
+            profile: absolute path of the file that this runner's profile was read from, for resuming the run.
 
         Raises:
             BadInput: the request, a picture or the folder of the runs cannot be used.
         """
+        if self.profile.run.review:
+            raise BadInput("run.review of the profile is for programs that embed the graph; set it to false here")
         check_request(request, len(images))
         pictures = [read_picture(path) for path in images]
         self.runs.prepare()
         refs = [await self.runs.images.put(picture) for picture in pictures]
         context = Context.model_validate(self.profile.run.model_dump() | settings)
-        return self.runs.begin(request, refs, context.model_dump())
+        return self.runs.begin(request, refs, context.model_dump(), profile)
 
     async def work(self, record: RunRecord) -> AsyncIterator[Event]:
         """Carry a run on from where it stands, and write its document at the end.
 
         Yields an event for each node that finishes. A run that has ended is carried on from the first call
-        that failed, if one did.
+        that failed, if one did; the steps after it are drawn again, since they build on its picture.
 
         Raises:
             BadInput: another process works on the run.

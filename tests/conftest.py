@@ -27,7 +27,7 @@ class ScriptedPlanner:
 class PlainGenerator:
     """Fills a small picture with a colour made of the seed; raises what `failures` says for a call, counted from 0."""
 
-    capabilities = Capabilities(max_sources=8, seed=True)
+    capabilities = Capabilities(max_sources=8)
 
     def __init__(self, failures: dict[int, Exception] | None = None):
         self.failures = failures or {}

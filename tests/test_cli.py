@@ -87,7 +87,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(cat, tmp_path, pictures):
             break
         time.sleep(0.002)
     process.kill()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     run = only_run(tmp_path / "out")
     interleaver("run", "--resume", run.name, cwd=tmp_path)
     assert files_of(run) == files_of(only_run(cat[0] / "out"))

@@ -43,13 +43,14 @@ def test_a_mistake_is_named_with_its_place_and_the_choices(tmp_path, text, said)
     [
         ("[generator]\nbackend = 'sandbux'", "generator 'sandbux' is unknown; choose one of: sandbox"),
         ("[generator]\nslipps = 1", r"no field 'slipps' \(did you mean 'slips'\?\); valid fields: backend, slips"),
+        ("[generator.slips]\nstated = 2", "generator 'sandbox': stated: .*less than or equal to 1 .it is 2"),
         ("[critic]\nmodel = 'x'", "no field 'model'; valid fields: backend"),
     ],
 )
 def test_a_backend_checks_its_own_settings(tmp_path, text, said):
     made = profile(tmp_path, text)
     with pytest.raises(BadInput, match=said):
-        made.create(said.split()[0] if said.startswith("gen") else text[1:].split("]")[0])
+        made.create(text[1:].split("]")[0].split(".")[0])
 
 
 def test_a_missing_profile_is_told():

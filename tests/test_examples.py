@@ -23,10 +23,3 @@ def test_the_program_in_the_readme_runs(tmp_path):
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "[picture: " in result.stdout
-
-
-def test_the_state_machine_that_the_command_prints_is_the_one_documented():
-    from interleaver import graph
-
-    text = (ROOT / "README.md").read_text()
-    assert all(node in text for node in graph.get_graph().nodes if not node.startswith("__"))

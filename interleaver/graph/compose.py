@@ -26,7 +26,7 @@ def compose_document(state: RunState) -> Document:
     results = [result_of(state, position) for position in range(len(plan.steps))]
     status, reason = _status(plan, results)
     if failure:
-        status, reason = "partial" if any(results) else "failed", failure.reason
+        reason = failure.reason
     return Document(
         request=state.get("request", ""),
         status=status,

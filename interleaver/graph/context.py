@@ -22,7 +22,7 @@ class RunSettings(BaseModel):
     width: int = Field(512, ge=64, le=4096, description="Width in pixels of a picture that is drawn anew.")
     height: int = Field(512, ge=64, le=4096, description="Height in pixels of a picture that is drawn anew.")
     references: Literal["last", "all"] = Field(
-        "last", description="Which pictures the generator edits: the last accepted one, or all so far."
+        "last", description="Which pictures the generator edits: the last one that was kept, or all so far."
     )
     on_exhausted: Literal["keep_last", "keep_best", "stop"] = Field(
         "keep_last",

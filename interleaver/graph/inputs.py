@@ -45,6 +45,9 @@ async def read_input(state: RunState, store: ImageStore) -> tuple[str, list[Pict
     Raises:
         BadInput: the request or a picture cannot be used.
     """
+    if state.get("feedback"):  # the same request again, read already
+        refs = [ImageRef.model_validate(image) for image in state["given"]]
+        return state["request"], [await store.get(ref) for ref in refs]
     messages = state.get("messages", [])
     if messages and isinstance(messages[-1], HumanMessage):
         request, given = _read_message(messages[-1])
@@ -78,10 +81,14 @@ async def _read_image(image: Any, number: int, store: ImageStore) -> Picture:
     encoded = image.partition(",")[2]
     if len(encoded) > MAX_BYTES * 4 // 3 + 4:
         raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
+    picture = await asyncio.to_thread(_decode, encoded, name)
+    await store.put(picture)
+    return picture
+
+
+def _decode(encoded: str, name: str) -> Picture:
     try:
         data = base64.b64decode(encoded, validate=True)
     except binascii.Error:
         raise BadInput(f"{name} is not valid base64") from None
-    picture = await asyncio.to_thread(Picture.decode, data, name)
-    await store.put(picture)
-    return picture
+    return Picture.decode(data, name)

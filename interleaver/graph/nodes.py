@@ -36,7 +36,7 @@ from interleaver.pictures import Picture, white_canvas
 from interleaver.registry import Kind, create
 from interleaver.tools import ImageGenerator
 from interleaver.traces.images import ImageStore
-from interleaver.types import Attempt, Failure, ImageRef, Outcome, Plan, Step, StepResult
+from interleaver.types import Attempt, Failure, ImageRef, Outcome, Plan, Step, StepResult, Verdict
 
 log = logging.getLogger(__name__)
 Update = dict[str, Any]
@@ -75,8 +75,13 @@ def attempt_seed(run_seed: int, step: int, attempt: int) -> int:
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
 
-async def call(work: Callable[[], Awaitable[T]]) -> T:
-    """Call a backend: again, with backoff, while it is unavailable; any other failure at once, as `BackendError`."""
+async def call(work: Callable[[], Awaitable[T]], answer: type[T]) -> T:
+    """Call a backend: again, with backoff, while it is unavailable.
+
+    Raises:
+        BackendUnavailable: it stayed unavailable.
+        BackendError: it failed otherwise, or its answer is not of the type `answer`.
+    """
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(BackendUnavailable),
         wait=BACKOFF,
@@ -84,13 +89,16 @@ async def call(work: Callable[[], Awaitable[T]]) -> T:
         reraise=True,
     )
     try:
-        return await retrying(_as_coroutine, work)
+        given: object = await retrying(_as_coroutine, work)
     except (BackendError, BadInput):
         raise
     except Exception as error:
         # Backends come from other packages too: whatever breaks inside one must end in an explicit status.
         log.debug("a backend failed", exc_info=True)
         raise BackendError(f"{type(error).__name__}: {error}") from error
+    if not isinstance(given, answer):
+        raise BackendError(f"the backend answered a {type(given).__name__} instead of a {answer.__name__}")
+    return given
 
 
 async def _as_coroutine(work: Callable[[], Awaitable[T]]) -> T:
@@ -108,29 +116,34 @@ class Nodes:
     async def planner(self, state: RunState, runtime: Runtime[Context]) -> Update:
         """Write the plan."""
         settings = runtime.context or Context()
+        feedback = state.get("feedback", "")
         fresh: Update = {
             "settings": settings.model_dump(),
+            "images": [],
+            "feedback": "",
+            "plan": {"steps": []},
             "attempts": None,
             "results": None,
             "drafts": None,
             "position": 0,
             "prompt": "",
             "failure": None,
+            "document": {},
+            "status": "running",
         }
         started = time.monotonic()
         try:
             request, images = await read_input(state, self.images)
-            fresh |= {"request": request, "images": [image.ref.model_dump() for image in images]}
+            fresh |= {"request": request, "given": [image.ref.model_dump() for image in images]}
             backend: Planner = await self.backends.pick("planner", settings)
-            asked = _with_feedback(request, state.get("feedback", ""))
-            plan = (await call(lambda: backend.plan(asked, images))).numbered()
+            plan = (await call(lambda: backend.plan(_with_feedback(request, feedback), images), Plan)).numbered()
         except (BackendError, BadInput) as error:
-            return fresh | {"plan": {"steps": []}, "failure": _failure("planner", error)}
+            return fresh | {"failure": _failure("planner", error)}
+        seconds = time.monotonic() - started + (state.get("plan_seconds", 0.0) if feedback else 0.0)
         return fresh | {
             "plan": plan.model_dump(mode="json"),
-            "plan_seconds": round(time.monotonic() - started, 3),
+            "plan_seconds": round(seconds, 3),
             "prompt": _first_prompt(plan, 0),
-            "feedback": "",
         }
 
     async def review(self, state: RunState) -> Update:
@@ -212,15 +225,14 @@ class Nodes:
             attempt.sources = _sources(pictures, settings, backend.capabilities.max_sources)
             sources = [await self.images.get(ref) for ref in attempt.sources]
             size = (settings.width, settings.height)
-            picture = await call(lambda: backend.generate(prompt, sources, seed, size))
+            picture = await call(lambda: backend.generate(prompt, sources, seed, size), Picture)
             attempt.image = await self.images.put(picture)
-        except BackendUnavailable as error:
-            attempt.error = str(error)
-            return attempt, True
+            unavailable = False
         except (BackendError, BadInput) as error:
             attempt.error = str(error)
+            unavailable = isinstance(error, BackendUnavailable)
         attempt.draw_seconds = round(time.monotonic() - started, 3)
-        return attempt, False
+        return attempt, unavailable
 
     async def _draw_ahead(self, state: RunState, attempt: Attempt) -> Attempt | None:
         """The next drawing, made as if this attempt had been accepted; it is the very one that would be made later."""
@@ -241,7 +253,7 @@ class Nodes:
             backend: Critic = await self.backends.pick("critic", settings_of(state))
             after = await self.images.get(image)
             before = await self._before(attempt, after)
-            attempt.verdict = await call(lambda: backend.judge(step, before, after, attempt.prompt))
+            attempt.verdict = await call(lambda: backend.judge(step, before, after, attempt.prompt), Verdict)
         except (BackendError, BadInput) as error:
             attempt.error = f"the critic gave no verdict: {error}"
         attempt.judge_seconds = round(time.monotonic() - started, 3)

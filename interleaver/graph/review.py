@@ -45,8 +45,8 @@ def read_answer(answer: Any) -> ReviewAnswer:
             f"the review cannot be used: {place}: {first['msg']}; "
             'answer {"action": "approve" | "edit" | "reject", "plan": ..., "feedback": ...}'
         ) from None
-    if reply.action == "edit" and reply.plan is None:
-        raise BadInput("the review cannot be used: the action edit needs a plan")
+    if (reply.action == "edit") != (reply.plan is not None):
+        raise BadInput("the review cannot be used: a plan belongs to the action edit, and to no other")
     if reply.action == "reject" and not reply.feedback.strip():
         raise BadInput("the review cannot be used: the action reject needs feedback that says what to change")
     return reply

@@ -54,7 +54,7 @@ class RunOutput(TypedDict, total=False):
     document: Annotated[Json, DeltaChannel(newest)]
     """The `Document`, as JSON."""
     status: str
-    """complete, partial or failed."""
+    """complete, partial or failed; running before the end."""
     messages: Annotated[list[AnyMessage], add_messages]
     """The chat, ending in one AI message that tells the document."""
 
@@ -62,16 +62,18 @@ class RunOutput(TypedDict, total=False):
 class RunState(RunInput, RunOutput, total=False):
     """Everything a run knows."""
 
+    given: list[Json]
+    """The request's pictures as `ImageRef`s, checked and in the store; `images` is emptied once they are read."""
     settings: Json
     """The run's `Context`, fixed when planning began."""
     plan: Annotated[Json, DeltaChannel(newest)]
     """The `Plan`, numbered in the order of its steps."""
     plan_seconds: float
-    """How long the planner worked."""
+    """How long the planner worked on this request, over all its plans."""
     feedback: str
     """What a reviewer asked to be changed when the plan was rejected; "" otherwise."""
     attempts: Annotated[dict[str, Json], DeltaChannel(merge)]
-    """Every `Attempt`, under `position/attempt`; none is ever removed."""
+    """Every `Attempt` at the plan, under `position/attempt`; the critic adds its verdict, and none is removed."""
     drafts: Annotated[dict[str, Json], DeltaChannel(merge)]
     """Drawings made ahead of their turn (`Attempt`s), under the `position/attempt` whose picture they build on."""
     results: Annotated[dict[str, Json], DeltaChannel(merge)]
@@ -133,7 +135,7 @@ def failure_of(state: RunState) -> Failure | None:
 
 def pictures_of(state: RunState) -> list[ImageRef]:
     """The pictures an edit may build on: those of the request, then the kept one of each step."""
-    given = [ImageRef.model_validate(image) for image in state.get("images", [])]
+    given = [ImageRef.model_validate(image) for image in state.get("given", [])]
     results = [result_of(state, position) for position in range(state["position"])]
     return given + [result.image for result in results if result and result.image]
 

@@ -51,7 +51,7 @@ class SandboxCritic:
             reason = f"The picture is {after.width}x{after.height} instead of {before.width}x{before.height} pixels."
             return Verdict(accepted=False, refined_prompt=_refined(operations, []), reasoning=reason, score=0.0)
         view = _View(sight.look(before), sight.look(after))
-        faults = [fault for number, operation in enumerate(operations) for fault in view.check(number, operation)]
+        faults = [fault for group in _groups(operations) for fault in view.check(group)]
         faults += view.unexplained()
         reasoning = " ".join([*view.notes, *(f"But {fault.said}." for fault in faults)])
         if not faults:
@@ -75,12 +75,37 @@ class Fault:
 
 
 def _refined(operations: tuple[Operation, ...], faults: list[Fault]) -> str:
-    """The instruction in full, insisting on what went wrong."""
+    """The instruction in full, insisting on what went wrong; on everything about a thing that was not to be seen."""
     stressed = []
     for number, operation in enumerate(operations):
         wrong = {fault.attribute for fault in faults if fault.operation == number}
+        if "kind" in wrong and isinstance(operation, Add):
+            wrong |= {name for name in ("size", "colour", "place") if getattr(operation, name)}
         stressed.append(replace(operation, emphasis=frozenset(wrong | operation.emphasis)))
     return describe(Instructions(tuple(stressed), careful=True))
+
+
+Group = list[tuple[int, Operation]]
+"""Operations with their positions in the instruction."""
+
+
+def _groups(operations: tuple[Operation, ...]) -> list[Group]:
+    """Each operation by itself, but neighbouring parts of one subject together."""
+    groups: list[Group] = []
+    for number, operation in enumerate(operations):
+        before = groups[-1][-1][1] if groups else None
+        together = (
+            isinstance(operation, Add)
+            and isinstance(before, Add)
+            and operation.part
+            and before.part
+            and replace(operation, part=None, emphasis=frozenset()) == replace(before, part=None, emphasis=frozenset())
+        )
+        if together:
+            groups[-1].append((number, operation))
+        else:
+            groups.append([(number, operation)])
+    return groups
 
 
 @dataclass
@@ -107,11 +132,12 @@ class _View:
         self.backdrop_before = sight.recognise_background(self.before)
         self.backdrop_after = sight.recognise_background(self.after)
 
-    def check(self, number: int, operation: Operation) -> list[Fault]:
-        """Look for what an operation asks for; returns what is wrong with it."""
+    def check(self, group: Group) -> list[Fault]:
+        """Look for what operations ask for that can only be seen together; returns what is wrong."""
+        number, operation = group[0]
         match operation:
             case Add():
-                found = self._check_add(operation)
+                return self._check_add(group, operation)
             case Recolour():
                 found = self._check_recolour(operation)
             case Remove():
@@ -150,29 +176,52 @@ class _View:
             return []
         return [("done", f"the background should be {asked.background}")]
 
-    def _check_add(self, asked: Add) -> list[tuple[str, str]]:
-        sightings = self._find(asked)
-        name = asked.part or asked.kind
+    def _check_add(self, group: Group, asked: Add) -> list[Fault]:
+        """Check an addition; parts of one subject are looked for together, since they hide each other."""
+        parts = tuple(part.part for _, part in group if isinstance(part, Add) and part.part)
+        asked = replace(asked, part=" and ".join(parts) or None)
+        sightings, missing = self._find(asked, parts), None
+        if not sightings and len(parts) > 1:
+            sightings, missing = self._find_all_but_one(asked, parts)
         if not sightings:
             wanted = noun_phrase(replace(asked, size=None))
             self.notes.append(f"I look for {wanted}.")
-            return [("kind", f"nothing new in the picture looks like {wanted}")]
+            return [Fault(number, "kind", f"nothing new in the picture looks like {wanted}") for number, _ in group]
         for sighting in sightings:
             self._take(sighting)
-        self.notes.append(self._tell(asked, sightings))
+        self.notes.append(self._tell(replace(asked, part=" and ".join(sightings[0].parts) or None), sightings))
+        faults = [
+            Fault(number, attribute, said)
+            for attribute, said in self._wrong_attributes(asked, sightings)
+            for number, _ in group
+        ]
+        if missing is not None:
+            faults.append(Fault(group[missing][0], "kind", f"there is no {parts[missing]}"))
+        return faults
+
+    def _wrong_attributes(self, asked: Add, sightings: list[Sighting]) -> list[tuple[str, str]]:
         faults = []
         if len(sightings) != asked.count:
             faults.append(("count", f"there are {len(sightings)} and not {asked.count}"))
+        name = asked.part or asked.kind
         colours = sorted({sighting.colour for sighting in sightings if sighting.colour})
         if asked.colour and colours and colours != [asked.colour]:
-            faults.append(("colour", f"the {name} is {' and '.join(colours)}, not {asked.colour}"))
-        if asked.size and not all(self._has_size(sighting, asked.size, asked.part) for sighting in sightings):
-            faults.append(("size", f"the {name} is not {asked.size}"))
+            faults.append(("colour", f"the colour of the {name} is {' and '.join(colours)}, not {asked.colour}"))
+        # A part takes its size from the subject that stands there already, right or wrong.
+        sized = asked.size and not (asked.part and self._something_stands())
+        if sized and not all(self._has_size(sighting, str(asked.size)) for sighting in sightings):
+            faults.append(("size", f"the size of the {name} is not {asked.size}"))
         if not self._stands_right(asked, sightings):
-            faults.append(("place", f"the {name} is not where it should be"))
+            faults.append(("place", f"the place of the {name} is wrong"))
         return faults
 
-    def _find(self, asked: Add) -> list[Sighting]:
+    def _something_stands(self) -> bool:
+        """Whether there was anything in the picture before the step."""
+        if self.backdrop_before is None:
+            return True
+        return bool(sight.differs(self.before, sight.backdrop(self.backdrop_before, self.before)).any())
+
+    def _find(self, asked: Add, parts: tuple[str, ...]) -> list[Sighting]:
         """What was added of the kind: one for a single thing, all there are for several."""
         found: list[Sighting] = []
         change = self._open_change()
@@ -183,13 +232,21 @@ class _View:
                 everything = everything.union(box)
             boxes = [*boxes, everything]
         for box in boxes:
-            fitting = Fitting(asked.kind, asked.part, box, self.expected, self.after, change)
+            fitting = Fitting(asked.kind, parts, box, self.expected, self.after, change)
             sighting = fitting.best(guess=self._guess(asked))
             if sighting and sighting.misfit <= MISFIT:
                 found.append(sighting)
         if asked.count == 1 and found:
             return [min(found, key=lambda sighting: (self._unmet(asked, sighting), sighting.misfit))]
         return found
+
+    def _find_all_but_one(self, asked: Add, parts: tuple[str, ...]) -> tuple[list[Sighting], int | None]:
+        """Several parts of which one is missing, and the position of that one."""
+        for missing in range(len(parts)):
+            sightings = self._find(asked, parts[:missing] + parts[missing + 1 :])
+            if sightings:
+                return sightings, missing
+        return [], None
 
     def _guess(self, asked: Add) -> Frame | None:
         """Where the instruction says that the subject of a part stands."""
@@ -212,7 +269,7 @@ class _View:
             return [("colour", f"the {asked.kind} has kept its colour")]
         colours = set()
         for box in boxes:
-            fitting = Fitting(asked.kind, None, box, self.expected, self.after, change)
+            fitting = Fitting(asked.kind, (), box, self.expected, self.after, change)
             sighting = fitting.best(main_only=True)
             if sighting and sighting.misfit <= MISFIT:
                 self._take(sighting)
@@ -227,7 +284,7 @@ class _View:
         gone = 0
         for box in sight.regions(change):
             # Whatever was removed, drawn back into the picture, gives the picture before.
-            sighting = Fitting(asked.kind, None, box, self.after, self.expected, change).best()
+            sighting = Fitting(asked.kind, (), box, self.after, self.expected, change).best()
             if sighting and sighting.misfit <= MISFIT:
                 _, silhouette = draw_over(self.after, sighting)
                 gap = sight.grown(silhouette)
@@ -251,7 +308,7 @@ class _View:
             return None
         empty = sight.backdrop(self.backdrop_before, self.before)
         shown = sight.differs(self.before, empty)
-        found = [Fitting(kind, None, box, empty, self.before, shown).best() for box in sight.regions(shown)]
+        found = [Fitting(kind, (), box, empty, self.before, shown).best() for box in sight.regions(shown)]
         fitting = [sighting for sighting in found if sighting and sighting.misfit <= 2 * MISFIT]
         if not fitting:
             return None
@@ -267,10 +324,10 @@ class _View:
         size = sum(sides) / len(sides) / min(width, height)
         return (min(xs) + max(xs)) / 2 / width, (min(ys) + max(ys)) / 2 / height, size
 
-    def _has_size(self, sighting: Sighting, size: str, part: str | None) -> bool:
+    def _has_size(self, sighting: Sighting, size: str) -> bool:
         actual = float(sighting.frame.side / min(self.after.shape[:2]))
         # The frame of a small part is known less exactly than that of a whole subject.
-        return abs(actual / SIZES[size] - 1) < (2 if part else 1.25) * SIZE_TOLERANCE
+        return abs(actual / SIZES[size] - 1) < (2 if sighting.parts else 1.25) * SIZE_TOLERANCE
 
     def _tell(self, asked: Add, sightings: list[Sighting]) -> str:
         x, y, size = self._centre(sightings)

@@ -32,7 +32,7 @@ def _name(box: Box, empty: Pixels, pixels: Pixels, shown: Mask) -> str:
     place = _place(box, pixels)
     fits = []
     for kind in subjects():
-        fitting = Fitting(kind, None, box, empty, pixels, shown)
+        fitting = Fitting(kind, (), box, empty, pixels, shown)
         sketch = fitting.sketch()
         if sketch:
             fits.append((sketch.misfit, kind, fitting))

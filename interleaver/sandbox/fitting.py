@@ -41,21 +41,19 @@ class Frame:
 
 @dataclass(frozen=True)
 class Sighting:
-    """A subject (or part) as it was recognised.
+    """A subject, or some of its parts, as it was recognised.
 
     Attributes:
         frame: where its box is.
         colour: the palette colour nearest to what its main colour shows; None when it has no main colour.
         misfit: share of the silhouette that looks different, from 0 (identical) on.
-        box: the region it was recognised in.
     """
 
     kind: str
-    part: str | None
+    parts: tuple[str, ...]
     frame: Frame
     colour: str | None
     misfit: float
-    box: Box
 
 
 @dataclass(frozen=True)
@@ -90,30 +88,30 @@ class _Layer:
         return np.asarray(mixed.astype(np.int16))
 
 
-def _layer(kind: str, part: str | None, frame: Frame, height: int, width: int) -> _Layer:
+def _layer(kind: str, parts: tuple[str, ...], frame: Frame, height: int, width: int) -> _Layer:
     """Render a subject in its frame; only the window round what it draws, since most of it is small."""
-    shown, _ = _template(kind, part)
+    shown, _ = _template(kind, parts)
     corner_x, corner_y = frame.x - frame.side / 2, frame.y - frame.side / 2
     left = min(max(0, int(corner_x + shown.left * frame.side) - 2), width - 1)
     top = min(max(0, int(corner_y + shown.top * frame.side) - 2), height - 1)
     right = max(min(width, int(corner_x + shown.right * frame.side) + 3), left + 1)
     bottom = max(min(height, int(corner_y + shown.bottom * frame.side) + 3), top + 1)
-    pixels = _keyed(kind, part, Frame(frame.x - left, frame.y - top, frame.side), right - left, bottom - top)
+    pixels = _keyed(kind, parts, Frame(frame.x - left, frame.y - top, frame.side), right - left, bottom - top)
     return _Layer(pixels, slice(top, bottom), slice(left, right))
 
 
-def _keyed(kind: str, part: str | None, frame: Frame, width: int, height: int) -> Pixels:
+def _keyed(kind: str, parts: tuple[str, ...], frame: Frame, width: int, height: int) -> Pixels:
     """A subject on a transparent canvas, height x width x 4, its main colour keyed in magenta."""
-    markup = subject_markup(kind, part, "#ff00ff", frame.x, frame.y, frame.side)
+    markup = subject_markup(kind, parts, "#ff00ff", frame.x, frame.y, frame.side)
     data = rasterise(markup, width, height)
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(np.int16)
 
 
 @lru_cache(maxsize=512)
-def _template(kind: str, part: str | None) -> tuple[Box, Box | None]:
+def _template(kind: str, parts: tuple[str, ...]) -> tuple[Box, Box | None]:
     """The box of a subject's silhouette, and of its main colour, as fractions of its frame."""
     side = 400
-    pixels = _keyed(kind, part, Frame(side / 2, side / 2, side), side, side)
+    pixels = _keyed(kind, parts, Frame(side / 2, side / 2, side), side, side)
     layer = _Layer(pixels, slice(0, side), slice(0, side))
 
     def fraction(mask: Mask) -> Box | None:
@@ -131,7 +129,7 @@ def _template(kind: str, part: str | None) -> tuple[Box, Box | None]:
 def draw_over(below: Pixels, sighting: Sighting) -> tuple[Pixels, Mask]:
     """What a picture looks like with a sighting drawn on top, and the silhouette that was drawn."""
     height, width = below.shape[:2]
-    layer = _layer(sighting.kind, sighting.part, sighting.frame, height, width)
+    layer = _layer(sighting.kind, sighting.parts, sighting.frame, height, width)
     drawn = below.copy()
     drawn[layer.rows, layer.columns] = layer.over(below, sighting.colour)
     silhouette = np.zeros((height, width), bool)
@@ -145,7 +143,7 @@ class Fitting:
 
     Attributes:
         kind: the subject.
-        part: one of its parts; None for the whole.
+        parts: which of its parts, drawn together; none named stands for the whole.
         box: the region.
         below: what is taken to lie under the subject.
         seen: the picture with the subject.
@@ -153,7 +151,7 @@ class Fitting:
     """
 
     kind: str
-    part: str | None
+    parts: tuple[str, ...]
     box: Box
     below: Pixels
     seen: Pixels
@@ -169,7 +167,7 @@ class Fitting:
         Returns:
             None when `main_only` is asked of a subject without a main colour.
         """
-        silhouette, main = _template(self.kind, self.part)
+        silhouette, main = _template(self.kind, self.parts)
         template = main if main_only else silhouette
         if template is None:
             return None
@@ -192,7 +190,7 @@ class Fitting:
 
     def sketch(self) -> Sighting | None:
         """A first fit without any search; None when the proportions of subject and region do not agree."""
-        template, _ = _template(self.kind, self.part)
+        template, _ = _template(self.kind, self.parts)
         if not 0.88 < (self.box.width / template.width) / (self.box.height / template.height) < 1.14:
             return None
         return self._try(_frames(self.box, template)[0])
@@ -224,7 +222,7 @@ class Fitting:
 
     def _try(self, frame: Frame) -> Sighting:
         height, width = self.seen.shape[:2]
-        layer = _layer(self.kind, self.part, frame, height, width)
+        layer = _layer(self.kind, self.parts, frame, height, width)
         window = self.seen[layer.rows, layer.columns]
         main, silhouette = layer.main, layer.silhouette
         colour = nearest_colour(window[main]) if main.any() else None
@@ -232,7 +230,7 @@ class Fitting:
         covered = self.changed[layer.rows, layer.columns] & self._inside(layer) & grown(silhouette, 1)
         beyond = self._changed_inside - int(covered.sum())
         misfit = (wrong + beyond) / max(int(silhouette.sum()), 1)
-        return Sighting(self.kind, self.part, frame, colour, misfit, self.box)
+        return Sighting(self.kind, self.parts, frame, colour, misfit)
 
     def __post_init__(self) -> None:
         box = self.box

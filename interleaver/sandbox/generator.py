@@ -2,19 +2,22 @@
 
 What a prompt leaves open is drawn at random; each attribute it states is missed with a small probability, a smaller
 one when the prompt insists on it; crowded prompts lose objects; edits sometimes damage what stood there. So a clearer
-prompt really helps. The same prompt, source and seed give the same picture.
+prompt really helps. The same meaning, source and seed give the same picture.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
-from interleaver.sandbox.language import MAX_COUNT, Add, Backdrop, Instructions, Operation, Recolour, Remove
+from interleaver.sandbox.language import MAX_COUNT, Add, Backdrop, Instructions, Operation, Recolour, Remove, describe
 from interleaver.sandbox.primer import backgrounds, subjects
 from interleaver.sandbox.reading import parse
 from interleaver.sandbox.world import (
@@ -34,9 +37,10 @@ from interleaver.sandbox.world import (
 )
 from interleaver.tools import Capabilities
 
+Rate = Annotated[float, Field(ge=0, le=1)]
 
-@dataclass(frozen=True)
-class Slips:
+
+class Slips(BaseModel):
     """How often the generator errs: probabilities, 0 to 1.
 
     Attributes:
@@ -49,28 +53,30 @@ class Slips:
         scatter: spread of places and sizes that are not mistakes, as a fraction of the canvas.
     """
 
-    stated: float = 0.1
-    stressed: float = 0.02
-    crowding: float = 0.07
-    damage: float = 0.1
-    careful_damage: float = 0.02
-    smudge: float = 0.03
-    scatter: float = 0.025
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stated: Rate = 0.1
+    stressed: Rate = 0.02
+    crowding: Rate = 0.07
+    damage: Rate = 0.1
+    careful_damage: Rate = 0.02
+    smudge: Rate = 0.03
+    scatter: Annotated[float, Field(ge=0, le=0.03)] = 0.025
 
 
 INHERITED = 0.6
 """How often a part whose colour is left open takes the colour of its subject."""
-FAULTLESS = Slips(0, 0, 0, 0, 0, 0)
+FAULTLESS = Slips(stated=0, stressed=0, crowding=0, damage=0, careful_damage=0, smudge=0)
 
 
 class SandboxGenerator:
     """An `ImageGenerator` over the primer."""
 
-    capabilities = Capabilities(max_sources=1, seed=True)
+    capabilities = Capabilities(max_sources=1)
 
-    def __init__(self, slips: Slips | None = None):
-        """Make a generator; `slips` sets its error rates."""
-        self.slips = slips or Slips()
+    def __init__(self, slips: Slips | dict[str, float] | None = None):
+        """Make a generator; `slips` sets its error rates, as a `Slips` or as its fields."""
+        self.slips = Slips.model_validate(slips or {})
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: tuple[int, int]) -> Picture:
         """Draw or edit a picture; see `interleaver.tools.ImageGenerator`."""
@@ -82,7 +88,7 @@ class SandboxGenerator:
             raise BackendError(f"the sandbox generator finds nothing it can draw in the prompt {prompt[:80]!r}")
         width, height = (sources[-1].width, sources[-1].height) if sources else size
         before = scene_over(sources[-1]) if sources else None
-        hand = _Hand(Random(f"{seed}/{prompt}"), self.slips, instructions.careful)
+        hand = _Hand(Random(f"{seed}/{describe(instructions)}"), self.slips, instructions.careful)
         return paint(hand.carry_out(instructions, before), width, height)
 
 
@@ -154,7 +160,8 @@ class _Hand:
 
     def _count(self, add: Add, things: int) -> int:
         others = things - 1 if add.count == 1 else things - add.count
-        if self.rng.random() < min(0.5, self.slips.crowding * others):
+        attention = 0.25 if "kind" in add.emphasis else 1.0
+        if self.rng.random() < min(0.5, self.slips.crowding * others * attention):
             return 0
         if add.count > 1 and self._misses(add.emphasis, "count", 1.5):
             return min(MAX_COUNT, max(1, add.count + self.rng.choice((-1, 1))))

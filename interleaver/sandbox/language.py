@@ -163,7 +163,7 @@ def _where(add: Add) -> str:
 
 def _emphasised(operation: Operation) -> list[str]:
     said = []
-    for attribute in ("kind", "count", "size", "colour", "place"):
+    for attribute in ("done", "kind", "count", "size", "colour", "place"):
         if attribute in operation.emphasis:
             said.append(_attribute_phrase(operation, attribute))
     return said
@@ -172,7 +172,7 @@ def _emphasised(operation: Operation) -> list[str]:
 def _attribute_phrase(operation: Operation, attribute: str) -> str:
     match operation, attribute:
         case Add(), "kind":
-            return f"clearly {operation.kind}"
+            return f"clearly {'an' if operation.kind[0] in 'aeiou' else 'a'} {operation.kind}"
         case Add(), "count":
             return f"exactly {COUNTS[operation.count]}"
         case Add(), "size":

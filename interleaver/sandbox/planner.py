@@ -166,7 +166,7 @@ def _read_things(found: list[Noun | Mark], wish: Wish) -> None:
 
 def _varied(add: Add) -> list[Add]:
     """Several things in different colours, one by one."""
-    colours = [name for name in ("red", "blue", "yellow", "green", "purple", "orange") if name != add.colour]
+    colours = ("red", "blue", "yellow", "green", "purple", "orange")
     return [replace(add, count=1, colour=colours[number]) for number in range(add.count)]
 
 

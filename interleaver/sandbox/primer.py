@@ -2,7 +2,7 @@
 
 A *subject* is one SVG file with a `viewBox` of 100 x 100; each group directly below the root is a *part*, in painting
 order, with its name as `id` and the reader's text as `<desc>`. `currentColor` stands for the subject's main colour.
-The root says what is usual for it: `color`, `data-size`, `data-place`, and other names in `data-also`.
+The root says what is usual for it: `color`, `data-habitat`, `data-setting`, and other names in `data-also`.
 A *shape* is a subject with a single part. A *background* is an SVG file that is stretched over the canvas.
 """
 
@@ -41,7 +41,6 @@ class Subject:
         names: singular names, the proper one first.
         plural: of the proper name.
         colour: its usual main colour.
-        size: its usual size in a scene.
         habitat: where it belongs: ground, sky, water or any.
         setting: the background that suits it, where white paper does not.
     """
@@ -49,7 +48,6 @@ class Subject:
     names: tuple[str, ...]
     plural: str
     colour: str
-    size: str
     habitat: str
     setting: str | None
     parts: tuple[Part, ...]
@@ -109,7 +107,6 @@ def _subject(text: str, is_shape: bool) -> Subject:
         names=(name, *also),
         plural=root.get("data-plural", f"{name}s"),
         colour=root.get("color", "red"),
-        size=root.get("data-size", "medium"),
         habitat=root.get("data-habitat", "any"),
         setting=root.get("data-setting"),
         parts=tuple(_part(group) for group in root.findall(f"{SVG}g")),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from interleaver.pictures import Picture
+from interleaver.pictures import Picture, flatten
 from interleaver.sandbox.primer import backgrounds
 from interleaver.sandbox.world import COLOURS, background_markup, rasterise
 
@@ -69,7 +69,7 @@ def look(picture: Picture) -> Pixels:
     with Image.open(io.BytesIO(picture.data)) as image:
         scale = ACUITY / min(image.width, image.height)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        rgb = image.convert("RGB")
+        rgb = flatten(image)
         return np.asarray(rgb.resize(size, Image.Resampling.BOX) if rgb.size != size else rgb).astype(np.int16)
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from interleaver.pictures import Picture
+from interleaver.pictures import Picture, flatten
 from interleaver.sandbox.primer import backgrounds, subjects
 
 COLOURS = {
@@ -156,11 +156,10 @@ def keep_inside(centre: float, length: float) -> float:
     return min(max(centre, low), 1 - low) if low < 0.5 else 0.5
 
 
-def subject_markup(kind: str, part: str | None, colour: str, x: float, y: float, side: float) -> str:
-    """The SVG of a subject or one of its parts, its box centred at (x, y) with that side, all in pixels."""
-    subject = subjects()[kind]
-    parts = [subject.part(part)] if part else subject.parts
-    inner = "".join(part.markup for part in parts)
+def subject_markup(kind: str, parts: tuple[str, ...], colour: str, x: float, y: float, side: float) -> str:
+    """The SVG of some parts of a subject (of all when none is named), its box centred at (x, y), all in pixels."""
+    shown = [part for part in subjects()[kind].parts if part.name in parts or not parts]
+    inner = "".join(part.markup for part in shown)
     return (
         f'<g transform="translate({x - side / 2:.3f} {y - side / 2:.3f}) scale({side / 100:.5f})" color="{colour}" '
         f'fill="{colour}" stroke="{OUTLINE}" stroke-width="2.1" stroke-linejoin="round" stroke-linecap="round">'
@@ -171,7 +170,8 @@ def subject_markup(kind: str, part: str | None, colour: str, x: float, y: float,
 def item_markup(item: Item, width: int, height: int) -> str:
     """The SVG of an item on a canvas of that many pixels."""
     side = item.size * min(width, height)
-    return subject_markup(item.kind, item.part, COLOURS[item.colour], item.x * width, item.y * height, side)
+    parts = (item.part,) if item.part else ()
+    return subject_markup(item.kind, parts, COLOURS[item.colour], item.x * width, item.y * height, side)
 
 
 def background_markup(name: str, width: int, height: int) -> str:
@@ -250,5 +250,5 @@ def scene_over(picture: Picture) -> Scene:
     if scene:
         return scene
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(picture.data)).convert("RGB").save(buffer, "PNG")
+    flatten(Image.open(io.BytesIO(picture.data))).save(buffer, "PNG")
     return Scene(base=buffer.getvalue())

@@ -15,11 +15,9 @@ class Capabilities:
 
     Attributes:
         max_sources: how many pictures one edit may look at; 0 for a generator that only draws anew.
-        seed: whether the same seed and prompt give the same picture.
     """
 
     max_sources: int
-    seed: bool
 
 
 class ImageGenerator(Protocol):

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,18 @@ DOCUMENT_FILE = "document.json"
 
 
 class RunRecord(BaseModel):
-    """How a run began: written once, before anything is done."""
+    """How a run began: written once, before anything is done.
+
+    Attributes:
+        context: the run's `Context`.
+        profile: absolute path of the profile that names its models; None for the default one.
+    """
 
     run_id: str
     request: str
-    seed: int
     images: list[ImageRef]
     context: dict[str, Any]
+    profile: str | None
     started_at: datetime
 
 
@@ -76,34 +83,34 @@ class RunStore:
         """The folder of a run."""
         return self.root / run_id
 
-    def begin(self, request: str, images: list[ImageRef], context: dict[str, Any]) -> RunRecord:
+    def begin(self, request: str, images: list[ImageRef], context: dict[str, Any], profile: str | None) -> RunRecord:
         """Register a new run."""
         now = datetime.now(UTC)
         slug = re.sub(r"[^a-z0-9]+", "-", request.lower()).strip("-")[:32].strip("-") or "run"
         record = RunRecord(
             run_id=f"{now:%Y%m%d-%H%M%S}-{slug}-{secrets.token_hex(2)}",
             request=request,
-            seed=context["seed"],
             images=images,
             context=context,
+            profile=profile,
             started_at=now,
         )
         self.folder(record.run_id).mkdir(parents=True)
         write_whole(self.folder(record.run_id) / RUN_FILE, record.model_dump_json(indent=2).encode())
         return record
 
-    def lock(self, run_id: str) -> FileLock:
+    @contextmanager
+    def lock(self, run_id: str) -> Iterator[None]:
         """Hold a run for this process alone; it is let go when the process ends, however it ends.
 
         Raises:
             BadInput: another process works on the run.
         """
-        lock = FileLock(self.root / STORE_FOLDER / f"{run_id}.lock", timeout=0)
         try:
-            lock.acquire()
+            with FileLock(self.root / STORE_FOLDER / f"{run_id}.lock", timeout=0):
+                yield
         except Timeout:
             raise BadInput(f"run {run_id} is being worked on by another process; wait for it or stop it") from None
-        return lock
 
     def record(self, run_id: str) -> RunRecord:
         """How a run began.
@@ -123,7 +130,7 @@ class RunStore:
             raise BadInput(f"there is no run {run_id!r} in {str(self.root)!r}{hint}") from None
 
     def document(self, run_id: str) -> dict[str, Any] | None:
-        """What `document.json` of a run says; None while the run is unfinished."""
+        """What `document.json` of a run says; None as long as the run has never come to an end."""
         try:
             data: dict[str, Any] = json.loads((self.folder(run_id) / DOCUMENT_FILE).read_bytes())
         except (OSError, ValueError):
@@ -144,7 +151,8 @@ class RunStore:
             document = self.document(record.run_id)
             summaries.append(
                 RunSummary(
-                    **record.model_dump(include={"run_id", "request", "seed", "started_at"}),
+                    **record.model_dump(include={"run_id", "request", "started_at"}),
+                    seed=record.context["seed"],
                     status=document["status"] if document else "unfinished",
                     steps=len(document["steps"]) if document else None,
                 )

@@ -16,7 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from interleaver.pictures import EXTENSIONS, Picture
+from interleaver.pictures import EXTENSIONS, Picture, flatten
 from interleaver.traces.images import ImageStore
 from interleaver.traces.runs import DOCUMENT_FILE, write_whole
 from interleaver.types import Attempt, Document, ImageBlock, ImageRef, Outcome, StepSummary, TextBlock
@@ -70,9 +70,18 @@ def _write_files(
         write_whole(folder / path, pictures[sha256].data)
     write_whole(folder / "document.html", render_html(document, attempts, pictures).encode())
     write_whole(folder / "document.md", render_markdown(document, paths).encode())
+    _remove_stale(folder, set(paths.values()))
     # Last, since its presence says that the document is there.
     content = as_json(run_id, document, attempts, paths)
     write_whole(folder / DOCUMENT_FILE, json.dumps(content, indent=2, ensure_ascii=False).encode())
+
+
+def _remove_stale(folder: Path, current: set[str]) -> None:
+    """Remove the pictures of attempts that a resumed run has replaced; their bytes stay in the image store."""
+    for name in ("pictures", "attempts"):
+        for file in (folder / name).glob("*"):
+            if f"{name}/{file.name}" not in current:
+                file.unlink()
 
 
 Paths = dict[tuple[int, str], str]
@@ -221,8 +230,8 @@ def _encoded(picture: Picture, side: int, kind: str) -> Picture:
     from PIL import Image
 
     with Image.open(io.BytesIO(picture.data)) as image:
-        small = image.convert("RGB")
+        small = flatten(image)
     small.thumbnail((side, side))
     buffer = io.BytesIO()
-    small.save(buffer, kind, quality=88)
+    small.save(buffer, kind)
     return Picture(buffer.getvalue(), f"image/{kind.lower()}", small.width, small.height)

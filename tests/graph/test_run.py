@@ -1,6 +1,8 @@
 """Runs of the whole graph with scripted models: what a plan, a verdict or a failure leads to."""
 
 import asyncio
+import itertools
+from types import SimpleNamespace
 
 import pytest
 from conftest import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
@@ -147,6 +149,29 @@ async def test_a_planner_that_fails_gives_a_failed_document_with_the_reason(imag
     assert document.blocks == []
 
 
+async def test_an_unreachable_generator_at_the_first_step_fails_the_run(images):
+    gone = BackendUnavailable("connection refused")
+    document, _, _ = await run(drawn_plan(2), images=images, failures=dict.fromkeys(range(9), gone))
+    assert (document.status, document.reason) == ("failed", "connection refused")
+
+
+@pytest.mark.parametrize("answer", [None, {"steps": []}, "a plan"])
+async def test_an_answer_of_the_wrong_type_is_an_error_of_the_backend(images, answer):
+    document, _, _ = await run(ScriptedPlanner(answer), images=images)
+    assert document.status == "failed" and "instead of a Plan" in document.reason
+    document, _, _ = await run(drawn_plan(1), images=images, generator=Answering(answer))
+    assert document.status == "failed" and "instead of a Picture" in document.steps[0].reason
+
+
+class Answering(PlainGenerator):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    async def generate(self, *args):
+        return self.answer
+
+
 async def test_a_plan_without_steps_fails_clearly(images):
     document, _, _ = await run(Plan(steps=[]), images=images)
     assert (document.status, document.reason) == ("failed", "the plan has no steps")
@@ -185,13 +210,12 @@ async def test_budget_of_generator_calls(images):
     assert len(generator.calls) == 2
 
 
-async def test_budget_of_seconds(images):
-    class Slow(PlainGenerator):
-        async def generate(self, *args):
-            await asyncio.sleep(0.05)
-            return await super().generate(*args)
-
-    document, _, _ = await run(drawn_plan(5), images=images, context={"max_seconds": 0.07}, generator=Slow())
+async def test_budget_of_seconds(images, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(
+        nodes, "time", SimpleNamespace(monotonic=lambda: next(clock))
+    )  # every measured call takes a second
+    document, _, _ = await run(drawn_plan(5), images=images, context={"max_seconds": 5})
     assert outcomes(document) == ["accepted", "accepted", None, None, None]
     assert "seconds is spent" in document.reason
 
@@ -234,8 +258,10 @@ async def test_bad_input_ends_in_a_failed_document_that_says_so(images, request_
 
 
 async def test_settings_that_do_not_fit_raise_before_anything_is_done(images):
+    planner = ScriptedPlanner(drawn_plan(1))
     with pytest.raises(ValidationError, match="max_attempts"):
-        await run(drawn_plan(1), images=images, context={"max_attempts": 0})
+        await run(planner, images=images, context={"max_attempts": 0})
+    assert planner.requests == []
 
 
 async def test_an_unknown_backend_name_is_told_with_the_choices(images):
@@ -250,9 +276,14 @@ async def test_a_second_request_on_the_same_thread_starts_afresh(images):
         planner=ScriptedPlanner(drawn_plan(2)), critic=ScriptedCritic(), generator=PlainGenerator(), images=images
     ).compile(checkpointer=InMemorySaver())
     config = {"configurable": {"thread_id": "t"}}
-    await graph.ainvoke({"request": "one"}, config)
+    start = await images.put(plain_picture())
+    await graph.ainvoke({"request": "one", "images": [start.model_dump()]}, config)
     result = await graph.ainvoke({"request": "two"}, config)
     assert result["document"]["request"] == "two"
+    assert (await graph.aget_state(config)).values["attempts"]["0/1"]["sources"] == []
+    paused = await graph.ainvoke({"request": "three"}, config, context={"review": True})
+    assert (paused["status"], paused["document"]) == ("running", {})
+    await graph.ainvoke(Command(resume={"action": "approve"}), config, context={"review": True})
     assert len((await graph.aget_state(config)).values["attempts"]) == 2
 
 
@@ -284,10 +315,19 @@ class TestReview:
     async def test_reject_plans_again_with_the_feedback(self, images):
         answer, planner = await self.start(images)
         assert "__interrupt__" in await answer({"action": "reject", "feedback": "shorter, please"})
-        assert "shorter, please" in planner.requests[-1]
+        assert planner.requests[-1].startswith("Draw") and "shorter, please" in planner.requests[-1]
         assert (await answer({"action": "approve"}))["status"] == "complete"
 
-    @pytest.mark.parametrize("value", ["yes", {"action": "maybe"}, {"action": "edit"}, {"action": "reject"}])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "yes",
+            {"action": "maybe"},
+            {"action": "edit"},
+            {"action": "reject"},
+            {"action": "approve", "plan": {"steps": []}},
+        ],
+    )
     async def test_an_answer_of_the_wrong_shape_is_asked_again(self, images, value):
         answer, _ = await self.start(images)
         again = await answer(value)

@@ -15,7 +15,7 @@ from interleaver.sandbox.judge import judge
 from interleaver.sandbox.planner import SandboxPlanner
 from interleaver.sandbox.reading import parse
 from interleaver.sandbox.tasks import random_task
-from interleaver.sandbox.world import PLACES, Item, Scene, paint, scene_behind
+from interleaver.sandbox.world import Item, Scene, paint, scene_behind
 from interleaver.types import Step
 
 SIZE = 256
@@ -135,7 +135,7 @@ class TestGenerator:
         plain = await successes("Make the background white paper. Draw a small red car at the top left.")
         insistent = await successes(
             "Make the background white paper. It must be done. Draw a small red car at the top left. "
-            "It must be clearly car and small and red and at the top left. Keep everything else as it is."
+            "It must be clearly a car and small and red and at the top left. Keep everything else as it is."
         )
         assert vague < plain < insistent
 
@@ -185,12 +185,12 @@ class TestJudge:
 class TestCritic:
     @pytest.mark.parametrize(("asked", "drawn", "said"), [
         ("Draw a small blue cat on the right.", "Draw a small blue cat on the right.", None),
-        ("Draw a small blue cat on the right.", "Draw a small red cat on the right.", "red, not blue"),
-        ("Draw a small blue cat on the right.", "Draw a medium blue cat on the right.", "not small"),
-        ("Draw a small blue cat on the right.", "Draw a small blue cat in the middle.", "not where it should be"),
+        ("Draw a small blue cat on the right.", "Draw a small red cat on the right.", "is red, not blue"),
+        ("Draw a small blue cat on the right.", "Draw a medium blue cat on the right.", "size of the cat is not small"),
+        ("Draw a small blue cat on the right.", "Draw a small blue cat in the middle.", "place of the cat is wrong"),
         ("Draw a small blue cat on the right.", "Draw a small blue dog on the right.", "nothing new in the picture"),
         ("Draw three tiny green stars at the top.", "Draw two tiny green stars at the top.", "there are 2 and not 3"),
-        ("Draw a tiny green star above the house.", "Draw a tiny green star below the house.", "not where it should"),
+        ("Draw a tiny green star above the house.", "Draw a tiny green star below the house.", "place of the star"),
         ("Paint the house blue.", "Paint the house green.", "should be blue"),
         ("Paint the house blue.", "Paint the house blue.", None),
         ("Remove the sun.", "Remove the house.", "should be gone"),
@@ -242,7 +242,3 @@ class TestCritic:
             before = sources[0] if sources else white_canvas(512, 512)
             right += (await verdict(task.instruction, before, picture)).accepted == truth.success
         assert right >= 76
-
-
-def test_places_are_covered():
-    assert len(PLACES) == 9
