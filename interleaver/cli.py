@@ -162,14 +162,22 @@ def _resume_command(runner: Runner, record: RunRecord) -> str:
 
 def _tell_result(runner: Runner, record: RunRecord, document: dict[str, Any]) -> None:
     folder = runner.runs.folder(record.run_id)
+    if not document["steps"]:
+        click.echo(f"Error: {document['reason']}", err=True)
+        return
     drawings = sum(len(step["attempts"]) for step in document["steps"])
-    click.echo(f"\n{document['status'].capitalize()}: {len(document['steps'])} steps, {drawings} drawings.")
+    done = f"{_plural(len(document['steps']), 'step')}, {_plural(drawings, 'drawing')}"
+    click.echo(f"\n{document['status'].capitalize()}: {done}.")
     if document["reason"]:
         click.echo(click.style(f"Reason: {document['reason']}", fg="red"))
     click.echo(f"Open {folder / 'document.html'}")
     failed_calls = [attempt for step in document["steps"] for attempt in step["attempts"] if attempt["error"]]
     if failed_calls:
         click.echo(f"Try again where it failed: {_resume_command(runner, record)}")
+
+
+def _plural(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 class _Silent:
@@ -185,6 +193,9 @@ class _Silent:
 class _Progress(_Silent):
     """Progress for a person: the plan, then each attempt and verdict, as they come."""
 
+    def __init__(self) -> None:
+        self.first = 1  # the number of the plan's first step; another one when given pictures are continued
+
     def begin(self, run_id: str) -> None:
         """A run begins."""
         click.echo(f"Run {run_id}")
@@ -193,7 +204,9 @@ class _Progress(_Silent):
         """A node has finished."""
         if node == "planner":
             steps = change["plan"]["steps"]
-            click.echo(f"\nPlan of {len(steps)} steps")
+            self.first = steps[0]["number"] if steps else 1
+            if steps:
+                click.echo(f"\nPlan of {_plural(len(steps), 'step')}")
             for step in steps:
                 click.echo(f"  {step['number']:>2}. {step['name']}")
             click.echo()
@@ -208,7 +221,7 @@ class _Progress(_Silent):
     def _attempt(self, node: str, attempt: dict[str, Any]) -> None:
         if node == "generator":
             failed = f"      no picture: {attempt.get('error')}" if not attempt.get("image") else None
-            click.echo(f"Step {attempt['step'] + 1}, attempt {attempt['attempt']}: {attempt['prompt']}")
+            click.echo(f"Step {attempt['step'] + self.first}, attempt {attempt['attempt']}: {attempt['prompt']}")
             if failed:
                 click.echo(click.style(failed, fg="red"))
             return

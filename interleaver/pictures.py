@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 40_000_000
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
+ORIENTATION = 0x0112
+"""The EXIF tag that says how a picture is to be turned."""
 EXTENSIONS = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
 
 
@@ -47,7 +49,7 @@ class Picture:
         Raises:
             BadInput: the bytes are no picture, are truncated, or are too large.
         """
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
         if len(data) > MAX_BYTES:
             raise BadInput(f"{name} has {len(data) / 2**20:.0f} MiB; at most {MAX_BYTES // 2**20} MiB are allowed")
@@ -59,6 +61,9 @@ class Picture:
                         f"{name} has {width}x{height} pixels; at most {MAX_PIXELS // 10**6} megapixels are allowed"
                     )
                 image.load()
+                if image.getexif().get(ORIENTATION, 1) != 1:
+                    # Cameras store the sensor's view and a note to turn it; nobody downstream should have to know.
+                    return _encoded(ImageOps.exif_transpose(image))
         except UnidentifiedImageError:
             raise BadInput(f"{name} is not a picture; give a PNG, JPEG, WebP or GIF file") from None
         except BadInput:
@@ -82,6 +87,8 @@ def flatten(image: Image.Image) -> Image.Image:
     """A picture in RGB, on white where it is transparent."""
     from PIL import Image
 
+    if image.mode.startswith("I;16") or image.mode == "I":
+        image = image.point(lambda value: value / 256).convert("L")
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
@@ -92,6 +99,10 @@ def white_canvas(width: int, height: int) -> Picture:
     """An empty white picture, the "before" of a step that starts from nothing."""
     from PIL import Image
 
+    return _encoded(Image.new("RGB", (width, height), "white"))
+
+
+def _encoded(image: Image.Image) -> Picture:
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height), "white").save(buffer, "PNG")
-    return Picture(buffer.getvalue(), "image/png", width, height)
+    image.save(buffer, "PNG")
+    return Picture(buffer.getvalue(), "image/png", image.width, image.height)

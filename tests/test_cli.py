@@ -150,7 +150,8 @@ def test_pictures_are_continued_and_described(tmp_path):
 
 def test_a_run_that_is_not_complete_exits_with_3_and_says_why(tmp_path):
     result = interleaver("run", "How to draw a dragon?", cwd=tmp_path, code=3)
-    assert "does not know 'dragon'" in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: the sandbox does not know 'dragon'. It knows: apple, ")
     result = interleaver("run", CAT, "--max-attempts", 1, cwd=tmp_path, code=3)
     assert "exhausted" in result.stdout
 
@@ -185,6 +186,7 @@ def test_a_partial_run_is_taken_up_where_it_failed(cat, tmp_path):
     assert partial["status"] == "partial" and partial["blocks"]
     (tmp_path / "down").unlink()
     interleaver("run", "--resume", run.name, cwd=tmp_path)
+    assert {path.name for path in (run / "pictures").iterdir()} == {f"step-0{n}.png" for n in range(1, 9)}
     document = json.loads((run / "document.json").read_text())
     assert document["status"] == "complete"
     assert document["blocks"] == json.loads((only_run(cat[0] / "out") / "document.json").read_text())["blocks"]
@@ -202,6 +204,8 @@ def test_a_partial_run_is_taken_up_where_it_failed(cat, tmp_path):
         (["run", "Go on", "--image", "cut.png"], "'cut.png' (--image) is a damaged picture"),
         (["run", "What is <image>?"], "1 <image> tag(s) but 0 picture(s)"),
         (["run", "a cat", "--profile", "bad.toml"], "run.max_atempts: unknown field (did you mean 'max_attempts'?)"),
+        (["run", "a cat", "--profile", "review.toml"], "run.review of the profile is for programs"),
+        (["run", "a cat", "--profile", "store.toml"], "the image store 'nonsense://x' cannot be opened"),
         (["run", "a cat", "--profile", "none.toml"], "'none.toml' cannot be read"),
         (["run", "--resume", "nothing"], "there is no run 'nothing'"),
         (["run", "a cat", "--resume", "nothing"], "leave out the request"),
@@ -217,6 +221,8 @@ def test_bad_input_gives_one_clear_line(tmp_path, arguments, said):
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "cut.png").write_bytes(plain_picture(size=(300, 300)).data[:-50])
     (tmp_path / "bad.toml").write_text("[run]\nmax_atempts = 3\n")
+    (tmp_path / "review.toml").write_text("[run]\nreview = true\n")
+    (tmp_path / "store.toml").write_text("[store]\nimages = 'nonsense://x'\n")
     result = interleaver(*arguments, cwd=tmp_path, code=2)
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("Error: ") and said in line

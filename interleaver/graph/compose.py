@@ -28,7 +28,7 @@ def compose_document(state: RunState) -> Document:
     if failure:
         reason = failure.reason
     return Document(
-        request=state.get("request", ""),
+        request=str(state.get("request") or ""),
         status=status,
         seed=settings_of(state).seed,
         blocks=_blocks(plan, results),

@@ -19,12 +19,14 @@ MAX_REQUEST = 20_000
 IMAGE_TAG = "<image>"
 
 
-def check_request(request: str, images: int) -> None:
+def check_request(request: object, images: int) -> None:
     """Check a request against the number of its pictures.
 
     Raises:
         BadInput: it is empty, longer than `MAX_REQUEST` characters, or its `<image>` tags and pictures do not match.
     """
+    if not isinstance(request, str):
+        raise BadInput(f"the request is a {type(request).__name__}; give a string")
     if not request.strip():
         raise BadInput('the request is empty; say what to make, for example "How to draw a cat step by step?"')
     if len(request) > MAX_REQUEST:

@@ -47,6 +47,8 @@ def read_answer(answer: Any) -> ReviewAnswer:
         ) from None
     if (reply.action == "edit") != (reply.plan is not None):
         raise BadInput("the review cannot be used: a plan belongs to the action edit, and to no other")
+    if reply.plan is not None and not reply.plan.steps:
+        raise BadInput("the review cannot be used: the edited plan has no steps")
     if reply.action == "reject" and not reply.feedback.strip():
         raise BadInput("the review cannot be used: the action reject needs feedback that says what to change")
     return reply

@@ -19,6 +19,7 @@ from interleaver.sandbox import sight
 from interleaver.sandbox.describe import describe_picture
 from interleaver.sandbox.language import (
     COUNTS,
+    MAX_COUNT,
     PLACE_PHRASES,
     Add,
     Backdrop,
@@ -72,6 +73,8 @@ class SandboxPlanner:
             return _continuation(request, wish, images)
         lesson = _lesson_subject(wish)
         drafts = _lesson(wish, lesson) if lesson else _scene(wish)
+        if not drafts:
+            return _finish(request, wish, [_edit_draft(Backdrop(wish.background(None)))], first=1, opening=[])
         return _finish(request, wish, drafts, first=1, opening=[Backdrop(wish.background(lesson))])
 
 
@@ -149,6 +152,8 @@ def _read_things(found: list[Noun | Mark], wish: Wish) -> None:
             elif item.role == "place" and wish.things:
                 wish.things[-1] = replace(wish.things[-1], place=item.value)
             continue
+        if item.count > MAX_COUNT:
+            raise BackendError(f"the sandbox draws at most {COUNTS[MAX_COUNT]} of a kind; ask for fewer {item.kind}s")
         add = next(operation for operation in read_scene([item]) if isinstance(operation, Add))
         if relation and wish.things and not item.definite:
             wish.links.append((len(wish.things) - 1, relation, len(wish.things)))
@@ -277,7 +282,7 @@ def _tell(add: Add, number: int, total: int) -> str:
     where = PLACE_PHRASES[add.place] if add.place else f"{add.relation} the {add.anchor}"
     does = VERBS[add.subject.habitat][add.count > 1]
     if number == 0:
-        return f"It begins with {what}: {where} of an empty page, waiting for company."
+        return f"It begins with {what}, {where}, waiting for company."
     if number == total - 1:
         return f"One last look {where}, and there it is, what was missing: {what}."
     return MIDDLES[number % len(MIDDLES)].format(what=what, where=where, does=does)
@@ -364,7 +369,7 @@ def _finish(request: str, wish: Wish, drafts: list[Draft], first: int, opening: 
             )
         )
     kinds = list(dict.fromkeys(add.kind for draft in drafts for add in draft.operations if isinstance(add, Add)))
-    return Plan(steps=steps, reasoning=f"{len(steps)} steps, about: {', '.join(kinds) or 'changes to the picture'}.")
+    return Plan(steps=steps, reasoning=f"{len(steps)} step(s), about: {', '.join(kinds) or 'changes to the picture'}.")
 
 
 def _fit(drafts: list[Draft], steps: int) -> list[Draft]:

@@ -32,11 +32,19 @@ class Noun:
 class Mark:
     """Another meaningful phrase: a place, a relation, a background, a colour or size that stands alone, or a word.
 
-    `role` is one of place, relation, background, colour, size, variety, and, word.
+    `role` is one of place, relation, background, colour, size, count, definite, plural, variety, and, word.
     """
 
     role: str
     value: str
+
+
+NEAREST_COLOURS = {
+    "gray": "grey", "silver": "grey", "violet": "purple", "lilac": "purple", "golden": "yellow", "gold": "yellow",
+    "turquoise": "blue", "cyan": "blue", "navy": "blue", "teal": "green", "lime": "green", "olive": "green",
+    "beige": "brown", "tan": "brown", "magenta": "pink", "crimson": "red", "scarlet": "red", "maroon": "red",
+    "cream": "white",
+}  # fmt: skip
 
 
 @cache
@@ -60,7 +68,7 @@ def _lexicon() -> dict[tuple[str, ...], Mark | str]:
             add(subject.name, subject.name)
     for colour in COLOURS:
         add(colour, Mark("colour", colour))
-    for word, colour in {"gray": "grey", "violet": "purple", "golden": "yellow", "gold": "yellow"}.items():
+    for word, colour in NEAREST_COLOURS.items():
         add(word, Mark("colour", colour))
     for size in SIZES:
         add(size, Mark("size", size))
@@ -72,8 +80,13 @@ def _lexicon() -> dict[tuple[str, ...], Mark | str]:
     for number, word in enumerate(COUNTS):
         add(word, Mark("count", str(number)))
         add(str(number), Mark("count", str(number)))
-    for word, number in {"a": 1, "an": 1, "another": 1, "a pair of": 2, "a couple of": 2, "some": 3, "several": 4,
-                         "a few": 3, "many": 5}.items():  # fmt: skip
+    larger = ("seven", "eight", "nine", "ten", "eleven", "twelve")
+    for number, word in enumerate(larger, start=MAX_COUNT + 1):
+        add(word, Mark("count", str(number)))
+    for number in range(MAX_COUNT + 1, 100):
+        add(str(number), Mark("count", str(number)))
+    for word, number in {"a": 1, "an": 1, "another": 1, "a pair of": 2, "a couple of": 2, "a few": 3, "some": 3,
+                         "several": 4, "many": 5, "a dozen": 12, "dozens of": 12}.items():  # fmt: skip
         add(word, Mark("count", str(number)))
     for word in ("the", "this", "that", "its", "his", "her"):
         add(word, Mark("definite", word))
@@ -104,12 +117,21 @@ def _lexicon() -> dict[tuple[str, ...], Mark | str]:
 LONGEST_PHRASE = 5
 
 
+REPLACING = re.compile(r"\b(?:replace|swap)\s+(.+?)\s+(?:with|by|for)\s+", re.IGNORECASE)
+JOINED = re.compile(
+    r",?\s+(?:and|then|and then)\s+(?=(?:remove|erase|delete|paint|recolou?r|turn|make|draw|add|put|replace)\b)",
+    re.IGNORECASE,
+)
+
+
 def _tokens(text: str) -> list[str]:
     return re.findall(r"[a-z0-9][a-z0-9'-]*|[,;:]", text.lower().replace("\u2019", "'"))
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text."""
+    """The sentences of a text; what has a verb of its own counts as one, and a replacement as two."""
+    text = REPLACING.sub(r"Remove \1. Draw ", text)
+    text = JOINED.sub(". ", text)
     return [part.strip() for part in re.split(r"[.!?\n]+", text) if part.strip()]
 
 
@@ -133,7 +155,8 @@ def phrases(text: str) -> Iterator[Noun | Mark]:
             pending.kind = meaning.value if isinstance(meaning, Mark) else meaning
             if plural and pending.count == 1 and not pending.definite:
                 pending.count = 2
-            yield pending
+            if pending.count > 0:  # "no clouds" asks for nothing
+                yield pending
             pending = Noun("")
         elif meaning.role == "count":
             pending.count = int(meaning.value)

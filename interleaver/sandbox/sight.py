@@ -1,6 +1,7 @@
 """Seeing: what pixels alone tell about a picture of the sandbox world.
 
-Pictures are looked at with their shorter side at `ACUITY` pixels; boxes are in pixels of that size.
+Pictures are looked at with their shorter side at `ACUITY` pixels (less for very long ones), and boxes are in pixels of
+that size.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Box:
 def look(picture: Picture) -> Pixels:
     """Decode a picture to height x width x 3 values, 0 to 255, its shorter side at `ACUITY`."""
     with Image.open(io.BytesIO(picture.data)) as image:
-        scale = ACUITY / min(image.width, image.height)
+        scale = min(ACUITY / min(image.width, image.height), 4 * ACUITY / max(image.width, image.height))
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         rgb = flatten(image)
         return np.asarray(rgb.resize(size, Image.Resampling.BOX) if rgb.size != size else rgb).astype(np.int16)

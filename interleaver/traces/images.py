@@ -40,6 +40,14 @@ class ImageStore:
             raise BadInput(f"the image store {self.url!r} cannot be opened: {error}") from None
         return filesystem, root.rstrip("/")
 
+    def check(self) -> None:
+        """Open the store's filesystem.
+
+        Raises:
+            BadInput: the URL names a filesystem that is unknown or not installed.
+        """
+        _ = self._place
+
     def path(self, ref: ImageRef) -> str:
         """Where the bytes of `ref` lie within the store's filesystem."""
         root = self._place[1]

@@ -69,8 +69,9 @@ class RunStore:
         """Make the folders.
 
         Raises:
-            BadInput: the folder cannot be written to.
+            BadInput: the folder cannot be written to, or the image store cannot be opened.
         """
+        self.images.check()
         try:
             (self.root / STORE_FOLDER).mkdir(parents=True, exist_ok=True)
             probe = self.root / STORE_FOLDER / f"probe-{secrets.token_hex(4)}"

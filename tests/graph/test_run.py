@@ -241,6 +241,7 @@ async def test_chat_messages_are_a_request(images):
     ("request_", "said"),
     [
         ({"request": "  "}, "the request is empty"),
+        ({"request": 5}, "the request is a int; give a string"),
         ({"request": "x" * 30_000}, "at most 20,000"),
         ({"request": "what is <image>?"}, "1 <image> tag(s) but 0 picture(s)"),
         ({"request": "Go on", "images": ["/etc/passwd"]}, "only ImageRefs and data: URLs"),

@@ -92,6 +92,25 @@ class TestPlanner:
             "Make the background a night sky.", "Paint the house blue.", "Remove the cloud."
         ]  # fmt: skip
 
+    async def test_clauses_and_replacements(self):
+        start = await draw("Make the background a green meadow. Draw a large red house in the middle.")
+        made = await plan("Paint the house blue and remove the tree, then replace the sun with a moon", start)
+        said = [step.instruction for step in made.steps]
+        assert said[:3] == ["Paint the house blue.", "Remove the tree.", "Remove the sun."]
+        assert parse(said[3]).operations[0].kind == "moon"
+
+    async def test_no_clouds_are_no_clouds_and_too_many_are_refused(self):
+        made = await plan("no clouds, just a sun")
+        assert {op.kind for step in made.steps for op in parse(step.instruction).operations[-1:]} == {"sun"}
+        for request in ("seven blue balloons", "a dozen stars", "10 hearts"):
+            with pytest.raises(BackendError, match="at most six of a kind"):
+                await plan(request)
+
+    async def test_a_setting_alone_is_drawn(self):
+        assert [step.instruction for step in (await plan("a starry night")).steps] == [
+            "Make the background a night sky."
+        ]
+
     async def test_a_photograph_can_only_be_added_to(self):
         assert (await plan("Add a sun", plain_picture())).steps
         with pytest.raises(BackendError, match="can only add"):
@@ -218,6 +237,13 @@ class TestCritic:
         )
         asked = "Draw a small red cat on the right."
         assert await verdict(asked, before, after) == await verdict(asked, stripped(before), stripped(after))
+
+    async def test_parts_drawn_together_are_seen_together(self):
+        asked = "Draw the ears of a huge red bear in the middle. Draw the head of a huge red bear in the middle."
+        assert (await verdict(asked, None, stripped(await draw(asked)))).accepted
+        only = "Make the background white paper. Draw the head of a huge red bear in the middle."
+        result = await verdict(asked, None, stripped(await draw(only)))
+        assert not result.accepted and "there is no ears" in result.reasoning
 
     async def test_a_smudge_is_rejected(self):
         cat = Item(3, "cat", None, "blue", 0.8, 0.53, 0.19)
