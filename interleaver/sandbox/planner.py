@@ -333,8 +333,8 @@ def _free_places(picture: Picture) -> list[str]:
 
     def load(place: str) -> float:
         x, y = PLACES[place]
-        rows = slice(int((y - 0.12) * height), int((y + 0.12) * height))
-        columns = slice(int((x - 0.12) * width), int((x + 0.12) * width))
+        rows = slice(int((y - 0.12) * height), int((y + 0.12) * height) + 1)
+        columns = slice(int((x - 0.12) * width), int((x + 0.12) * width) + 1)
         return round(float(busy[rows, columns].mean()), 2)
 
     return sorted(PLACES, key=load)

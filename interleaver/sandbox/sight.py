@@ -71,7 +71,9 @@ def look(picture: Picture) -> Pixels:
         scale = min(ACUITY / min(image.width, image.height), 4 * ACUITY / max(image.width, image.height))
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         rgb = flatten(image)
-        return np.asarray(rgb.resize(size, Image.Resampling.BOX) if rgb.size != size else rgb).astype(np.int16)
+        # Averaging keeps edges where they are when a picture shrinks; when it grows they need to be smooth.
+        filter_ = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+        return np.asarray(rgb.resize(size, filter_) if rgb.size != size else rgb).astype(np.int16)
 
 
 def differs(one: Pixels, other: Pixels) -> Mask:
