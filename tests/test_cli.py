@@ -229,6 +229,15 @@ def test_bad_input_gives_one_clear_line(tmp_path, arguments, said):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_request_may_come_from_standard_input(tmp_path):
+    command = [*COMMAND, "run", "-", "--json"]
+    result = subprocess.run(command, cwd=tmp_path, input="a star\n", capture_output=True, text=True, timeout=60)
+    assert json.loads(result.stdout)["status"] == "complete"
+    result = subprocess.run(command, cwd=tmp_path, input="x" * 2**20, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "the request has 1,048,576 characters; at most 20,000 are allowed" in result.stderr
+
+
 def test_the_graph_is_printed_as_mermaid(tmp_path):
     said = interleaver("graph", cwd=tmp_path).stdout
     assert said.startswith("---") and "refine --> generator" in said and "graph TD" in said
