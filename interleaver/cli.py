@@ -122,7 +122,7 @@ def run(
     if resume and (request or images or seed is not None or max_attempts is not None):
         raise BadInput("--resume carries a run on as it was begun; leave out the request and the other settings")
     if request == "-":
-        request = click.get_text_stream("stdin").read()
+        request = sys.stdin.read()
     if not resume and request is None:
         raise BadInput('there is no request; say what to make, for example "How to draw a cat step by step?"')
     if resume:

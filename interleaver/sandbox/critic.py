@@ -41,15 +41,15 @@ class SandboxCritic:
 
     async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
         """Judge a step; see `interleaver.agents.Critic`."""
-        return await asyncio.to_thread(self._judge, step, before, after)
+        return await asyncio.to_thread(self._judge, step, before, after, prompt)
 
-    def _judge(self, step: Step, before: Picture, after: Picture) -> Verdict:
+    def _judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
         operations = parse(step.goal).operations
         if not operations:
             raise UnreadableAnswer(f"the sandbox critic does not understand the instruction {step.goal[:80]!r}")
         if (before.width, before.height) != (after.width, after.height):
             reason = f"The picture is {after.width}x{after.height} instead of {before.width}x{before.height} pixels."
-            return Verdict(accepted=False, refined_prompt=_refined(operations, []), reasoning=reason, score=0.0)
+            return Verdict(accepted=False, refined_prompt=_refined(operations, [], prompt), reasoning=reason, score=0.0)
         view = _View(sight.look(before), sight.look(after))
         faults = [fault for group in _groups(operations) for fault in view.check(group)]
         faults += view.unexplained()
@@ -59,7 +59,7 @@ class SandboxCritic:
         score = max(0.0, 1 - len(faults) / (4 * len(operations) + 1))
         return Verdict(
             accepted=False,
-            refined_prompt=_refined(operations, faults),
+            refined_prompt=_refined(operations, faults, prompt),
             reasoning=reasoning,
             score=round(score, 3),
         )
@@ -74,14 +74,20 @@ class Fault:
     said: str
 
 
-def _refined(operations: tuple[Operation, ...], faults: list[Fault]) -> str:
-    """The instruction in full, insisting on what went wrong; on everything about a thing that was not to be seen."""
+def _refined(operations: tuple[Operation, ...], faults: list[Fault], prompt: str) -> str:
+    """The instruction in full, insisting on what went wrong, this time or before.
+
+    Of a thing that was not to be seen at all it insists on every attribute.
+    """
+    before = parse(prompt).operations
+    insisted = [operation.emphasis for operation in before] if len(before) == len(operations) else []
     stressed = []
     for number, operation in enumerate(operations):
         wrong = {fault.attribute for fault in faults if fault.operation == number}
         if "kind" in wrong and isinstance(operation, Add):
             wrong |= {name for name in ("size", "colour", "place") if getattr(operation, name)}
-        stressed.append(replace(operation, emphasis=frozenset(wrong | operation.emphasis)))
+        wrong |= insisted[number] if insisted else set()
+        stressed.append(replace(operation, emphasis=frozenset(wrong)))
     return describe(Instructions(tuple(stressed), careful=True))
 
 

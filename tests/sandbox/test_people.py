@@ -245,6 +245,14 @@ class TestCritic:
         result = await verdict(asked, None, stripped(await draw(only)))
         assert not result.accepted and "there is no ears" in result.reasoning
 
+    async def test_a_refined_prompt_still_insists_on_what_went_wrong_before(self):
+        step = Step(number=1, instruction="Draw a small blue cat on the right.")
+        before = paint(SCENE, SIZE, SIZE)
+        after = await draw("Draw a medium blue cat on the right.", before)
+        prompt = "Draw a small blue cat on the right. It must be blue."
+        result = await SandboxCritic().judge(step, before, after, prompt)
+        assert parse(result.refined_prompt).operations[0].emphasis == {"size", "colour"}
+
     async def test_a_smudge_is_rejected(self):
         cat = Item(3, "cat", None, "blue", 0.8, 0.53, 0.19)
         after = paint(Scene(SCENE.background, (*SCENE.items, cat), ((0.5, 0.4, 0.06),)), SIZE, SIZE)
