@@ -85,14 +85,14 @@ def load_profile(path: str | None = None) -> Profile:
     found = find_profile(path)
     if found is None:
         return Profile()
-    file = Path(path or DEFAULT_PROFILE)
+    name = repr(path or DEFAULT_PROFILE)
     try:
         data = tomllib.loads(Path(found).read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInput(f"the profile {str(file)!r} cannot be read: {error.strerror}") from None
+        raise BadInput(f"the profile {name} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"the profile {str(file)!r} is not valid TOML: {error}") from None
+        raise BadInput(f"the profile {name} is not valid TOML: {error}") from None
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
-        raise BadInput(f"the profile {str(file)!r}: {explain(error, Profile)}") from None
+        raise BadInput(f"the profile {name}: {explain(error, Profile)}") from None

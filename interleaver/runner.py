@@ -19,7 +19,6 @@ from interleaver.graph.inputs import check_request
 from interleaver.graph.state import RunState, attempts_of, failure_of
 from interleaver.pictures import MAX_BYTES, Picture
 from interleaver.traces.runs import RunRecord, RunStore
-from interleaver.types import Document
 from interleaver.ui.document import write_document
 
 Event = tuple[str, dict[str, Any]]
@@ -97,14 +96,9 @@ class Runner:
                         for node, change in update.items():
                             yield node, change
                 state = cast(RunState, (await graph.aget_state(config)).values)
-                await self._write(record, state)
-
-    async def _write(self, record: RunRecord, state: RunState) -> Document:
-        document = compose_document(state)
-        await write_document(
-            self.runs.folder(record.run_id), record.run_id, document, attempts_of(state), self.runs.images
-        )
-        return document
+                folder = self.runs.folder(record.run_id)
+                document = compose_document(state)
+                await write_document(folder, record.run_id, document, attempts_of(state), self.runs.images)
 
     @asynccontextmanager
     async def _graph(self) -> AsyncIterator[CompiledStateGraph[RunState, Context, Any, Any]]:

@@ -29,7 +29,9 @@ class Step(BaseModel):
     A step *draws* when it has a prompt; otherwise it is text-only and the generator is never called for it.
     """
 
-    number: int = Field(description="The number a reader sees; steps run in the order of the plan, not by number.")
+    number: int = Field(
+        0, description="The number a reader sees; steps run in the order of the plan, and `Plan.numbered` fills gaps."
+    )
     name: str = ""
     instruction: str | None = Field(None, description="What the step should achieve; the critic judges against it.")
     prompt: str | None = Field(None, description="The first prompt for the generator; None for a text-only step.")

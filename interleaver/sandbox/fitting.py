@@ -26,8 +26,11 @@ MISFIT = 0.2
 """The share of a silhouette that may differ from what is seen before it counts as something else."""
 ROUNDS = 8
 """How many moves of a frame are tried before a thing counts as not recognised."""
+MOVES = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+"""Directions in which a frame is changed: across, down, wider."""
 
 KEY = (255, 0, 255)
+"""The colour that stands for a subject's main colour while it is fitted."""
 
 
 @dataclass(frozen=True)
@@ -204,14 +207,7 @@ class Fitting:
             frame = best.frame
             moves = [
                 Frame(frame.x + across * stride, frame.y + down * stride, frame.side + wider * stride)
-                for across, down, wider in (
-                    (1, 0, 0),
-                    (-1, 0, 0),
-                    (0, 1, 0),
-                    (0, -1, 0),
-                    (0, 0, 1),
-                    (0, 0, -1),
-                )
+                for across, down, wider in MOVES
             ]
             better = min((self._try(move) for move in moves), key=lambda sighting: sighting.misfit)
             if better.misfit < best.misfit:

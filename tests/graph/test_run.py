@@ -197,6 +197,11 @@ async def test_the_order_of_the_plan_decides_not_its_numbers(images):
     assert [step.number for step in document.steps] == [3, 4, 5, 6]
 
 
+async def test_missing_numbers_are_filled(images):
+    document, _, _ = await run(Plan(steps=[Step(prompt="a"), Step(prompt="b")]), images=images)
+    assert [step.number for step in document.steps] == [1, 2]
+
+
 async def test_five_attempts_on_every_step_of_a_long_plan(images):
     document, state, generator = await run(drawn_plan(8), *[False] * 40, images=images)
     assert outcomes(document) == ["exhausted"] * 8
