@@ -21,11 +21,23 @@ class BackendError(InterleaverError):
 
 
 class BackendUnavailable(BackendError):
-    """A planner, generator or critic could not be reached; the same call may succeed later."""
+    """A planner, generator or critic could not be reached; the same call may succeed later.
+
+    Attributes:
+        retry_after: seconds that the other side asked to be left alone; None when it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None):
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Refused(BackendError):
+    """A model declined to answer, or a content filter kept its answer back; asking again will not help."""
 
 
 class UnreadableAnswer(BackendError, ValueError):
-    """A model answered something that is not a plan or a verdict."""
+    """A model answered something that is not a plan, a verdict or a picture: nothing, half of it, or something else."""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -40,6 +52,8 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     With the `model` that was validated, an unknown field comes with the valid ones.
     """
     problem = error.errors()[0]
+    if not problem["loc"]:  # raised by the model's own checks
+        return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
     *parents, name = (str(part) for part in problem["loc"])
     where = ".".join([*parents, name])
     if problem["type"] != "extra_forbidden":

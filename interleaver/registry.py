@@ -14,9 +14,22 @@ from interleaver.errors import BadInput, did_you_mean, explain
 Kind = Literal["planner", "critic", "generator"]
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
-    "planner": {"sandbox": "interleaver.sandbox.planner:SandboxPlanner"},
-    "critic": {"sandbox": "interleaver.sandbox.critic:SandboxCritic"},
-    "generator": {"sandbox": "interleaver.sandbox.generator:SandboxGenerator"},
+    "planner": {
+        "sandbox": "interleaver.sandbox.planner:SandboxPlanner",
+        "chat": "interleaver.agents.chat:ChatPlanner",
+    },
+    "critic": {
+        "sandbox": "interleaver.sandbox.critic:SandboxCritic",
+        "chat": "interleaver.agents.chat:ChatCritic",
+    },
+    "generator": {
+        "sandbox": "interleaver.sandbox.generator:SandboxGenerator",
+        "openai-images": "interleaver.tools.openai_images:OpenAIImages",
+        "gemini-images": "interleaver.tools.gemini_images:GeminiImages",
+        "diffusers": "interleaver.tools.diffusers:DiffusersGenerator",
+        "svg": "interleaver.tools.svg:SvgGenerator",
+        "pool": "interleaver.tools.pool:GeneratorPool",
+    },
 }
 
 
@@ -53,6 +66,8 @@ def create(kind: Kind, name: str, **settings: Any) -> Any:
             raise BadInput(f"{kind} {name!r} has no field {field!r}{hint}; valid fields: {valid}")
     try:
         return backend(**settings)
+    except BadInput:
+        raise
     except ValidationError as error:
         raise BadInput(f"{kind} {name!r}: {explain(error)}") from None
     except Exception as error:

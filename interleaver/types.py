@@ -86,6 +86,37 @@ class Verdict(BaseModel):
     )
 
 
+class Message(BaseModel):
+    """One turn of a conversation with a model; an `<image>` tag stands where each picture was."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class Usage(BaseModel):
+    """The tokens of one model call, as the server counted them."""
+
+    input_tokens: int = Field(0, ge=0)
+    output_tokens: int = Field(0, ge=0, description="With the tokens of the reasoning.")
+
+
+class Exchange(BaseModel):
+    """One call of a chat model, word for word: what a training row is made of."""
+
+    role: Literal["planner", "critic", "generator"]
+    model: str
+    messages: list[Message] = Field(description="What the model was given; its answer is not among them.")
+    images: list[ImageRef] = Field(default_factory=list, description="The pictures, in the order of their tags.")
+    answer: str = Field("", description="The raw answer.")
+    reasoning: str = Field("", description="Reasoning that the server returned apart from the answer.")
+    problem: Literal["refusal", "content_filter", "empty", "truncated", "unreadable", "failed"] | None = Field(
+        None, description="Why the answer could not be used."
+    )
+    error: str | None = Field(None, description="The problem in one line.")
+    usage: Usage = Field(default_factory=Usage)
+    seconds: float = 0.0
+
+
 class Attempt(BaseModel):
     """One drawing of one step: what was asked, what came back and what the critic said. Never overwritten."""
 
@@ -102,6 +133,9 @@ class Attempt(BaseModel):
     discarded: str | None = Field(None, description="Why a drawing that was made ahead of its turn was not used.")
     draw_seconds: float | None = None
     judge_seconds: float | None = None
+    exchanges: list[Exchange] = Field(
+        default_factory=list, description="The model calls behind the picture and the verdict, failed ones too."
+    )
 
 
 class Outcome(StrEnum):

@@ -1,5 +1,6 @@
-"""Planner and critic: the protocols that every planning and judging model meets."""
+"""Planner and critic."""
 
+from interleaver.agents.answers import parse_plan, parse_verdict
 from interleaver.agents.protocols import Critic, Planner
 
-__all__ = ["Critic", "Planner"]
+__all__ = ["Critic", "Planner", "parse_plan", "parse_verdict"]

@@ -13,9 +13,17 @@ from typing import Any, Literal, TypeVar
 from langchain_core.messages import AIMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from interleaver.agents import Critic, Planner
+from interleaver.agents.exchanges import recording
 from interleaver.errors import BackendError, BackendUnavailable, BadInput
 from interleaver.graph.compose import compose_document, tell
 from interleaver.graph.context import Context
@@ -41,6 +49,7 @@ from interleaver.types import Attempt, Failure, ImageRef, Outcome, Plan, Step, S
 log = logging.getLogger(__name__)
 Update = dict[str, Any]
 T = TypeVar("T")
+NO_LIMIT = 86_400.0
 BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
 """How long to wait, in seconds, before an unavailable backend is called again."""
 
@@ -75,8 +84,13 @@ def attempt_seed(run_seed: int, step: int, attempt: int) -> int:
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
 
-async def call(work: Callable[[], Awaitable[T]], answer: type[T]) -> T:
-    """Call a backend: again, with backoff, while it is unavailable.
+async def call(backend: object, work: Callable[[], Awaitable[T]], answer: type[T]) -> T:
+    """Call a backend: again, with backoff, while it is unavailable and its `timeout`, if it has one, is not spent.
+
+    Args:
+        backend: the backend that is called.
+        work: the call.
+        answer: the type that it must return.
 
     Raises:
         BackendUnavailable: it stayed unavailable.
@@ -84,8 +98,8 @@ async def call(work: Callable[[], Awaitable[T]], answer: type[T]) -> T:
     """
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(BackendUnavailable),
-        wait=BACKOFF,
-        stop=stop_after_attempt(4),
+        wait=_pause,
+        stop=stop_after_attempt(4) | stop_after_delay(getattr(backend, "timeout", None) or NO_LIMIT),
         reraise=True,
     )
     try:
@@ -99,6 +113,13 @@ async def call(work: Callable[[], Awaitable[T]], answer: type[T]) -> T:
     if not isinstance(given, answer):
         raise BackendError(f"the backend answered a {type(given).__name__} instead of a {answer.__name__}")
     return given
+
+
+def _pause(retry: RetryCallState) -> float:
+    """Seconds before the next try: as long as the other side asked for, at least the backoff."""
+    error = retry.outcome.exception() if retry.outcome else None
+    asked = error.retry_after if isinstance(error, BackendUnavailable) else None
+    return max(BACKOFF(retry), asked or 0.0)
 
 
 async def _as_coroutine(work: Callable[[], Awaitable[T]]) -> T:
@@ -132,13 +153,21 @@ class Nodes:
             "status": "running",
         }
         started = time.monotonic()
-        try:
-            request, images = await read_input(state, self.images)
-            fresh |= {"request": request, "given": [image.ref.model_dump() for image in images]}
-            backend: Planner = await self.backends.pick("planner", settings)
-            plan = (await call(lambda: backend.plan(_with_feedback(request, feedback), images), Plan)).numbered()
-        except (BackendError, BadInput) as error:
-            return fresh | {"failure": _failure("planner", error)}
+        with recording() as exchanges:
+            try:
+                request, images = await read_input(state, self.images)
+                fresh |= {"request": request, "given": [image.ref.model_dump() for image in images]}
+                backend: Planner = await self.backends.pick("planner", settings)
+                wanted = _with_feedback(request, feedback)
+                plan = (await call(backend, lambda: backend.plan(wanted, images), Plan)).numbered()
+            except (BackendError, BadInput) as error:
+                fresh["failure"] = _failure("planner", error)
+        earlier = state.get("plan_exchanges", []) if feedback else []
+        fresh["plan_exchanges"] = earlier + [
+            exchange.model_dump(mode="json", exclude_none=True) for exchange in exchanges
+        ]
+        if fresh["failure"]:
+            return fresh
         seconds = time.monotonic() - started + (state.get("plan_seconds", 0.0) if feedback else 0.0)
         return fresh | {
             "plan": plan.model_dump(mode="json"),
@@ -219,18 +248,19 @@ class Nodes:
         settings = settings_of(state)
         seed = attempt_seed(settings.seed, position, number)
         attempt = Attempt(step=position, attempt=number, prompt=prompt, seed=seed)
+        unavailable = False
         started = time.monotonic()
-        try:
-            backend: ImageGenerator = await self.backends.pick("generator", settings)
-            attempt.sources = _sources(pictures, settings, backend.capabilities.max_sources)
-            sources = [await self.images.get(ref) for ref in attempt.sources]
-            size = (settings.width, settings.height)
-            picture = await call(lambda: backend.generate(prompt, sources, seed, size), Picture)
-            attempt.image = await self.images.put(picture)
-            unavailable = False
-        except (BackendError, BadInput) as error:
-            attempt.error = str(error)
-            unavailable = isinstance(error, BackendUnavailable)
+        with recording() as attempt.exchanges:
+            try:
+                backend: ImageGenerator = await self.backends.pick("generator", settings)
+                attempt.sources = _sources(pictures, settings, backend.capabilities.max_sources)
+                sources = [await self.images.get(ref) for ref in attempt.sources]
+                size = (settings.width, settings.height)
+                picture = await call(backend, lambda: backend.generate(prompt, sources, seed, size), Picture)
+                attempt.image = await self.images.put(picture)
+            except (BackendError, BadInput) as error:
+                attempt.error = str(error)
+                unavailable = isinstance(error, BackendUnavailable)
         attempt.draw_seconds = round(time.monotonic() - started, 3)
         return attempt, unavailable
 
@@ -249,20 +279,26 @@ class Nodes:
         step, image = current_step(state), attempt.image
         assert step is not None and image is not None  # route_picture sends only drawn steps here
         started = time.monotonic()
-        try:
-            backend: Critic = await self.backends.pick("critic", settings_of(state))
-            after = await self.images.get(image)
-            before = await self._before(attempt, after)
-            attempt.verdict = await call(lambda: backend.judge(step, before, after, attempt.prompt), Verdict)
-        except (BackendError, BadInput) as error:
-            attempt.error = f"the critic gave no verdict: {error}"
+        with recording() as exchanges:
+            try:
+                backend: Critic = await self.backends.pick("critic", settings_of(state))
+                after = await self.images.get(image)
+                before = await self._before(attempt, after)
+                attempt.verdict = await call(
+                    backend, lambda: backend.judge(step, before, after, attempt.prompt), Verdict
+                )
+            except (BackendError, BadInput) as error:
+                attempt.error = f"the critic gave no verdict: {error}"
+        attempt.exchanges += exchanges
         attempt.judge_seconds = round(time.monotonic() - started, 3)
 
     async def _before(self, attempt: Attempt, after: Picture) -> Picture:
         """The picture an attempt started from; a white canvas when it was drawn anew."""
         if attempt.sources:
             return await self.images.get(attempt.sources[-1])
-        return await asyncio.to_thread(white_canvas, after.width, after.height)
+        canvas = await asyncio.to_thread(white_canvas, after.width, after.height)
+        await self.images.put(canvas)  # the exchange with the critic refers to it
+        return canvas
 
 
 def close_step(step: Step, attempts: list[Attempt], settings: Context) -> StepResult:

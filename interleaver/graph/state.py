@@ -70,6 +70,8 @@ class RunState(RunInput, RunOutput, total=False):
     """The `Plan`, numbered in the order of its steps."""
     plan_seconds: float
     """How long the planner worked on this request, over all its plans."""
+    plan_exchanges: Annotated[list[Json], DeltaChannel(newest)]
+    """Every `Exchange` with the planner about this request, over all its plans."""
     feedback: str
     """What a reviewer asked to be changed when the plan was rejected; "" otherwise."""
     attempts: Annotated[dict[str, Json], DeltaChannel(merge)]

@@ -162,7 +162,7 @@ def test_a_run_that_does_not_exist_is_told(tmp_path, run_id):
 def test_a_run_is_held_by_one_process(tmp_path):
     store = RunStore(tmp_path)
     store.prepare()
-    with store.lock("r"):  # noqa: SIM117
+    with store.lock("r"):
         with pytest.raises(BadInput, match="another process"), RunStore(tmp_path).lock("r"):
             pass
     with RunStore(tmp_path).lock("r"):

@@ -1,0 +1,137 @@
+"""Endpoints that speak HTTP: their address, key and time-out, and what their failures mean."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from interleaver.errors import BackendError, BackendUnavailable, Refused, UnreadableAnswer
+from interleaver.extras import need
+
+MAX_DETAIL = 300
+NO_KEY = "none"
+"""Sent where the variable of the key is not set: local servers ask for no key, and the SDKs insist on one."""
+
+
+class NotTheApi(Exception):
+    """Something answered, but not the API that was asked for."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model is served.
+
+    Attributes:
+        section: the part of the profile that configures it, for messages: `planner`, `generator` ...
+        model: the model's name there.
+        base_url: its address; None for the provider's own.
+        api_key_env: the environment variable that holds the key.
+        timeout: seconds that one call may take.
+    """
+
+    section: str
+    model: str
+    base_url: str | None
+    api_key_env: str
+    timeout: float
+
+    @property
+    def key(self) -> str:
+        """The key, or `NO_KEY` where the variable is not set."""
+        return os.environ.get(self.api_key_env) or NO_KEY
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.section} {self.model!r} at {self.base_url or 'its provider'}"
+
+    def client(self) -> Any:
+        """An HTTP client for the `openai` SDK that tells an answer of the API from any other page."""
+        openai, httpx2 = need("openai", "openai"), need("httpx2", "openai")
+
+        async def check(response: Any) -> None:
+            if not response.is_success:
+                return
+            kind = response.headers.get("content-type", "").partition(";")[0]
+            if "text/event-stream" in kind:
+                return
+            if not (await response.aread()).strip():
+                raise NotTheApi("answered with an empty body")
+            if not kind.endswith("json"):
+                raise NotTheApi(f"answered {kind or 'something untyped'} instead of JSON")
+
+        # A connection a call: one is nothing beside the seconds that a model takes, and a client that keeps none open
+        # can be used from one event loop after another and never needs closing.
+        limits = httpx2.Limits(max_keepalive_connections=0, max_connections=1000)
+        return openai.DefaultAsyncHttpxClient(event_hooks={"response": [check]}, timeout=self.timeout, limits=limits)
+
+    def failure(self, error: Exception) -> BackendError:
+        """What an exception of a model call means, as one line that names the endpoint and the field to fix.
+
+        Works for every SDK whose exceptions carry an HTTP status in `status_code` or `code`, as those of openai,
+        anthropic and google-genai do.
+        """
+        if isinstance(error, BackendError):
+            return error
+        status = _status(error)
+        if status is not None:
+            return self._refused_call(status, error)
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, NotTheApi):
+                return BackendError(f"{self.name} {cause}; check {self.section}.base_url (many APIs end in /v1)")
+            if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
+                text = f"{self.name} did not answer within {self.timeout:g} s ({self.section}.timeout)"
+                return BackendUnavailable(text)
+            cause = cause.__cause__
+        if _is_connection(error):
+            return BackendUnavailable(
+                f"{self.name} cannot be reached ({self._detail(error.__cause__ or error)}); check "
+                f"{self.section}.base_url and that the server runs"
+            )
+        if isinstance(error, ValueError | TypeError | AttributeError | LookupError):
+            return UnreadableAnswer(f"{self.name} answered something else than its API promises: {self._detail(error)}")
+        return BackendError(f"{self.name} failed: {type(error).__name__}: {self._detail(error)}")
+
+    def _refused_call(self, status: int, error: Exception) -> BackendError:
+        detail, section = self._detail(error), self.section
+        if status in (401, 403):
+            set_ = "is not set" if self.key == NO_KEY else "was refused"
+            hint = f"the key in {self.api_key_env} {set_}; set that variable or {section}.api_key_env"
+            return BackendError(f"{self.name} answered {status}: {hint} ({detail})")
+        if status in (404, 405):
+            hint = f"check {section}.model and {section}.base_url"
+            return BackendError(f"{self.name} answered {status}: {hint} ({detail})")
+        if status in (408, 409, 425, 429) or status >= 500:
+            busy = "is too busy" if status == 429 else "has a problem"
+            return BackendUnavailable(f"{self.name} {busy} ({status}): {detail}", retry_after=_retry_after(error))
+        if any(word in detail.lower() for word in ("content_policy", "moderation", "safety", "content_filter")):
+            return Refused(f"{self.name} refused (content filter): {detail}")
+        return BackendError(f"{self.name} answered {status}: {detail}; check the settings of [{section}]")
+
+    def _detail(self, error: object) -> str:
+        """The server's own words on one line, without the key."""
+        text = " ".join(str(error).split()) or type(error).__name__
+        if self.key != NO_KEY:
+            text = text.replace(self.key, "***")
+        return text if len(text) <= MAX_DETAIL else f"{text[:MAX_DETAIL]} ..."
+
+
+def _status(error: Exception) -> int | None:
+    for name in ("status_code", "code"):
+        status = getattr(error, name, None)
+        if isinstance(status, int) and 400 <= status < 600:
+            return status
+    return None
+
+
+def _is_connection(error: Exception) -> bool:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"APIConnectionError", "ConnectError", "ConnectionError", "OSError", "TransportError"})
+
+
+def _retry_after(error: Exception) -> float | None:
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    said = headers.get("retry-after", "")
+    return min(float(said), 60.0) if said.replace(".", "", 1).isdigit() else None

@@ -1,0 +1,266 @@
+import json
+
+import pytest
+from conftest import PlainGenerator, plain_picture
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from scripted_server import Reply, chat_reply, serving
+
+from interleaver import build_graph
+from interleaver.agents.chat import ChatCritic, ChatPlanner
+from interleaver.agents.exchanges import recording
+from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refused, UnreadableAnswer
+from interleaver.registry import create
+from interleaver.types import Step
+
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+STEP = Step(number=1, name="Ears", instruction="Two ears.", prompt="Add two ears.")
+PLAN = {
+    "reasoning": "one step will do",
+    "execution_plan": [
+        {"step_number": 1, "step_name": "A", "instruction": "An apple.", "prompt": "An apple.", "auxiliary_text": None}
+    ],
+}
+TAGGED_PLAN = "<think>one</think><answer>{'execution_plan': [{'step_number': 1, 'prompt': 'An apple.'}]}</answer>"
+NO = {"reasoning": "one ear only", "previous_step_success": False, "refine_prompt": "Add two ears, one on each side."}
+YES = {"reasoning": "both are there", "previous_step_success": True, "refine_prompt": "Add two ears."}
+
+
+def planner(server, **settings):
+    return ChatPlanner(model="m", base_url=f"{server.url}/v1", **{"timeout": 5, **settings})
+
+
+def critic(server, **settings):
+    return ChatCritic(model="m", base_url=f"{server.url}/v1", **{"timeout": 5, **settings})
+
+
+async def judged(backend):
+    return await backend.judge(STEP, plain_picture((255, 255, 255)), plain_picture(), "Add two ears now.")
+
+
+async def test_structured_sends_a_schema_and_reads_the_object():
+    with serving(chat_reply(json.dumps(PLAN))) as server:
+        plan = await planner(server).plan("an apple", [])
+    sent = server.requests[0].json
+    assert plan.steps[0].prompt == "An apple." and plan.reasoning == "one step will do"
+    assert sent["response_format"]["json_schema"]["schema"]["required"] == ["reasoning", "execution_plan"]
+    assert sent["response_format"]["json_schema"]["strict"] is True
+    assert [message["role"] for message in sent["messages"]] == ["user"]
+    assert "an apple" in sent["messages"][0]["content"][0]["text"]
+    assert "max_tokens" not in sent and "temperature" not in sent
+
+
+async def test_tagged_is_one_user_turn_with_a_token_limit():
+    with serving(chat_reply(TAGGED_PLAN)) as server:
+        plan = await planner(server, format="tagged", temperature=0).plan("an apple", [])
+    sent = server.requests[0].json
+    assert plan.reasoning == "one" and plan.steps[0].prompt == "An apple."
+    assert sent["max_tokens"] == 4096 and sent["temperature"] == 0 and "response_format" not in sent
+    assert "<think>" in sent["messages"][0]["content"][0]["text"]
+
+
+async def test_guided_decoding_leaves_the_reasoning_free():
+    with serving(chat_reply(TAGGED_PLAN)) as server:
+        await planner(server, format="tagged", guided=True, extra_body={"top_k": 1}).plan("an apple", [])
+    sent = server.requests[0].json
+    think, answer = json.loads(sent["structured_outputs"]["structural_tag"])["format"]["elements"]
+    assert think["content"] == {"type": "any_text"}
+    assert answer["content"]["json_schema"]["required"] == ["execution_plan"]
+    assert sent["top_k"] == 1
+
+
+async def test_pictures_stand_where_their_tags_are():
+    with serving(chat_reply(json.dumps(PLAN))) as server, recording() as exchanges:
+        pictures = [plain_picture((1, 2, 3)), plain_picture((4, 5, 6))]
+        await planner(server).plan("From <image> to <image>, please", pictures)
+    content = server.requests[0].json["messages"][0]["content"]
+    kinds = [part["type"] for part in content]
+    assert kinds == ["text", "image_url", "text", "image_url", "text"]
+    assert content[0]["text"].endswith("From ") and content[2]["text"] == " to "
+    assert content[1]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert "Task A" in content[4]["text"]
+    assert exchanges[0].messages[0].content.count("<image>") == 2
+    assert exchanges[0].images == [picture.ref for picture in pictures]
+
+
+async def test_five_pictures_are_shown_small():
+    with serving(chat_reply(json.dumps(PLAN))) as server:
+        await planner(server).plan("go on", [plain_picture((n, 0, 0), (800, 400)) for n in range(5)])
+        await planner(server).plan("go on", [plain_picture((n, 0, 0), (800, 400)) for n in range(4)])
+    many, few = (
+        [picture_size(part) for part in request.json["messages"][0]["content"] if part["type"] == "image_url"]
+        for request in server.requests
+    )
+    assert many == [(384, 192)] * 5 and few == [(800, 400)] * 4
+
+
+def picture_size(part):
+    import base64
+
+    from interleaver.pictures import Picture
+
+    picture = Picture.decode(base64.b64decode(part["image_url"]["url"].partition(",")[2]))
+    return picture.width, picture.height
+
+
+async def test_the_critic_shows_before_and_after_and_both_prompts():
+    with serving(chat_reply(json.dumps(NO))) as server, recording() as exchanges:
+        verdict = await judged(critic(server))
+    assert not verdict.accepted and verdict.refined_prompt == NO["refine_prompt"]
+    first, second, text = server.requests[0].json["messages"][0]["content"]
+    assert first["type"] == second["type"] == "image_url" and first != second
+    assert all(said in text["text"] for said in ("Two ears.", "Add two ears.", "Add two ears now."))
+    assert exchanges[0].messages[0].content.startswith("<image><image>\n")
+
+
+async def test_what_a_step_says_cannot_pass_for_a_placeholder_or_a_picture():
+    step = Step(number=1, instruction="Write {rewritten_prompt} and <image>", prompt="p")
+    with serving(chat_reply(json.dumps(YES))) as server, recording() as exchanges:
+        await critic(server).judge(step, plain_picture(), plain_picture(), "SECRET")
+    text = server.requests[0].json["messages"][0]["content"][2]["text"]
+    assert "Write {rewritten_prompt} and [image]" in text
+    assert exchanges[0].messages[0].content.count("<image>") == len(exchanges[0].images) == 2
+
+
+async def test_what_cannot_be_read_is_asked_once_more_with_the_error():
+    with serving(chat_reply("I like it."), chat_reply(json.dumps(YES))) as server, recording() as exchanges:
+        assert (await judged(critic(server))).accepted
+    again = server.requests[1].json["messages"]
+    assert [message["role"] for message in again] == ["user", "assistant", "user"]
+    assert again[1]["content"] == "I like it."
+    assert "no object with the key 'previous_step_success'" in again[2]["content"][0]["text"]
+    assert [exchange.problem for exchange in exchanges] == ["unreadable", None]
+    assert (exchanges[1].usage.input_tokens, exchanges[1].usage.output_tokens) == (11, 7)
+    assert exchanges[1].seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem", "error", "said"),
+    [
+        (chat_reply("nope"), "unreadable", UnreadableAnswer, "asked twice"),
+        (chat_reply(""), "empty", UnreadableAnswer, "the answer is empty"),
+        (chat_reply(None), "empty", UnreadableAnswer, "the answer is empty"),
+        (chat_reply(None, reasoning="so be it"), "empty", UnreadableAnswer, "only 8 characters of reasoning"),
+        (chat_reply('{"previous_', finish="length"), "truncated", UnreadableAnswer, "raise critic.max_tokens"),
+        (chat_reply(None, refusal="I can't."), "refusal", Refused, "refused: I can't."),
+        (chat_reply("", finish="content_filter"), "content_filter", Refused, "content filter"),
+    ],
+)
+async def test_each_way_of_giving_no_answer_has_its_name(reply, problem, error, said):
+    with serving(reply) as server, recording() as exchanges, pytest.raises(error, match=said) as raised:
+        await judged(critic(server))
+    assert "critic 'm' at http://127.0.0.1" in str(raised.value)
+    assert exchanges[-1].problem == problem
+    assert len(exchanges) == (1 if error is Refused else 2)  # declining is final, everything else is asked again
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+async def test_reasoning_in_a_field_of_its_own_is_kept(field):
+    bare = json.dumps({key: value for key, value in YES.items() if key != "reasoning"})
+    with serving(chat_reply(bare, **{field: "I looked closely"})) as server, recording() as exchanges:
+        assert (await judged(critic(server))).reasoning == "I looked closely"
+    assert exchanges[0].reasoning == "I looked closely" and exchanges[0].answer == bare
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "said"),
+    [
+        (Reply({"error": {"message": "Bad key sk-hidden"}}, 401), BackendError, "answered 401: the key in MY_KEY was"),
+        (Reply({"error": {"message": "no model m"}}, 404), BackendError, "check critic.model and critic.base_url"),
+        (Reply({"error": {"message": "bad field"}}, 400), BackendError, "settings of .critic."),
+        (Reply({"error": {"message": "later"}}, 503), BackendUnavailable, "has a problem .503."),
+        (
+            Reply(b"<html>hello</html>", type="text/html"),
+            BackendError,
+            "text/html instead of JSON; check critic.base_u",
+        ),
+        (Reply(b""), BackendError, "an empty body; check critic.base_url"),
+        (Reply(b"{'not': json"), BackendError, "answered something else than its API promises"),
+        (Reply({"hello": "there"}), BackendError, "answered something else than its API promises"),
+        (Reply({"choices": []}), BackendError, "answered something else than its API promises"),
+        (Reply(b"{}", delay=3), BackendUnavailable, r"did not answer within 0.3 s \(critic.timeout\)"),
+    ],
+)
+async def test_what_is_wrong_with_an_endpoint_is_told(reply, error, said, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-hidden")
+    with serving(reply) as server:
+        with pytest.raises(error, match=said) as raised:
+            await judged(critic(server, api_key_env="MY_KEY", timeout=0.3))
+        assert server.requests[0].headers["authorization"] == "Bearer sk-hidden"
+    assert "critic 'm' at http://127.0.0.1" in str(raised.value)
+    assert "sk-hidden" not in str(raised.value)
+
+
+async def test_an_unreachable_host_is_told():
+    with serving(Reply()) as server:
+        gone = critic(server)
+    with pytest.raises(
+        BackendUnavailable, match="cannot be reached .*; check critic.base_url and that the server runs"
+    ):
+        await judged(gone)
+
+
+async def test_a_server_that_asks_for_patience_tells_for_how_long():
+    with serving(Reply({"error": {"message": "full"}}, 429, headers={"retry-after": "7"})) as server:
+        with pytest.raises(BackendUnavailable, match="too busy") as raised:
+            await judged(critic(server))
+    assert raised.value.retry_after == 7
+
+
+async def test_any_langchain_chat_model_will_do():
+    class Model(GenericFakeChatModel):
+        def with_structured_output(self, schema, **kwargs):
+            assert schema["title"] == "verdict" and kwargs == {"include_raw": True}
+            return self | (lambda message: {"raw": message})
+
+    call = {"name": "verdict", "args": NO, "id": "1"}
+    backend = ChatCritic(model=Model(messages=iter([AIMessage("", tool_calls=[call])])))
+    assert (await judged(backend)).refined_prompt == NO["refine_prompt"]
+
+
+async def test_a_run_keeps_every_exchange_in_its_state(images):
+    replies = [chat_reply(TAGGED_PLAN), chat_reply("hm"), chat_reply(json.dumps(NO)), chat_reply(json.dumps(YES))]
+    with serving(*replies) as server:
+        graph = build_graph(
+            planner=planner(server, format="tagged"),
+            critic=critic(server),
+            generator=PlainGenerator(),
+            images=images,
+        ).compile()
+        async for state in graph.astream({"request": "an apple"}, stream_mode="values"):
+            pass
+    assert state["status"] == "complete"
+    assert [exchange["answer"] for exchange in state["plan_exchanges"]] == [TAGGED_PLAN]
+    attempts = list(state["attempts"].values())
+    assert [len(attempt["exchanges"]) for attempt in attempts] == [2, 1]
+    for exchange in attempts[0]["exchanges"]:
+        for image in exchange["images"]:
+            await images.get(ref(image))
+    assert "base64" not in json.dumps({key: value for key, value in state.items() if key != "messages"})
+
+
+def ref(record):
+    from interleaver.types import ImageRef
+
+    return ImageRef.model_validate(record)
+
+
+async def test_a_failing_critic_leaves_its_exchanges_too(images):
+    with serving(chat_reply("hm")) as server:
+        graph = build_graph(critic=critic(server), generator=PlainGenerator(), images=images).compile()
+        async for state in graph.astream({"request": "a cat in 1 step"}, stream_mode="values"):
+            pass
+    (attempt,) = state["attempts"].values()
+    assert "asked twice" in attempt["error"]
+    assert [exchange["problem"] for exchange in attempt["exchanges"]] == ["unreadable", "unreadable"]
+
+
+def test_settings_are_checked_by_name_and_type():
+    with pytest.raises(BadInput, match="planner 'chat': model: .*required"):
+        create("planner", "chat")
+    with pytest.raises(BadInput, match="timeout: .*valid number.*'soon'"):
+        create("planner", "chat", model="m", timeout="soon")
+    with pytest.raises(BadInput, match="format: .*'tagged' or 'structured'"):
+        create("critic", "chat", model="m", format="xml")
+    with pytest.raises(BadInput, match="no field 'modle' .did you mean 'model'"):
+        create("critic", "chat", modle="m")
