@@ -47,8 +47,8 @@ class Endpoint:
         return f"{self.section} {self.model!r} at {self.base_url or 'its provider'}"
 
     def client(self) -> Any:
-        """An HTTP client for the `openai` SDK that tells an answer of the API from any other page."""
-        openai, httpx2 = need("openai", "openai"), need("httpx2", "openai")
+        """An HTTP client for a provider's SDK, one that tells an answer of the API from any other page."""
+        httpx2 = need("httpx2", "openai")
 
         async def check(response: Any) -> None:
             if not response.is_success:
@@ -64,7 +64,8 @@ class Endpoint:
         # A connection a call: one is nothing beside the seconds that a model takes, and a client that keeps none open
         # can be used from one event loop after another and never needs closing.
         limits = httpx2.Limits(max_keepalive_connections=0, max_connections=1000)
-        return openai.DefaultAsyncHttpxClient(event_hooks={"response": [check]}, timeout=self.timeout, limits=limits)
+        hooks = {"response": [check]}
+        return httpx2.AsyncClient(event_hooks=hooks, timeout=self.timeout, limits=limits, follow_redirects=True)
 
     def failure(self, error: Exception) -> BackendError:
         """What an exception of a model call means, as one line that names the endpoint and the field to fix.
@@ -113,6 +114,9 @@ class Endpoint:
     def _detail(self, error: object) -> str:
         """The server's own words on one line, without the key."""
         text = " ".join(str(error).split()) or type(error).__name__
+        body = getattr(error, "body", None)
+        if isinstance(body, dict) and "message" not in body:  # servers that don't tell errors the way OpenAI does
+            text = f"{text}: {body.get('detail') or body}"
         if self.key != NO_KEY:
             text = text.replace(self.key, "***")
         return text if len(text) <= MAX_DETAIL else f"{text[:MAX_DETAIL]} ..."

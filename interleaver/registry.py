@@ -28,7 +28,8 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "gemini-images": "interleaver.tools.gemini_images:GeminiImages",
         "diffusers": "interleaver.tools.diffusers:DiffusersGenerator",
         "svg": "interleaver.tools.svg:SvgGenerator",
-        "pool": "interleaver.tools.pool:GeneratorPool",
+        "pool": "interleaver.tools.combined:GeneratorPool",
+        "draw-and-edit": "interleaver.tools.combined:DrawAndEdit",
     },
 }
 

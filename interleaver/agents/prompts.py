@@ -28,7 +28,9 @@ NEEDED = {
 """The placeholders that a template must have; without them the model would not be told what to do."""
 
 Part = str | Picture
-_PLACEHOLDER = re.compile(r"\{(text_input|instruction|original_instruction|rewritten_prompt|answer_format|problem)\}")
+_PLACEHOLDER = re.compile(
+    r"\{(text_input|instruction|original_instruction|rewritten_prompt|answer_format|problem|source|width|height)\}"
+)
 
 
 @dataclass(frozen=True)

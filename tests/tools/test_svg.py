@@ -1,0 +1,140 @@
+import io
+import time
+
+import pytest
+from conftest import ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
+from PIL import Image
+from scripted_server import chat_reply, serving
+
+from interleaver import build_graph
+from interleaver.agents.exchanges import recording
+from interleaver.errors import BackendError, UnreadableAnswer
+from interleaver.tools.drawing import draw, drawing_of, read_drawing
+from interleaver.tools.svg import SvgGenerator
+
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+RED = '<svg viewBox="0 0 100 100"><rect id="r" width="100" height="100" fill="red"/></svg>'
+
+
+def pixel(picture, x=5, y=5):
+    with Image.open(io.BytesIO(picture.data)) as image:
+        return image.convert("RGB").getpixel((x, y))
+
+
+async def test_a_model_draws_and_edits_what_it_drew():
+    blue = RED.replace("red", "blue")
+    with (
+        serving(chat_reply(f"Here you are:\n```svg\n{RED}\n```"), chat_reply(blue)) as server,
+        recording() as exchanges,
+    ):
+        generator = SvgGenerator(model="m", base_url=server.url)
+        first = await generator.generate("a red square", [], 1, (120, 80))
+        second = await generator.generate("make it blue", [first], 2, (512, 512))
+    assert pixel(first, 60, 40) == (255, 0, 0) and (first.width, first.height) == (120, 80)
+    assert pixel(second, 60, 40) == (0, 0, 255) and (second.width, second.height) == (120, 80)
+    asked = server.requests[1].json["messages"][0]["content"][0]["text"]
+    assert '<rect id="r"' in asked and "make it blue" in asked
+    assert [exchange.role for exchange in exchanges] == ["generator", "generator"]
+
+
+async def test_a_photograph_can_be_drawn_over_again_and_again():
+    photograph = '<image href="source" width="64" height="64"/>'
+    over = f'<svg viewBox="0 0 64 64">{photograph}<circle cx="32" cy="32" r="9" fill="red"/></svg>'
+    more = over.replace("</svg>", '<circle cx="9" cy="9" r="6" fill="blue"/></svg>')
+    with serving(chat_reply(over), chat_reply(more)) as server:
+        generator = SvgGenerator(model="m", base_url=server.url)
+        first = await generator.generate("mark the middle", [plain_picture((0, 200, 0))], 1, (9, 9))
+        second = await generator.generate("mark the corner", [first], 1, (9, 9))
+    assert [pixel(second, *at) for at in ((32, 32), (9, 9), (60, 60))] == [(255, 0, 0), (0, 0, 255), (0, 200, 0)]
+    assert "base64" not in str([request.json for request in server.requests])
+
+
+async def test_what_is_no_svg_is_asked_for_again_and_then_reported():
+    with serving(chat_reply("I cannot draw."), chat_reply("<svg><rect></svg>")) as server:
+        with pytest.raises(UnreadableAnswer, match=r"not well-formed: mismatched tag.*asked twice"):
+            await SvgGenerator(model="m", base_url=server.url).generate("x", [], 1, (64, 64))
+    assert "no complete <svg> element" in server.requests[1].json["messages"][2]["content"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "<script>alert(1)</script>",
+        '<image href="http://example.com/x.png"/>',
+        '<image href="file:///etc/passwd"/>',
+        '<image xlink:href="data:image/svg+xml;base64,AAAA"/>',
+        "<style>@import url(http://example.com/x.css);</style>",
+        "<foreignObject><p>x</p></foreignObject>",
+        '<a href="http://example.com"><text>x</text></a>',
+        '<use href="http://example.com/x.svg#a"/>',
+        '<rect onclick="alert(1)" ONLOAD="x()"/>',
+        '<rect style="fill:url(http://example.com/x)"/>',
+        "<rect fill=\"url('http://example.com/x')\"/>",
+        '<rect style="fill:ur\\6c(http://example.com)"/>',
+        '<animate attributeName="href" to="http://example.com"/>',
+        '<set attributeName="href" to="javascript:alert(1)"/>',
+    ],
+)
+def test_what_runs_or_reaches_outside_is_left_out(harm):
+    drawn = read_drawing(RED.replace("</svg>", f"{harm}</svg>"))
+    for sign in ("script", "example", "file:", "data:", "import", "foreign", "alert", "animate"):
+        assert sign not in drawn
+    assert 'fill="red"' in drawn
+
+
+def test_what_stays_inside_may_stay():
+    kept = '<defs><linearGradient id="g"/></defs><rect fill="url(#g)" style="opacity:.5"/><use href="#r"/>'
+    drawn = read_drawing(RED.replace("</svg>", f"{kept}</svg>"))
+    for part in ('fill="url(#g)"', 'style="opacity:.5"', 'href="#r"'):
+        assert part in drawn
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ('<!DOCTYPE svg [<!ENTITY a "b">]><svg><text>&a;</text></svg>', "undefined entity"),
+        ('<svg xmlns="x"><!DOCTYPE svg></svg>', "not well-formed"),
+        ("<svg></svg>", "draws nothing"),
+        ("<svg><title>a cat</title></svg>", "draws nothing"),
+        ("<svg><rect/>", "no complete"),
+        (f"<svg>{'<rect/>' * 6000}</svg>", "6,001 elements"),
+        (f"<svg>{'<g>' * 60}{'</g>' * 60}</svg>", "50 levels deep"),
+        (f"<svg><path d='{'M0 0' * 60_000}'/></svg>", "characters"),
+        (f"<svg>{'<use/>' * 600}</svg>", "600 times"),
+    ],
+)
+def test_svg_that_is_broken_or_too_large_is_refused(answer, said):
+    with pytest.raises(UnreadableAnswer, match=said):
+        read_drawing(answer)
+
+
+async def test_drawing_is_given_up_when_it_takes_too_long(monkeypatch):
+    monkeypatch.setattr("interleaver.tools.drawing.RENDER_SECONDS", 0.5)
+    blur = '<filter id="f"><feGaussianBlur stdDeviation="5000"/></filter>'
+    slow = f'<svg>{blur}<rect filter="url(#f)" width="9" height="9"/></svg>'
+    started = time.monotonic()
+    with pytest.raises(BackendError, match=r"more than 0.5 s to draw"):
+        await draw(read_drawing(slow), None, 4000, 4000)
+    assert time.monotonic() - started < 5
+
+
+async def test_parts_that_multiply_are_not_drawn():
+    layers = "".join(f'<g id="a{n + 1}">{f"""<use href="#a{n}"/>""" * 8}</g>' for n in range(12))
+    with pytest.raises(BackendError, match="cannot be drawn"):
+        await draw(read_drawing(f'<svg><rect id="a0" width="1" height="1"/>{layers}</svg>'), None, 64, 64)
+
+
+def test_a_photograph_has_no_drawing():
+    assert drawing_of(plain_picture()) == (None, None)
+
+
+async def test_one_text_endpoint_makes_a_document(images):
+    with serving(chat_reply(RED)) as server:
+        graph = build_graph(
+            planner=ScriptedPlanner(drawn_plan(1)),
+            critic=ScriptedCritic(),
+            generator=SvgGenerator(model="m", base_url=server.url),
+            images=images,
+        ).compile()
+        result = await graph.ainvoke({"request": "a red square"})
+    assert [block["type"] for block in result["document"]["blocks"]] == ["text", "image"]
