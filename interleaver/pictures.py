@@ -63,7 +63,7 @@ class Picture:
                 image.load()
                 if image.getexif().get(ORIENTATION, 1) != 1:
                     # Cameras store the sensor's view and a note to turn it; nobody downstream should have to know.
-                    return _encoded(ImageOps.exif_transpose(image))
+                    return encoded(ImageOps.exif_transpose(image))
         except UnidentifiedImageError:
             raise BadInput(f"{name} is not a picture; give a PNG, JPEG, WebP or GIF file") from None
         except BadInput:
@@ -99,10 +99,11 @@ def white_canvas(width: int, height: int) -> Picture:
     """An empty white picture, the "before" of a step that starts from nothing."""
     from PIL import Image
 
-    return _encoded(Image.new("RGB", (width, height), "white"))
+    return encoded(Image.new("RGB", (width, height), "white"))
 
 
-def _encoded(image: Image.Image) -> Picture:
+def encoded(image: Image.Image) -> Picture:
+    """An image of Pillow's as a PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return Picture(buffer.getvalue(), "image/png", image.width, image.height)

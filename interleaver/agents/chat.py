@@ -24,7 +24,7 @@ from interleaver.agents.schemas import PLAN_SCHEMA, VERDICT_SCHEMA, tagged_gramm
 from interleaver.endpoints import Endpoint
 from interleaver.errors import BackendError, Refused, UnreadableAnswer
 from interleaver.extras import need
-from interleaver.pictures import Picture
+from interleaver.pictures import Picture, encoded
 from interleaver.types import Exchange, Message, Plan, Step, Usage, Verdict
 
 T = TypeVar("T")
@@ -331,6 +331,4 @@ def _small(picture: Picture) -> Picture:
 
     with Image.open(io.BytesIO(picture.data)) as image:
         image.thumbnail((SMALL, SMALL))
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        return Picture(buffer.getvalue(), "image/png", image.width, image.height)
+        return encoded(image)

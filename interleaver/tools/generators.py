@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from interleaver.errors import BadInput, UnreadableAnswer
-from interleaver.pictures import Picture
+from interleaver.pictures import Picture, encoded
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -112,6 +112,4 @@ def mask_for(mask: Picture, size: Size, *, transparent: bool) -> Picture:
     if transparent:
         alpha, fitted = ImageOps.invert(fitted), Image.new("RGBA", size, "black")
         fitted.putalpha(alpha)
-    buffer = io.BytesIO()
-    fitted.save(buffer, "PNG")
-    return Picture(buffer.getvalue(), "image/png", *size)
+    return encoded(fitted)
