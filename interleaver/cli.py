@@ -1,4 +1,4 @@
-"""The command line: `interleaver run | runs | graph | doctor`.
+"""The command line: `interleaver run | runs | serve | graph | doctor`.
 
 Exit codes: 0 done, 2 the command was not understood or its input cannot be used, 3 a run ended partial or failed,
 130 interrupted.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from interleaver.errors import BadInput, InterleaverError
+from interleaver.serving.commands import add_commands
 
 if TYPE_CHECKING:
     from interleaver.runner import Runner
@@ -296,6 +297,14 @@ def _store(profile: str | None, out: Path | None) -> RunStore:
 
     store = load_profile(profile).store
     return RunStore(out or store.out, store.images)
+
+
+@main.group()
+def serve() -> None:
+    """Serve planner, critic and image generators, on one machine or many."""
+
+
+add_commands(serve, _clear_errors)
 
 
 @main.command()

@@ -11,7 +11,16 @@ from interleaver.extras import need
 
 MAX_DETAIL = 300
 NO_KEY = "none"
-"""Sent where the variable of the key is not set: local servers ask for no key, and the SDKs insist on one."""
+"""Sent where there is no key: local servers ask for no key, and the SDKs insist on one."""
+
+
+def openai_key(api_key_env: str | None, base_url: str | None) -> str | None:
+    """The variable of the key for an endpoint of the OpenAI kind.
+
+    Where none is named, OpenAI's own endpoint gets `OPENAI_API_KEY` and every other one no key: a key must not travel
+    to somebody it was not made for.
+    """
+    return api_key_env or ("OPENAI_API_KEY" if base_url is None else None)
 
 
 class NotTheApi(Exception):
@@ -26,20 +35,20 @@ class Endpoint:
         section: the part of the profile that configures it, for messages: `planner`, `generator` ...
         model: the model's name there.
         base_url: its address; None for the provider's own.
-        api_key_env: the environment variable that holds the key.
+        api_key_env: the environment variable that holds the key; None sends none.
         timeout: seconds that one call may take.
     """
 
     section: str
     model: str
     base_url: str | None
-    api_key_env: str
+    api_key_env: str | None
     timeout: float
 
     @property
     def key(self) -> str:
         """The key, or `NO_KEY` where the variable is not set."""
-        return os.environ.get(self.api_key_env) or NO_KEY
+        return os.environ.get(self.api_key_env or "") or NO_KEY
 
     @property
     def name(self) -> str:
@@ -98,8 +107,11 @@ class Endpoint:
     def _refused_call(self, status: int, error: Exception) -> BackendError:
         detail, section = self._detail(error), self.section
         if status in (401, 403):
-            set_ = "is not set" if self.key == NO_KEY else "was refused"
-            hint = f"the key in {self.api_key_env} {set_}; set that variable or {section}.api_key_env"
+            if self.api_key_env is None:
+                hint = f"it wants a key; name the variable that holds it in {section}.api_key_env"
+            else:
+                found = "is not set" if self.key == NO_KEY else "was refused"
+                hint = f"the key in {self.api_key_env} {found}; set that variable or {section}.api_key_env"
             return BackendError(f"{self.name} answered {status}: {hint} ({detail})")
         if status in (404, 405):
             hint = f"check {section}.model and {section}.base_url"

@@ -12,9 +12,10 @@ ROOT = Path(interleaver.__file__).parent
 HEAVY = {"torch", "transformers", "diffusers", "openai", "gradio", "numpy", "PIL"}
 BELOW = {
     "agents": {"agents"},
-    "tools": {"tools"},
+    "tools": {"tools", "agents"},
     "graph": {"graph", "agents", "tools", "traces"},
     "sandbox": {"sandbox", "agents", "tools"},
+    "serving": {"serving", "tools"},
     "traces": {"traces"},
     "ui": {"ui", "traces"},
 }

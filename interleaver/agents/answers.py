@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from interleaver.agents.literals import read_literal
+from interleaver.agents.literals import read_json, read_literal
 from interleaver.errors import UnreadableAnswer
 from interleaver.types import Plan, Step, Verdict
 
@@ -62,9 +62,22 @@ def _parse(text: str, key: str, read: Callable[[dict[str, Any], str], T]) -> T:
         raise UnreadableAnswer("the answer is empty")
     if len(text) > MAX_ANSWER:
         raise UnreadableAnswer(f"the answer has {len(text):,} characters; at most {MAX_ANSWER:,} are read")
+    found = _as_written(text, key)
+    if found is not None:
+        return read(found, "")
     reasoning, rest = _split(text)
-    found = read_literal_in(rest, key)
-    return read(found, reasoning)
+    return read(read_literal_in(rest, key), reasoning)
+
+
+def _as_written(text: str, key: str) -> dict[str, Any] | None:
+    """An answer that is one JSON object and nothing else, whatever tags its texts hold; None when it isn't."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        found, end = read_json(text.strip())
+    except ValueError:
+        return None
+    return found if end == len(text.strip()) and key in found else None
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from interleaver.agents.answers import parse_plan, parse_verdict
 from interleaver.agents.exchanges import record
 from interleaver.agents.prompts import IMAGE_TAG, Part, fill, joined, load_prompts, text_of, with_pictures
 from interleaver.agents.schemas import PLAN_SCHEMA, VERDICT_SCHEMA, tagged_grammar
-from interleaver.endpoints import Endpoint
+from interleaver.endpoints import Endpoint, openai_key
 from interleaver.errors import BackendError, Refused, UnreadableAnswer
 from interleaver.extras import need
 from interleaver.pictures import Picture, encoded
@@ -47,7 +47,8 @@ class ChatModel:
         model: the name of a model behind an OpenAI-compatible endpoint, or any LangChain chat model, which then
             brings its own address, key and time-out.
         base_url: the endpoint; None for OpenAI's own.
-        api_key_env: the environment variable that holds the key; servers that want no key need none.
+        api_key_env: the environment variable that holds the key. None: OPENAI_API_KEY for OpenAI's own endpoint, no
+            key for any other.
         timeout: seconds that one call may take.
         temperature: 0 to 2; None leaves it to the server.
         max_tokens: of an answer, its reasoning included; None leaves it to the server.
@@ -56,7 +57,7 @@ class ChatModel:
 
     model: str | BaseChatModel
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
     timeout: float = Field(default=300.0, gt=0)
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=None, gt=0)
@@ -64,7 +65,8 @@ class ChatModel:
 
     def endpoint(self, section: str) -> Endpoint:
         """Where the model is served."""
-        return Endpoint(section, self.model_name, self.base_url, self.api_key_env, self.timeout)
+        key = openai_key(self.api_key_env, self.base_url)
+        return Endpoint(section, self.model_name, self.base_url, key, self.timeout)
 
     @property
     def model_name(self) -> str:

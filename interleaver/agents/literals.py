@@ -41,7 +41,7 @@ def read_literal(text: str) -> tuple[Any, int]:
     Raises:
         UnreadableAnswer: it is none, is cut off, or contradicts itself; the message says where.
     """
-    for strict in (_read_json, _read_python):
+    for strict in (read_json, _read_python):
         try:
             return strict(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
@@ -50,7 +50,8 @@ def read_literal(text: str) -> tuple[Any, int]:
     return _Reader(text).read()
 
 
-def _read_json(text: str) -> tuple[Any, int]:
+def read_json(text: str) -> tuple[Any, int]:
+    """The JSON value that a text begins with, and the position behind it; ValueError when there is none."""
     return json.JSONDecoder(object_pairs_hook=_without_contradiction, strict=False).raw_decode(text)
 
 

@@ -7,21 +7,20 @@ import gc
 import inspect
 import io
 import math
-import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
 from interleaver.errors import BackendError, BadInput, did_you_mean
 from interleaver.extras import need
 from interleaver.pictures import Picture, encoded, flatten
 from interleaver.tools.generators import Capabilities, Size, nearest, read_mask
+from interleaver.tools.presets import presets
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,40 +28,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 GRID = 16
 """Width and height of a picture are multiples of it: eight pixels a latent, two latents a patch."""
-
-
-class Preset(BaseModel):
-    """How a model is run; see `presets.toml`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    pipeline: str
-    weights: str
-    lora: str | None = None
-    lora_file: str | None = None
-    shift: float | None = Field(
-        None, description="Of a scheduler with a fixed time shift, as a distilled LoRA needs it."
-    )
-    max_sources: int
-    sizes: tuple[Size, ...] = ()
-    mask: bool = Field(False, description="It paints within a mask only.")
-    fixed_size: bool = Field(False, description="The pipeline chooses the size itself, from that of the source.")
-    area: bool = Field(
-        False, description="The pipeline scales to a number of pixels of its own, unless it is told one."
-    )
-    call: Json
-
-    @property
-    def draws(self) -> bool:
-        """Whether it can draw anew; some models only edit."""
-        return bool(self.sizes)
-
-
-@cache
-def presets() -> dict[str, Preset]:
-    """The models that this backend knows, by name."""
-    text = files("interleaver.tools").joinpath("presets.toml").read_text(encoding="utf-8")
-    return {name: Preset.model_validate(preset) for name, preset in tomllib.loads(text).items()}
 
 
 @settings(config=ConfigDict(extra="forbid"))
@@ -103,8 +68,8 @@ class DiffusersGenerator:
             raise BadInput(f"model {self.model!r} is unknown{hint}; choose one of: {', '.join(presets())}")
         need("diffusers", "diffusers")
         self.preset = presets()[self.model]
-        if self.preset.mask and not self.mask:
-            raise BadInput(f"{self.model} paints within a mask only; give one as generator.mask")
+        if self.mask and not self.preset.mask:
+            raise BadInput(f"mask: {self.model} takes none")
         self._mask = read_mask(self.mask) if self.mask else None
         lora = self.lora or self.preset.lora
         self._pipeline = shared_pipeline(
@@ -116,15 +81,46 @@ class DiffusersGenerator:
         """What the model can do."""
         return Capabilities(max_sources=self.preset.max_sources)
 
-    async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
-        """Draw or edit one picture; see `ImageGenerator.generate`."""
+    async def load(self) -> None:
+        """Load the weights now instead of at the first picture.
+
+        Raises:
+            BackendError: they cannot be loaded.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._pipeline.thread, self._pipeline.load)
+
+    async def generate(
+        self,
+        prompt: str,
+        sources: Sequence[Picture],
+        seed: int,
+        size: Size,
+        *,
+        mask: Picture | None = None,
+        call: Json | None = None,
+    ) -> Picture:
+        """Draw or edit one picture; see `ImageGenerator.generate`.
+
+        Args:
+            prompt: what to draw or change.
+            sources: the pictures to edit, oldest first; empty draws anew.
+            seed: 0 to 2**31 - 1.
+            size: of a picture drawn anew.
+            mask: for this picture, instead of the generator's own.
+            call: parameters of the pipeline for this picture alone.
+
+        Raises:
+            BackendError: this prompt cannot be drawn.
+        """
         if not sources and not self.preset.draws:
             raise BackendError(
                 f"{self.model} only edits, and there is no picture to edit; "
                 "use the backend 'draw-and-edit' to draw the first one with another model"
             )
-        given = await asyncio.to_thread(self._arguments, sources, size)
-        return (await self._run([prompt], [seed], given))[0]
+        if mask and not self.preset.mask:
+            raise BadInput(f"mask: {self.model} takes none")
+        given = await asyncio.to_thread(self._arguments, sources, size, mask or self._mask)
+        return (await self._run([prompt], [seed], {**given, **(call or {})}))[0]
 
     async def generate_batch(self, prompts: Sequence[str], seeds: Sequence[int], size: Size) -> list[Picture]:
         """Draw several pictures anew in one pass of the pipeline.
@@ -135,7 +131,7 @@ class DiffusersGenerator:
         Raises:
             BackendError: as for `generate`.
         """
-        return await self._run(list(prompts), list(seeds), self._arguments([], size))
+        return await self._run(list(prompts), list(seeds), self._arguments([], size, None))
 
     async def _run(self, prompts: list[str], seeds: list[int], given: Json) -> list[Picture]:
         loop = asyncio.get_running_loop()
@@ -146,7 +142,7 @@ class DiffusersGenerator:
         except Exception as error:
             raise _explained(error, self.model) from error
 
-    def _arguments(self, sources: Sequence[Picture], size: Size) -> Json:
+    def _arguments(self, sources: Sequence[Picture], size: Size, mask: Picture | None) -> Json:
         """The arguments of the pipeline but the prompt and the seed."""
         given: Json = {**self.preset.call, **self.call}
         width, height = self._size(sources, size)
@@ -157,8 +153,10 @@ class DiffusersGenerator:
         if sources:
             images = [_opened(source) for source in sources]
             given["image"] = images if self.preset.max_sources > 1 else images[-1]
-        if self._mask:
-            given["mask_image"] = _opened(self._mask).convert("L").resize((width, height))
+        if self.preset.mask:
+            if mask is None:
+                raise BackendError(f"{self.model} paints within a mask only, and there is none; give generator.mask")
+            given["mask_image"] = _opened(mask).convert("L").resize((width, height))
         return given
 
     def _size(self, sources: Sequence[Picture], size: Size) -> Size:
@@ -193,12 +191,16 @@ class Pipeline:
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "diffusers"))
     _loaded: Any = None
 
+    def load(self) -> None:
+        """Load the weights, once; runs in the pipeline's thread."""
+        if self._loaded is None:
+            self._loaded = _load(self.loading)
+
     def draw(self, prompts: list[str], seeds: list[int], given: Json) -> list[Picture]:
         """Draw a picture for each prompt; runs in the pipeline's thread."""
         import torch
 
-        if self._loaded is None:
-            self._loaded = _load(self.loading)
+        self.load()
         # On the CPU, so that a seed means the same on every device.
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         single = len(prompts) == 1

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
-from interleaver.endpoints import Endpoint
+from interleaver.endpoints import Endpoint, openai_key
 from interleaver.errors import UnreadableAnswer
 from interleaver.extras import need
 from interleaver.pictures import EXTENSIONS, Picture
@@ -26,7 +26,8 @@ class OpenAIImages:
     Attributes:
         model: the model's name at the endpoint.
         base_url: the endpoint; None for OpenAI's own.
-        api_key_env: the environment variable that holds the key; servers that want no key need none.
+        api_key_env: the environment variable that holds the key. None: OPENAI_API_KEY for OpenAI's own endpoint, no
+            key for any other.
         timeout: seconds that one call may take.
         max_sources: how many pictures an edit may show the model; 0 for a model that only draws anew.
         sizes: the sizes that the model offers, as (width, height); of them the one nearest in shape to the wanted is
@@ -39,7 +40,7 @@ class OpenAIImages:
 
     model: str
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
     timeout: float = Field(default=300.0, gt=0)
     max_sources: int = Field(default=16, ge=0, le=16)
     sizes: list[Size] | None = None
@@ -49,7 +50,8 @@ class OpenAIImages:
 
     def __post_init__(self) -> None:
         openai = need("openai", "openai")
-        self.endpoint = Endpoint("generator", self.model, self.base_url, self.api_key_env, self.timeout)
+        key = openai_key(self.api_key_env, self.base_url)
+        self.endpoint = Endpoint("generator", self.model, self.base_url, key, self.timeout)
         self._mask = read_mask(self.mask) if self.mask else None
         self._extended = self.base_url is not None if self.extensions is None else self.extensions
         self._client = openai.AsyncOpenAI(

@@ -11,6 +11,11 @@ VERDICTS = [
     ("as trained", f"<think>hm</think>\n<answer>{GOOD}</answer>", NO),
     ("json", '<answer>{"previous_step_success": false, "refine_prompt": "a red cat"}</answer>', NO),
     ("no tags", GOOD, NO),
+    (
+        "tags within the texts of an object",
+        '{"reasoning": "a </think> b <answer>", "previous_step_success": false, "refine_prompt": "a red cat"}',
+        NO,
+    ),
     ("no closing answer tag", f"<think>hm</think><answer>{GOOD}", NO),
     ("no closing think tag", f"<think>hm <answer>{GOOD}</answer>", NO),
     ("answer tag opened twice", f"<think>hm</think><answer><answer>{GOOD}</answer>", NO),

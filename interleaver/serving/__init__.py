@@ -1,0 +1,1 @@
+"""Starting planner, critic and generator services, on one machine or many."""
