@@ -137,6 +137,7 @@ def application(fleet: Fleet, api_key: str | None) -> Any:
                 "min_replicas": fleet.min_replicas,
                 "max_replicas": fleet.max_replicas,
                 "target_ongoing_requests": max(2, fleet.batch),
+                "upscale_delay_s": 5.0,  # loading a model takes long enough
             }
         }
     drawers = serve.deployment(
@@ -152,7 +153,13 @@ def application(fleet: Fleet, api_key: str | None) -> Any:
     def build() -> Any:
         return create_app(RayDesk(fleet.model, fleet.queue), api_key)
 
-    front = serve.deployment(serve.ingress(build)(_Front), name="Front", max_ongoing_requests=10 * fleet.queue)
+    # The front only waits; it must not need a core that a replica could have.
+    front = serve.deployment(
+        serve.ingress(build)(_Front),
+        name="Front",
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=10 * fleet.queue,
+    )
     return front.bind(drawers.bind(fleet.backend, fleet.settings, fleet.batch))
 
 
