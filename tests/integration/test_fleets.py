@@ -98,7 +98,7 @@ async def test_ray_loses_nothing_when_a_replica_dies_under_load():
         assert not await ask_many(url, 8)
         assert not await ask_many(url, 16, after=lambda: os.kill(replicas()[0], signal.SIGKILL))
         deadline = time.monotonic() + 60
-        while len(replicas()) < 2 and time.monotonic() < deadline:
+        while len(replicas()) < 2 and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         assert len(replicas()) == 2  # it was replaced
         assert not await ask_many(url, 4)

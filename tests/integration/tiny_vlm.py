@@ -6,7 +6,6 @@ and, for a verdict, on the colour of the second picture: red is right, anything 
 """
 
 import json
-from pathlib import Path
 
 import torch
 import transformers
@@ -31,6 +30,8 @@ STEPS = [
         "auxiliary_text": "Enjoy.",
     },
 ]
+ENOUGH = 0.012
+"""The loss at which every answer was seen to be right, the colour included."""
 REFINED = "a square in bright red"
 SPECIAL = [
     "<|endoftext|>",
@@ -67,7 +68,7 @@ def questions():
     prompts = load_prompts()
     for tagged in (True, False):
         style = "tagged" if tagged else "structured"
-        for request in ("a red square", "How to draw a red square?", "a story"):
+        for request in ("a red square", "How to draw a square?"):
             parts = fill(prompts.narrative, text_input=request, answer_format=text_of(f"plan.{style}"))
             yield "".join(map(str, parts)), answer("plan", tagged), None
         for instruction, prompt in ((STEPS[0], "a red square"), (STEPS[0], REFINED), (STEPS[1], "make it redder")):
@@ -183,7 +184,7 @@ def batches(processor, tokenizer):
         yield texts, images
 
 
-def train(folder, steps=220):
+def train(folder, steps=300):
     """Make the model, have it learn its answers, and save it as a checkpoint; returns the last loss."""
     tokenizer = make_tokenizer()
     model, processor = make_model(tokenizer), make_processor(tokenizer)
@@ -203,9 +204,7 @@ def train(folder, steps=220):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if step % 20 == 0:
-            print(step, round(loss.item(), 4), flush=True)
-        if loss.item() < 0.002:
+        if loss.item() < ENOUGH:
             break
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -220,7 +219,11 @@ def train(folder, steps=220):
     return loss.item()
 
 
-if __name__ == "__main__":
-    import sys
+def adapter(checkpoint, folder):
+    """A LoRA adapter that changes nothing yet, as training begins with."""
+    from peft import LoraConfig, get_peft_model
 
-    print(train(Path(sys.argv[1])))
+    model = transformers.Qwen3VLForConditionalGeneration.from_pretrained(checkpoint)
+    config = LoraConfig(r=8, target_modules=r".*language_model.*\.(q_proj|v_proj)")
+    get_peft_model(model, config).save_pretrained(folder)
+    return str(folder)

@@ -1,0 +1,153 @@
+"""A real vLLM server, on the CPU, with a tiny Qwen3-VL: started by `interleaver serve`, asked by the graph."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import PlainGenerator, plain_picture
+from test_images_server import free_port
+
+from interleaver import build_graph
+from interleaver.agents.chat import ChatCritic, ChatPlanner
+from interleaver.agents.exchanges import recording
+from interleaver.config import Profile
+from interleaver.errors import BackendError, UnreadableAnswer
+from interleaver.types import Step
+
+HERE = Path(__file__).parent
+PYTHON = HERE.parents[1] / ".venv-vllm" / "bin" / "python"
+ON_CPU = ["--", "--enforce-eager", "--dtype", "float32"]
+ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONPATH": str(HERE / "vllm_on_cpu"), "VLLM_SERVER_KEY": "sk-vllm"}
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    import tiny_vlm
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    assert tiny_vlm.train(folder) < 2 * tiny_vlm.ENOUGH
+    return folder
+
+
+@pytest.fixture(scope="module")
+def profile(checkpoint, tmp_path_factory):
+    """The profile that `interleaver serve planner` prints for one server with two adapters."""
+    import tiny_vlm
+
+    folder = tmp_path_factory.mktemp("adapters")
+    adapters = [f"{name}={tiny_vlm.adapter(checkpoint, folder / name)}" for name in ("planner", "critic")]
+    command = [sys.executable, "-m", "interleaver.cli", "serve", "planner", str(checkpoint), "--python", str(PYTHON)]
+    command += ["--adapter", adapters[0], "--adapter", adapters[1], "--port", str(free_port())]
+    command += ["--max-model-len", "2048", "--images", "8", "--api-key-env", "VLLM_SERVER_KEY", *ON_CPU]
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **ENVIRONMENT}
+        )
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("api_key_env") and "[critic]" in "".join(lines):
+                break
+        else:
+            pytest.fail((folder / "log").read_text()[-4000:])
+        os.environ["VLLM_SERVER_KEY"] = ENVIRONMENT["VLLM_SERVER_KEY"]
+        text = "".join(lines)
+        yield tomllib.loads(text[text.index("[planner]") :])
+        process.terminate()
+        process.wait(60)
+        process.stdout.close()
+
+
+class FirstBlue(PlainGenerator):
+    """Draws something blue first, then red things."""
+
+    async def generate(self, prompt, sources, seed, size):
+        await super().generate(prompt, sources, seed, size)
+        return plain_picture((10, 10, 240) if len(self.calls) == 1 else (240, 10, 10))
+
+
+def agents(profile, **settings):
+    common = {"temperature": 0, "max_tokens": 900, **settings}
+    made = Profile.model_validate(
+        {"planner": {**profile["planner"], **common}, "critic": {**profile["critic"], **common}}
+    )
+    return made.create("planner"), made.create("critic")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"format": "tagged"}, {"format": "tagged", "guided": True}, {"format": "structured"}]
+)
+async def test_the_graph_runs_in_every_format(profile, images, settings):
+    planner, critic = agents(profile, **settings)
+    generator = FirstBlue()
+    graph = build_graph(planner=planner, critic=critic, generator=generator, images=images).compile()
+    async for state in graph.astream({"request": "a red square"}, stream_mode="values"):
+        pass
+    assert state["status"] == "complete", state["document"]
+    # The critic saw that the first picture was blue, so the pixels went all the way.
+    assert [call[0] for call in generator.calls] == ["a red square", "a square in bright red", "make it redder"]
+    assert [attempt["verdict"]["accepted"] for attempt in state["attempts"].values()] == [False, True, True]
+    exchanges = [one for attempt in state["attempts"].values() for one in attempt["exchanges"]]
+    assert all(one["usage"]["input_tokens"] > 300 and one["usage"]["output_tokens"] > 10 for one in exchanges)
+    assert all("problem" not in one and len(one["images"]) == 2 for one in exchanges)
+    assert state["document"]["blocks"][-1]["type"] == "image"
+
+
+async def test_guided_decoding_makes_malformed_answers_impossible(profile):
+    """At a temperature at which the model babbles."""
+    found = {}
+    for guided in (False, True):
+        _, critic = agents(profile, format="tagged", guided=guided, temperature=1.6, max_tokens=600)
+        with recording() as exchanges:
+            await asyncio.gather(*[judged(critic) for _ in range(8)], return_exceptions=True)
+        found[guided] = Counter(one.problem for one in exchanges)
+    assert found[False]["unreadable"] > 0
+    assert found[True]["unreadable"] == 0  # cut at the token limit, perhaps, but never malformed
+    assert found[True].total() > 0
+
+
+async def judged(critic):
+    step = Step(number=1, instruction="A red square.", prompt="a red square")
+    return await critic.judge(step, plain_picture((255, 255, 255)), plain_picture((240, 10, 10)), "a red square")
+
+
+async def test_a_prompt_with_many_pictures_is_planned(profile):
+    planner, _ = agents(profile, format="structured")
+    with recording() as exchanges:
+        await planner.plan("go on with <image>" + ", <image>" * 5, [plain_picture((9, 9, 9 * n)) for n in range(6)])
+    assert len(exchanges[0].images) == 6 and exchanges[0].usage.input_tokens > 300
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"model": "judge"}, BackendError, r"answered 404: check critic.model and critic.base_url"),
+        ({"api_key_env": "NO_SUCH_KEY"}, BackendError, "answered 401: the key in NO_SUCH_KEY is not set"),
+        ({"max_tokens": 5, "format": "tagged"}, UnreadableAnswer, "cut at the token limit after 5 tokens"),
+        ({"max_tokens": 100_000}, BackendError, "answered 400: .*check the settings of .critic."),
+    ],
+)
+async def test_what_the_real_server_complains_of_is_told(profile, settings, error, said):
+    _, critic = agents(profile, **settings)
+    with pytest.raises(error, match=said):
+        await judged(critic)
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path):
+    command = [sys.executable, "-m", "interleaver.cli", "serve", "critic", str(tmp_path), "--python", str(PYTHON)]
+    result = subprocess.run(
+        [*command, "--port", str(free_port())], capture_output=True, text=True, env={**os.environ, **ENVIRONMENT}
+    )
+    assert result.returncode == 3 and "vLLM ended with code" in result.stderr
+
+
+def test_planner_and_critic_are_what_the_profile_names(profile):
+    planner, critic = agents(profile)
+    assert isinstance(planner, ChatPlanner) and isinstance(critic, ChatCritic)
+    assert profile["planner"]["base_url"] == profile["critic"]["base_url"]
