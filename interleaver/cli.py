@@ -82,7 +82,11 @@ def main(debug: bool) -> None:
     """One request in, an illustrated document out."""
 
 
-profile_option = click.option("--profile", metavar="FILE", help="The profile [default: interleaver.toml, if there].")
+profile_option = click.option(
+    "--profile",
+    metavar="FILE|NAME",
+    help="The profile, or the name of a ready one [default: interleaver.toml, if there].",
+)
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder of the runs [default: out]."
 )

@@ -66,10 +66,18 @@ class Profile(BaseModel):
         return create(kind, settings.backend, **(settings.model_extra or {}))
 
 
+def ready_profiles() -> dict[str, Path]:
+    """The profiles that come with this package, by name."""
+    folder = Path(__file__).with_name("profiles")
+    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+
+
 def find_profile(path: str | None = None) -> str | None:
     """Absolute path of the profile that `load_profile` reads; None when it gives the defaults."""
     if path is None and not Path(DEFAULT_PROFILE).exists():
         return None
+    if path in ready_profiles() and not Path(path).exists():
+        return str(ready_profiles()[path])
     return str(Path(path or DEFAULT_PROFILE).absolute())
 
 
@@ -77,7 +85,8 @@ def load_profile(path: str | None = None) -> Profile:
     """Read a profile.
 
     Args:
-        path: a TOML file; None reads `interleaver.toml` of the working directory, and gives the defaults without one.
+        path: a TOML file, or the name of one that comes with this package; None reads `interleaver.toml` of the working
+            directory, and gives the defaults without one.
 
     Raises:
         BadInput: the file cannot be read, is not TOML, or has a field that is unknown or has a wrong value.
@@ -89,7 +98,8 @@ def load_profile(path: str | None = None) -> Profile:
     try:
         data = tomllib.loads(Path(found).read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInput(f"the profile {name} cannot be read: {error.strerror}") from None
+        ready = f"; ready-made ones are: {', '.join(ready_profiles())}" if isinstance(error, FileNotFoundError) else ""
+        raise BadInput(f"the profile {name} cannot be read: {error.strerror}{ready}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"the profile {name} is not valid TOML: {error}") from None
     try:

@@ -1,6 +1,6 @@
 import pytest
 
-from interleaver.config import Profile, load_profile
+from interleaver.config import Profile, load_profile, ready_profiles
 from interleaver.errors import BadInput
 
 
@@ -56,3 +56,15 @@ def test_a_backend_checks_its_own_settings(tmp_path, text, said):
 def test_a_missing_profile_is_told():
     with pytest.raises(BadInput, match=r"'/nowhere\.toml' cannot be read: No such file"):
         load_profile("/nowhere.toml")
+
+
+@pytest.mark.parametrize("name", ready_profiles())
+def test_every_ready_profile_can_be_used(name):
+    profile = load_profile(name)
+    for kind in ("planner", "critic", "generator"):
+        assert profile.create(kind)
+
+
+def test_a_profile_that_is_not_there_is_told_with_the_ready_ones():
+    with pytest.raises(BadInput, match=r"'gpt.toml' cannot be read: .*ready-made ones are: gemini, interleavethinker"):
+        load_profile("gpt.toml")
