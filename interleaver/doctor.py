@@ -33,7 +33,7 @@ async def examine(profile: str | None, out: Path | None) -> list[Check]:
         return [*checks, Check(name="profile", ok=False, said=str(error))]
     checks.append(Check(name="profile", ok=True, said=profile or f"{DEFAULT_PROFILE} where there is one"))
     kinds: tuple[Kind, ...] = ("planner", "critic", "generator")
-    checks += [_backend(loaded, kind) for kind in kinds]
+    checks += [await _backend(loaded, kind) for kind in kinds]
     return [*checks, *await _stores(loaded, out)]
 
 
@@ -44,7 +44,7 @@ def _packages() -> list[Check]:
         requirement = Requirement(text)
         marker = str(requirement.marker or "")
         extra = marker.partition("extra == ")[2].strip("\"'")
-        if extra == "dev":
+        if extra == "dev" or requirement.name == "interleaver":
             continue
         try:
             found, ok = version(requirement.name), True
@@ -59,13 +59,15 @@ def _packages() -> list[Check]:
     return checks
 
 
-def _backend(profile: Profile, kind: Kind) -> Check:
+async def _backend(profile: Profile, kind: Kind) -> Check:
+    """Make a backend, and have it checked where it offers that: an endpoint is then asked for its models."""
     name = getattr(profile, kind).backend
     try:
-        profile.create(kind)
+        backend = profile.create(kind)
+        said = await backend.check() if hasattr(backend, "check") else ""
     except InterleaverError as error:
         return Check(name=kind, ok=False, said=str(error))
-    return Check(name=kind, ok=True, said=name)
+    return Check(name=kind, ok=True, said=f"{name}: {said}" if said else name)
 
 
 async def _stores(profile: Profile, out: Path | None) -> list[Check]:

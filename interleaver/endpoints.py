@@ -10,6 +10,7 @@ from interleaver.errors import BackendError, BackendUnavailable, Refused, Unread
 from interleaver.extras import need
 
 MAX_DETAIL = 300
+CHECK_SECONDS = 10.0
 NO_KEY = "none"
 """Sent where there is no key: local servers ask for no key, and the SDKs insist on one."""
 
@@ -75,6 +76,25 @@ class Endpoint:
         limits = httpx2.Limits(max_keepalive_connections=0, max_connections=1000)
         hooks = {"response": [check]}
         return httpx2.AsyncClient(event_hooks=hooks, timeout=self.timeout, limits=limits, follow_redirects=True)
+
+    async def check(self) -> str:
+        """Ask an endpoint of the OpenAI kind which models it has; returns a line that says that all is well.
+
+        Raises:
+            BackendError: it cannot be reached, or does not have the model.
+        """
+        openai = need("openai", "openai")
+        client = openai.AsyncOpenAI(
+            api_key=self.key, base_url=self.base_url, timeout=CHECK_SECONDS, max_retries=0, http_client=self.client()
+        )
+        try:
+            models = [model.id async for model in client.models.list()]
+        except Exception as error:  # whatever the SDK raises
+            raise self.failure(error) from None
+        if self.model not in models:
+            some = ", ".join(models[:10]) or "none"
+            raise BackendError(f"{self.name} has no such model; check {self.section}.model (there are: {some})")
+        return f"{self.model} at {self.base_url or 'its provider'} answers"
 
     def failure(self, error: Exception) -> BackendError:
         """What an exception of a model call means, as one line that names the endpoint and the field to fix.

@@ -114,6 +114,12 @@ class Conversation:
         self.endpoint = model.endpoint(role)
         self.chat = model.connect(role)
 
+    async def check(self) -> str:
+        """Say that the model can be reached, or raise; see `Endpoint.check`."""
+        if not isinstance(self.settings.model, str):
+            return self.endpoint.model  # how to reach it is its own affair
+        return await self.endpoint.check()
+
     async def ask(self, ask: Ask, read: Callable[[str], T]) -> tuple[T, str]:
         """Ask until the answer can be read, at most twice.
 
@@ -230,6 +236,10 @@ class _Agent(ChatModel):
             self.max_tokens = TAGGED_TOKENS
         self._conversation = Conversation(self, self._role)
         self._templates = load_prompts(self.prompts)
+
+    async def check(self) -> str:
+        """Say that the model can be reached, or raise; see `Endpoint.check`."""
+        return await self._conversation.check()
 
     def _ask(self, template: str, form: Literal["plan", "verdict"], **values: Any) -> Ask:
         schema = {"plan": PLAN_SCHEMA, "verdict": VERDICT_SCHEMA}[form]

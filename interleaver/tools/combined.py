@@ -35,6 +35,16 @@ def make(member: Json, name: str) -> ImageGenerator:
     return made
 
 
+async def check_all(generators: Sequence[ImageGenerator]) -> str:
+    """Have every generator checked that can be; returns what they say.
+
+    Raises:
+        BackendError: one of them cannot be reached.
+    """
+    checks = [one.check() for one in generators if hasattr(one, "check")]
+    return "; ".join(await asyncio.gather(*checks)) or f"{len(generators)} generators"
+
+
 @dataclass
 class _Member:
     """A generator of the pool, how many calls it is at, when it got the last one, and until when it is set aside."""
@@ -72,6 +82,10 @@ class GeneratorPool:
     def capabilities(self) -> Capabilities:
         """What every member can do."""
         return Capabilities(max_sources=min(one.generator.capabilities.max_sources for one in self._members))
+
+    async def check(self) -> str:
+        """Say that every generator can be reached, or raise."""
+        return await check_all([one.generator for one in self._members])
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw one picture; see `ImageGenerator.generate`."""
@@ -133,6 +147,10 @@ class DrawAndEdit:
     def capabilities(self) -> Capabilities:
         """What the editing generator can do."""
         return self._edit.capabilities
+
+    async def check(self) -> str:
+        """Say that both generators can be reached, or raise."""
+        return await check_all([self._draw, self._edit])
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw or edit one picture; see `ImageGenerator.generate`."""

@@ -67,6 +67,10 @@ class OpenAIImages:
         """What it can do."""
         return Capabilities(max_sources=self.max_sources)
 
+    async def check(self) -> str:
+        """Say that the model can be reached, or raise; see `Endpoint.check`."""
+        return await self.endpoint.check()
+
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw or edit one picture; see `ImageGenerator.generate`."""
         if sources:

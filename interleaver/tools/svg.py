@@ -35,6 +35,10 @@ class SvgGenerator(ChatModel):
         """It edits one picture."""
         return Capabilities(max_sources=1)
 
+    async def check(self) -> str:
+        """Say that the model can be reached, or raise; see `Endpoint.check`."""
+        return await self._conversation.check()
+
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw or edit one picture; see `ImageGenerator.generate`."""
         photograph = None

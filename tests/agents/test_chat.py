@@ -9,6 +9,7 @@ from scripted_server import Reply, chat_reply, serving
 from interleaver import build_graph
 from interleaver.agents.chat import ChatCritic, ChatPlanner
 from interleaver.agents.exchanges import recording
+from interleaver.doctor import examine
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refused, UnreadableAnswer
 from interleaver.registry import create
 from interleaver.types import Step
@@ -264,3 +265,21 @@ def test_settings_are_checked_by_name_and_type():
         create("critic", "chat", model="m", format="xml")
     with pytest.raises(BadInput, match="no field 'modle' .did you mean 'model'"):
         create("critic", "chat", modle="m")
+
+
+async def test_the_doctor_asks_an_endpoint_for_its_models(tmp_path):
+    models = Reply({"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]})
+    with serving(models) as server:
+        text = f'model = "m"\nbase_url = "{server.url}/v1"\n'
+        member = f'{{ backend = "openai-images", model = "n", base_url = "{server.url}/v1" }}'
+        (tmp_path / "p.toml").write_text(
+            f'[planner]\nbackend = "chat"\n{text}[critic]\nbackend = "chat"\n{text.replace("/v1", "")}'
+            f'[generator]\nbackend = "pool"\nmembers = [{member}]\n'
+        )
+        checks = {check.name: check for check in await examine(str(tmp_path / "p.toml"), tmp_path / "out")}
+        assert checks["planner"].ok and checks["planner"].said == f"chat: m at {server.url}/v1 answers"
+        assert (
+            checks["generator"].ok is False and "has no such model; check generator.model" in checks["generator"].said
+        )
+    checks = {check.name: check for check in await examine(str(tmp_path / "p.toml"), tmp_path / "out")}
+    assert checks["planner"].ok is False and "cannot be reached" in checks["planner"].said

@@ -82,8 +82,7 @@ def test_what_is_no_server_is_refused(server):
 
 def replicas():
     """The processes of the Ray replicas that draw."""
-    told = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True).stdout
-    return [int(pid) for pid in re.findall(r"^\s*(\d+) ray::ServeReplica:\S*Drawer", told, re.MULTILINE)]
+    return [pid for pid, _ in processes("ray::ServeReplica:sandbox:Drawer")]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import openai
 import pytest
@@ -145,10 +145,19 @@ async def test_when_the_queue_is_full_clients_are_told_when_to_come_back():
             assert all(await asyncio.gather(*[patient.images.generate(**asked) for _ in range(6)]))
 
 
+def processes(word):
+    """Process and parent id of every process whose command line has a word."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if word in (folder / "cmdline").read_bytes().decode(errors="replace"):
+                yield int(folder.name), int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            pass  # it has ended meanwhile
+
+
 def workers_of(process):
     """The processes that draw: children of the server that were spawned."""
-    told = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
-    return [int(pid) for pid in re.findall(r"^\s*(\d+) .*spawn_main", told, re.MULTILINE)]
+    return [pid for pid, parent in processes("spawn_main") if parent == process.pid]
 
 
 def test_a_worker_that_dies_is_replaced_and_nothing_is_lost():
