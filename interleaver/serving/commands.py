@@ -132,7 +132,7 @@ def _run_vllm(
     served: Serve, command: list[str], profile: str, api_key_env: str | None, wait: float, dry_run: bool
 ) -> None:
     """Start a vLLM server, tell when it is ready, and stay with it until it ends."""
-    from interleaver.serving.process import ServerProcess
+    from interleaver.serving.process import ServerFailed, ServerProcess
     from interleaver.serving.vllm import environment
 
     if dry_run:
@@ -141,11 +141,18 @@ def _run_vllm(
     server = ServerProcess(command, environment(api_key_env), "vLLM")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        server.wait_until_ready(f"{served.url}/health", wait, lambda passed: None)
+        server.wait_until_ready(f"{served.url}/health", wait)
         _announce(profile)
         code = server.wait()
         click.echo(f"Error: vLLM ended with code {code}", err=True)
         sys.exit(3)
+    except ServerFailed as error:
+        if "No module named 'vllm" in str(error):
+            raise BadInput(
+                f'{served.python} has no vLLM; pip install "interleaver[vllm]", or name the Python of an environment that '
+                "has it with --python"
+            ) from None
+        raise
     finally:
         server.stop()
 

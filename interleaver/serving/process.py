@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from interleaver.errors import InterleaverError
 
@@ -51,13 +51,12 @@ class ServerProcess:
             self._last.append(line.rstrip())
             print(line, end="", file=sys.stderr, flush=True)
 
-    def wait_until_ready(self, health: str, seconds: float, tick: Callable[[float], None]) -> None:
+    def wait_until_ready(self, health: str, seconds: float) -> None:
         """Wait for the health page to answer.
 
         Args:
             health: its URL.
             seconds: how long to wait at most.
-            tick: told the seconds that have passed, about twice a second.
 
         Raises:
             ServerFailed: the process ended, or took longer.
@@ -74,7 +73,6 @@ class ServerProcess:
             if passed > seconds:
                 self.stop()
                 raise ServerFailed(f"{self.name} was not ready after {seconds:g} s (--wait)")
-            tick(passed)
             time.sleep(0.5)
 
     def wait(self) -> int:

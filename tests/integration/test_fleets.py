@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import openai
 import pytest
-from test_images_server import free_port, get, served
+from test_images_server import free_port, get, processes, served
 
 from interleaver.errors import BadInput
 from interleaver.serving.nginx import nginx_config
