@@ -149,8 +149,8 @@ def _run_vllm(
     except ServerFailed as error:
         if "No module named 'vllm" in str(error):
             raise BadInput(
-                f'{served.python} has no vLLM; pip install "interleaver[vllm]", or name the Python of an environment that '
-                "has it with --python"
+                f'{served.python} has no vLLM; pip install "interleaver[vllm]", '
+                "or name the Python of an environment that has it with --python"
             ) from None
         raise
     finally:
