@@ -5,7 +5,6 @@ import io
 
 import openai
 import pytest
-import tiny_pipelines
 from conftest import plain_picture
 from PIL import Image
 from test_images_server import served
@@ -19,9 +18,18 @@ QUICK = {"num_inference_steps": 1}
 
 
 @pytest.fixture(scope="module")
-def klein(tmp_path_factory):
-    weights = tiny_pipelines.save("Flux2KleinPipeline", tmp_path_factory.mktemp("klein"))
-    with served("--weights", weights, "--set", "device=cpu", "--set", "sizes=[]", name="flux2-klein-4b") as (url, _):
+def weights(tmp_path_factory):
+    """A folder of tiny weights for a pipeline's class."""
+    import tiny_pipelines
+
+    return lambda name: tiny_pipelines.save(name, tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture(scope="module")
+def klein(weights):
+    with served(
+        "--weights", weights("Flux2KleinPipeline"), "--set", "device=cpu", "--set", "sizes=[]", name="flux2-klein-4b"
+    ) as (url, _):
         yield url
 
 
@@ -60,12 +68,11 @@ async def test_the_generator_of_this_package_draws_the_same_over_http(klein):
     assert (await generator.generate("add ears", [first, SOURCE], 7, (64, 64))).width == 96
 
 
-async def test_both_kinds_of_mask_reach_the_pipeline(tmp_path):
+async def test_both_kinds_of_mask_reach_the_pipeline(weights, tmp_path):
     half = Image.new("L", (96, 64), 255)
     half.paste(0, (0, 0, 48, 64))
     half.save(tmp_path / "mask.png")
-    weights = tiny_pipelines.save("FluxFillPipeline", tmp_path / "fill")
-    with served("--weights", weights, "--set", "device=cpu", name="flux1-fill-dev") as (url, _):
+    with served("--weights", weights("FluxFillPipeline"), "--set", "device=cpu", name="flux1-fill-dev") as (url, _):
         drawn = [
             await OpenAIImages(
                 model="flux1-fill-dev",
