@@ -160,6 +160,9 @@ def _work(runner: Runner, record: RunRecord, progress: _Silent, as_json: bool) -
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         _tell_result(runner, record, document)
+        usage = progress.usage()
+        if usage:
+            click.echo(usage)
     return 0 if document["status"] == "complete" else UNFINISHED
 
 
@@ -196,12 +199,16 @@ class _Silent:
     def tell(self, node: str, change: dict[str, Any]) -> None:
         """A node has finished."""
 
+    def usage(self) -> str | None:
+        """What the models had to do."""
+
 
 class _Progress(_Silent):
     """Progress for a person: the plan, then each attempt and verdict, as they come."""
 
     def __init__(self) -> None:
         self.first = 1  # the number of the plan's first step; another one when given pictures are continued
+        self.exchanges: dict[str, list[dict[str, Any]]] = {}
 
     def begin(self, run_id: str) -> None:
         """A run begins."""
@@ -210,6 +217,7 @@ class _Progress(_Silent):
     def tell(self, node: str, change: dict[str, Any]) -> None:
         """A node has finished."""
         if node == "planner":
+            self.exchanges["plan"] = change["plan_exchanges"]
             steps = change["plan"]["steps"]
             self.first = steps[0]["number"] if steps else 1
             if steps:
@@ -218,12 +226,21 @@ class _Progress(_Silent):
                 click.echo(f"  {step['number']:>2}. {step['name']}")
             click.echo()
         elif node in ("generator", "critic"):
-            for attempt in change["attempts"].values():
+            for key, attempt in change["attempts"].items():
+                self.exchanges[key] = attempt["exchanges"]
                 self._attempt(node, attempt)
         elif node == "accept":
             for result in change["results"].values():
                 if result["outcome"] not in ("accepted", "text"):
                     click.echo(click.style(f"      {result['outcome']}: {result['reason']}", fg="red"))
+
+    def usage(self) -> str | None:
+        """What the chat models had to do this time; None when none was asked."""
+        calls = [exchange for exchanges in self.exchanges.values() for exchange in exchanges]
+        told = {name: sum(call["usage"][name] for call in calls) for name in ("input_tokens", "output_tokens")}
+        seconds = sum(call["seconds"] for call in calls)
+        counted = f"{told['input_tokens']:,} tokens in, {told['output_tokens']:,} out, {seconds:.0f} s"
+        return f"{_plural(len(calls), 'model call')}: {counted}." if calls else None
 
     def _attempt(self, node: str, attempt: dict[str, Any]) -> None:
         if node == "generator":

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from conftest import plain_picture
+from scripted_server import Reply, chat_reply, serving
 
 CAT = "How to draw a cat step by step?"
 COMMAND = [sys.executable, "-m", "interleaver.cli"]
@@ -255,3 +256,24 @@ def test_doctor(tmp_path):
 def test_every_command_has_help_with_an_example(tmp_path, command):
     said = interleaver(*command, "--help", cwd=tmp_path).stdout
     assert f"interleaver {' '.join(command)}" in said
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_a_run_with_a_chat_model_tells_what_it_used(tmp_path):
+    step = {"step_number": 1, "prompt": "a red circle", "instruction": "A red circle"}
+    plan = {"reasoning": "", "execution_plan": [step]}
+    with serving(chat_reply(json.dumps(plan), usage=(1200, 34))) as server:
+        text = f'[planner]\nbackend = "chat"\nmodel = "m"\nbase_url = "{server.url}/v1"\n'
+        (tmp_path / "interleaver.toml").write_text(text)
+        said = interleaver("run", "a circle", cwd=tmp_path).stdout
+    assert "1 model call: 1,200 tokens in, 34 out, 0 s." in said
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_a_planner_that_is_down_ends_the_run_in_one_line(tmp_path):
+    with serving(Reply()) as server:
+        text = f'[planner]\nbackend = "chat"\nmodel = "m"\nbase_url = "{server.url}/v1"\ntimeout = 1\n'
+        (tmp_path / "interleaver.toml").write_text(text)
+    result = interleaver("run", "a circle", cwd=tmp_path, code=3)
+    assert result.stderr.count("\n") == 1
+    assert "cannot be reached" in result.stderr and "check planner.base_url" in result.stderr

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from interleaver.errors import BackendError, BackendUnavailable
+from interleaver.errors import BackendUnavailable, InterleaverError
 from interleaver.pictures import Picture
 from interleaver.registry import create
 from interleaver.serving.desk import Busy, Order, carry_out
@@ -102,7 +102,7 @@ class RayDesk:
                 except BackPressureError:
                     raise Busy(max(1, self._queue // 8)) from None
                 except RayTaskError as error:
-                    raise error.cause if isinstance(error.cause, BackendError) else error from None
+                    raise error.cause if isinstance(error.cause, InterleaverError) else error from None
         finally:
             self.drawing -= 1
         raise BackendUnavailable(f"{TRIES} replicas died on this picture")

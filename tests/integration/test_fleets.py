@@ -104,6 +104,24 @@ async def test_ray_loses_nothing_when_a_replica_dies_under_load():
         assert "interleaver_requests_total" in get(f"{url}/metrics")
 
 
+async def test_ray_tells_errors_as_the_other_server_does():
+    with on_ray() as (url, _):
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client:
+            with pytest.raises(openai.InternalServerError, match="gryphon"):
+                await client.images.generate(prompt="a gryphon", size="64x64")
+            with pytest.raises(openai.BadRequestError, match="num_inference_steps: this model takes no such"):
+                await client.images.generate(prompt="a cat", size="64x64", extra_body={"num_inference_steps": 3})
+
+
+async def test_ray_draws_several_orders_in_one_pass(tmp_path):
+    import tiny_pipelines
+
+    weights = tiny_pipelines.save("QwenImagePipeline", tmp_path / "qwen")
+    settings = ["--set", "device=cpu", "--set", "sizes=[]", "--set", "call={num_inference_steps=1}"]
+    with on_ray("--batch", "4", "--weights", weights, *settings, name="qwen-image") as (url, _):
+        assert not await ask_many(url, 8)
+
+
 async def test_ray_adds_replicas_when_there_is_much_to_do():
     with on_ray("--replicas", "1:2", "--queue", "200") as (url, _):
         assert len(replicas()) == 1
