@@ -9,11 +9,13 @@ import signal
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
 from interleaver.errors import BadInput, did_you_mean
+from interleaver.serving.fleet import Fleet
 
 if TYPE_CHECKING:
     from interleaver.serving.vllm import Serve
@@ -216,13 +218,25 @@ def generator(
         _run_vllm(served, served.omni_command(), profile, api_key_env, wait, False)
         return
     backend, given = _backend(name, weights, settings)
-    key = _key(api_key_env)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     profile = vllm.generator_profile(name, url, _max_sources(name), api_key_env)
+    door = Door(host, port, _key(api_key_env), profile)
     if ray_address is None:
-        asyncio.run(_serve_here(name, backend, given, host, port, key, _gpus(gpu_list), queue, profile))
+        asyncio.run(_serve_here(name, backend, given, _gpus(gpu_list), queue, door))
     else:
-        _serve_on_ray(name, backend, given, host, port, key, ray_address or None, replicas, batch, queue, profile)
+        least, most = _range(replicas)
+        gpus = 1 if backend == "diffusers" and given.get("device") != "cpu" else 0
+        _serve_on_ray(Fleet(backend, given, name, least, most, gpus, queue, batch), door, ray_address or None)
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a server of this package is reached, by whom, and the lines of the profile that say so."""
+
+    host: str
+    port: int
+    key: str | None
+    profile: str
 
 
 def _backend(name: str, weights: str | None, settings: tuple[str, ...]) -> tuple[str, Json]:
@@ -263,17 +277,7 @@ def _key(api_key_env: str | None) -> str | None:
     return os.environ[api_key_env] if api_key_env else None
 
 
-async def _serve_here(
-    name: str,
-    backend: str,
-    given: Json,
-    host: str,
-    port: int,
-    key: str | None,
-    gpus: list[str],
-    queue: int,
-    profile: str,
-) -> None:
+async def _serve_here(name: str, backend: str, given: Json, gpus: list[str], queue: int, door: Door) -> None:
     from interleaver.extras import need
 
     uvicorn = need("uvicorn", "serve")
@@ -285,12 +289,12 @@ async def _serve_here(
     try:
         click.echo(f"Loading {name} ...", err=True)
         await desk.start()
-        config = uvicorn.Config(create_app(desk, key), host=host, port=port, log_level="warning")
+        config = uvicorn.Config(create_app(desk, door.key), host=door.host, port=door.port, log_level="warning")
         server = uvicorn.Server(config)
         for number in (signal.SIGINT, signal.SIGTERM):
             # uvicorn ends in good order and then raises the signal again, which would skip what is to be done below.
             signal.signal(number, lambda *_: None)
-        announced = asyncio.create_task(_announce_when(lambda: server.started, profile))
+        announced = asyncio.create_task(_announce_when(lambda: server.started, door.profile))
         await server.serve()
         announced.cancel()
     finally:
@@ -303,35 +307,25 @@ async def _announce_when(ready: Callable[[], bool], profile: str) -> None:
     _announce(profile)
 
 
-def _serve_on_ray(
-    name: str,
-    backend: str,
-    given: Json,
-    host: str,
-    port: int,
-    key: str | None,
-    address: str | None,
-    replicas: str,
-    batch: int,
-    queue: int,
-    profile: str,
-) -> None:
+def _serve_on_ray(fleet: Fleet, door: Door, address: str | None) -> None:
     from interleaver.extras import need
 
-    need("ray.serve", "ray")
-    from interleaver.serving.ray import Fleet, deploy
+    serve = need("ray.serve", "ray")
+    from interleaver.serving.ray import deploy
 
-    least, _, most = replicas.partition(":")
-    if not (least.isdecimal() and (most or least).isdecimal() and 1 <= int(least) <= int(most or least)):
-        raise BadInput(f"--replicas is {replicas!r}; give a number such as 4, or a range such as 1:8")
-    gpus = 1 if backend == "diffusers" and given.get("device") != "cpu" else 0
-    fleet = Fleet(backend, given, name, int(least), int(most or least), gpus, queue, batch)
-    deploy(fleet, host, port, key, address)
-    _announce(profile)
+    deploy(fleet, door.host, door.port, door.key, address)
+    _announce(door.profile)
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    from ray import serve
+    serve.delete(fleet.model)
 
-    serve.delete(name)
+
+def _range(replicas: str) -> tuple[int, int]:
+    """The least and the greatest number of replicas."""
+    least, _, most = replicas.partition(":")
+    most = most or least
+    if not (least.isdecimal() and most.isdecimal() and 1 <= int(least) <= int(most)):
+        raise BadInput(f"--replicas is {replicas!r}; give a number such as 4, or a range such as 1:8")
+    return int(least), int(most)
 
 
 @click.command()

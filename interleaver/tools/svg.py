@@ -10,7 +10,7 @@ from importlib.resources import files
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as settings
 
-from interleaver.agents.chat import Ask, ChatModel, Conversation
+from interleaver.agents.conversation import Ask, ChatModel, Conversation
 from interleaver.agents.prompts import fill
 from interleaver.pictures import Picture
 from interleaver.tools.drawing import draw, drawing_of, read_drawing

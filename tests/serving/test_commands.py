@@ -74,6 +74,10 @@ def test_a_generator_of_vllm_omni():
         (["critic", "w", "--api-key-env", "NOT_SET"], "the variable NOT_SET (--api-key-env) is not set"),
         (["generator", "sandbox", "--set", "slips"], "--set is 'slips'; give for example --set offload=model"),
         (["generator", "flux2-klein"], "the generator 'flux2-klein' is unknown (did you mean 'flux2-klein-"),
+        (
+            ["generator", "sandbox", "--ray", "local", "--replicas", "3:1"],
+            "--replicas is '3:1'; give a number such as 4",
+        ),
         (["nginx", "10.0.0.1:8000"], "is not the address of a server"),
         (["nginx", "http://a:1", "http://a:1"], "the same server is given twice"),
     ],
