@@ -114,7 +114,7 @@ def run(
     resume: str | None,
     as_json: bool,
 ) -> None:
-    r"""Make an illustrated document; the request "-" is read from standard input.
+    """Make an illustrated document; the request "-" is read from standard input.
 
     \b
     interleaver run "How to draw a cat step by step?"
@@ -266,7 +266,7 @@ def runs() -> None:
 @json_option
 @_clear_errors
 def list_runs(profile: str | None, out: Path | None, as_json: bool) -> None:
-    r"""List all runs, the newest first.
+    """List all runs, the newest first.
 
     \b
     interleaver runs list
@@ -288,7 +288,7 @@ def list_runs(profile: str | None, out: Path | None, as_json: bool) -> None:
 @json_option
 @_clear_errors
 def show(run_id: str, profile: str | None, out: Path | None, as_json: bool) -> None:
-    r"""Show a run: its steps, attempts and verdicts.
+    """Show a run: its steps, attempts and verdicts.
 
     \b
     interleaver runs show 20260131-093000-how-to-draw-a-cat-1a2b
@@ -330,7 +330,7 @@ add_commands(serve, _clear_errors)
 
 @main.command()
 def graph() -> None:
-    r"""Print the state machine as a Mermaid diagram.
+    """Print the state machine as a Mermaid diagram.
 
     \b
     interleaver graph > graph.mmd
@@ -346,7 +346,7 @@ def graph() -> None:
 @json_option
 @_clear_errors
 def doctor(profile: str | None, out: Path | None, as_json: bool) -> None:
-    r"""Say what is installed, what is configured and what can be reached.
+    """Say what is installed, what is configured and what can be reached.
 
     \b
     interleaver doctor --profile my-models.toml

@@ -82,7 +82,7 @@ def _chat_options(command: Command) -> Command:
 @click.command()
 @_chat_options
 def planner(**options: Any) -> None:
-    r"""Serve a planner with vLLM: a checkpoint folder or a hub id.
+    """Serve a planner with vLLM: a checkpoint folder or a hub id.
 
     \b
     interleaver serve planner InterleaveThinker/InterleaveThinker-Planner-8B --port 8001
@@ -95,7 +95,7 @@ def planner(**options: Any) -> None:
 @click.command()
 @_chat_options
 def critic(**options: Any) -> None:
-    r"""Serve a critic with vLLM: a checkpoint folder or a hub id.
+    """Serve a critic with vLLM: a checkpoint folder or a hub id.
 
     \b
     interleaver serve critic InterleaveThinker/InterleaveThinker-Critic-8B --port 8002
@@ -199,7 +199,7 @@ def generator(
     batch: int,
     wait: float,
 ) -> None:
-    r"""Serve an image generator behind the OpenAI Images API: with vLLM-Omni, else with this package's own server.
+    """Serve an image generator behind the OpenAI Images API: with vLLM-Omni, else with this package's own server.
 
     NAME is a model that the backend `diffusers` or vLLM-Omni knows, or `sandbox`.
 
@@ -336,7 +336,7 @@ def _range(replicas: str) -> tuple[int, int]:
     "--seconds", type=click.IntRange(1), default=600, show_default=True, help="How long one request may take."
 )
 def nginx(servers: tuple[str, ...], host: str, port: int, seconds: int) -> None:
-    r"""Print an nginx configuration that spreads requests over several servers of one model.
+    """Print an nginx configuration that spreads requests over several servers of one model.
 
     \b
     interleaver serve nginx http://10.0.0.1:8000 http://10.0.0.2:8000 --port 8080 > nginx.conf

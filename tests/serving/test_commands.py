@@ -98,6 +98,6 @@ def test_an_nginx_configuration_names_every_server():
     assert "listen 127.0.0.1:9000" in config and "proxy_next_upstream_tries 2" in config
 
 
-def test_every_command_has_an_example():
-    for command in ("planner", "critic", "generator", "nginx"):
-        assert f"interleaver serve {command} " in interleaver(command, "--help").stdout.replace("\n", " ")
+@pytest.mark.parametrize("command", ["planner", "critic", "generator", "nginx"])
+def test_every_command_has_an_example_on_a_line_of_its_own(command):
+    assert f"\n  interleaver serve {command} " in interleaver(command, "--help").stdout
