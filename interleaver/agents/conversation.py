@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
+from langgraph.constants import TAG_NOSTREAM
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
@@ -88,6 +89,8 @@ class ChatModel:
             max_completion_tokens=self.max_tokens,
             extra_body=self.extra_body or None,
             max_retries=0,  # the graph retries, and records that it does
+            use_responses_api=False,
+            disable_streaming=True,  # a stream of tokens carries neither their number nor the separate reasoning
             http_async_client=endpoint.client(),
         )
 
@@ -157,7 +160,7 @@ class Conversation:
         started = time.monotonic()
         try:
             messages = await asyncio.to_thread(_as_messages, turns)
-            answer = await self._runnable(ask).ainvoke(messages)
+            answer = await self._runnable(ask).ainvoke(messages, {"tags": [TAG_NOSTREAM]})
         except Exception as error:  # whatever an SDK raises
             failure = self.endpoint.failure(error)
             exchange.problem = "content_filter" if isinstance(failure, Refused) else None

@@ -246,6 +246,19 @@ def ref(record):
     return ImageRef.model_validate(record)
 
 
+async def test_what_models_say_among_themselves_is_not_streamed_to_a_chat(images):
+    with serving(chat_reply(TAGGED_PLAN), chat_reply(json.dumps(YES))) as server:
+        graph = build_graph(
+            planner=planner(server, format="tagged"), critic=critic(server), generator=PlainGenerator(), images=images
+        ).compile()
+        stream = graph.astream({"request": "an apple"}, stream_mode=["messages", "values"])
+        events = [event async for event in stream]
+    told = [message for mode, (message, *_) in events if mode == "messages"]
+    assert len(told) == 1 and "Step 1" in told[0].text
+    assert events[-1][1]["plan_exchanges"][0]["usage"] == {"input_tokens": 11, "output_tokens": 7}
+    assert not any(request.json.get("stream") for request in server.requests)
+
+
 async def test_a_failing_critic_leaves_its_exchanges_too(images):
     with serving(chat_reply("hm")) as server:
         graph = build_graph(critic=critic(server), generator=PlainGenerator(), images=images).compile()
