@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
-from interleaver.errors import BackendError, BackendUnavailable, Refused, UnreadableAnswer
+from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refused, UnreadableAnswer
 from interleaver.extras import need
 
 MAX_DETAIL = 300
 CHECK_SECONDS = 10.0
+OPENAI = "https://api.openai.com/v1"
+FILTERED = ("content_policy", "content_filter", "moderation_blocked", "safety_violation")
 NO_KEY = "none"
 """Sent where there is no key: local servers ask for no key, and the SDKs insist on one."""
 
@@ -38,6 +43,7 @@ class Endpoint:
         base_url: its address; None for the provider's own.
         api_key_env: the environment variable that holds the key; None sends none.
         timeout: seconds that one call may take.
+        secrets: texts that no message may hold; the key is one of them anyway.
     """
 
     section: str
@@ -45,16 +51,34 @@ class Endpoint:
     base_url: str | None
     api_key_env: str | None
     timeout: float
+    secrets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.api_key_env is not None and not re.fullmatch("[A-Z][A-Z0-9_]*", self.api_key_env):
+            # Not told, since it may be the key itself.
+            raise BadInput(
+                "api_key_env: give the name of an environment variable, such as MY_KEY, and never the key itself"
+            )
+        if self.key != NO_KEY and not (self.key.isascii() and self.key.isprintable()):
+            raise BadInput(f"the key in {self.api_key_env} has characters that no key has; set that variable anew")
 
     @property
     def key(self) -> str:
         """The key, or `NO_KEY` where the variable is not set."""
-        return os.environ.get(self.api_key_env or "") or NO_KEY
+        return os.environ.get(self.api_key_env or "", "").strip() or NO_KEY
+
+    @property
+    def where(self) -> str:
+        """Its address as messages tell it: without what may be secret in it."""
+        if self.base_url is None:
+            return "its provider"
+        parts = urlsplit(self.base_url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     @property
     def name(self) -> str:
         """How messages call it."""
-        return f"{self.section} {self.model!r} at {self.base_url or 'its provider'}"
+        return f"{self.section} {self.model!r} at {self.where}"
 
     def client(self) -> Any:
         """An HTTP client for a provider's SDK, one that tells an answer of the API from any other page."""
@@ -77,24 +101,35 @@ class Endpoint:
         hooks = {"response": [check]}
         return httpx2.AsyncClient(event_hooks=hooks, timeout=self.timeout, limits=limits, follow_redirects=True)
 
+    def openai(self) -> Any:
+        """A client of the `openai` SDK; what was meant for OpenAI alone is told to no other endpoint."""
+        client = need("openai", "openai").AsyncOpenAI(
+            api_key=self.key,
+            base_url=self.base_url or OPENAI,
+            timeout=self.timeout,
+            max_retries=0,  # the graph retries
+            http_client=self.client(),
+        )
+        if self.base_url is not None:
+            client.organization = client.project = None  # the SDK takes them from the environment
+        return client
+
     async def check(self) -> str:
         """Ask an endpoint of the OpenAI kind which models it has; returns a line that says that all is well.
 
         Raises:
             BackendError: it cannot be reached, or does not have the model.
         """
-        openai = need("openai", "openai")
-        client = openai.AsyncOpenAI(
-            api_key=self.key, base_url=self.base_url, timeout=CHECK_SECONDS, max_retries=0, http_client=self.client()
-        )
+        hasty = replace(self, timeout=min(self.timeout, CHECK_SECONDS))
         try:
-            models = [model.id async for model in client.models.list()]
+            async with asyncio.timeout(hasty.timeout):
+                models = [model.id.removeprefix("models/") async for model in hasty.openai().models.list()]
         except Exception as error:  # whatever the SDK raises
-            raise self.failure(error) from None
-        if self.model not in models:
+            raise hasty.failure(error) from None
+        if self.model.removeprefix("models/") not in models:
             some = ", ".join(models[:10]) or "none"
             raise BackendError(f"{self.name} has no such model; check {self.section}.model (there are: {some})")
-        return f"{self.model} at {self.base_url or 'its provider'} answers"
+        return f"{self.model} at {self.where} answers"
 
     def failure(self, error: Exception) -> BackendError:
         """What an exception of a model call means, as one line that names the endpoint and the field to fix.
@@ -139,7 +174,7 @@ class Endpoint:
         if status in (408, 409, 425, 429) or status >= 500:
             busy = "is too busy" if status == 429 else "has a problem"
             return BackendUnavailable(f"{self.name} {busy} ({status}): {detail}", retry_after=_retry_after(error))
-        if any(word in detail.lower() for word in ("content_policy", "moderation", "safety", "content_filter")):
+        if any(word in _kind(error) for word in FILTERED):
             return Refused(f"{self.name} refused (content filter): {detail}")
         return BackendError(f"{self.name} answered {status}: {detail}; check the settings of [{section}]")
 
@@ -149,8 +184,9 @@ class Endpoint:
         body = getattr(error, "body", None)
         if isinstance(body, dict) and "message" not in body:  # servers that don't tell errors the way OpenAI does
             text = f"{text}: {body.get('detail') or body}"
-        if self.key != NO_KEY:
-            text = text.replace(self.key, "***")
+        for secret in (self.key, *self.secrets):
+            if secret and secret != NO_KEY:
+                text = text.replace(secret, "***")
         return text if len(text) <= MAX_DETAIL else f"{text[:MAX_DETAIL]} ..."
 
 
@@ -160,6 +196,13 @@ def _status(error: Exception) -> int | None:
         if isinstance(status, int) and 400 <= status < 600:
             return status
     return None
+
+
+def _kind(error: Exception) -> str:
+    """What the server calls the error: its code and type."""
+    body = getattr(error, "body", None)
+    told = [body.get("code"), body.get("type")] if isinstance(body, dict) else []
+    return " ".join(str(one).lower() for one in [getattr(error, "code", ""), *told])
 
 
 def _is_connection(error: Exception) -> bool:

@@ -15,6 +15,7 @@ class Reply:
     status: int = 200
     type: str = "application/json"
     delay: float = 0.0
+    trickle: float = 0.0  # seconds between the bytes of the body
     headers: dict = field(default_factory=dict)
 
 
@@ -72,7 +73,11 @@ class ScriptedServer:
                 for name, value in {"content-type": reply.type, "content-length": len(data), **reply.headers}.items():
                     self.send_header(name, str(value))
                 self.end_headers()
-                self.wfile.write(data)
+                for byte in range(len(data)) if reply.trickle else ():
+                    self.wfile.write(data[byte : byte + 1])
+                    time.sleep(reply.trickle)
+                if not reply.trickle:
+                    self.wfile.write(data)
 
             do_GET = do_POST = _any
 

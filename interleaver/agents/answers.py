@@ -75,7 +75,7 @@ def _as_written(text: str, key: str) -> dict[str, Any] | None:
         return None
     try:
         found, end = read_json(text.strip())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if end == len(text.strip()) and key in found else None
 
@@ -104,13 +104,16 @@ def read_literal_in(text: str, key: str) -> dict[str, Any]:
     """The one object with a key that a text holds.
 
     Raises:
-        UnreadableAnswer: there is none, or there are several that differ.
+        UnreadableAnswer: there is none, or there are several that differ, or a broken one stands behind a whole one.
     """
     answers = [match[1] for match in _ANSWER.finditer(text) if match[1].strip()]
+    begun = re.compile(rf"""[{{,]\s*+["'“‘`]?{key}["'”’`]?\s*+:""")
     found: list[dict[str, Any]] = []
     problems: list[UnreadableAnswer] = []
     for part in answers or [text]:
-        _collect(part, key, found, problems)
+        rest = _collect(part, key, found, problems)
+        if found and begun.search(rest):
+            raise UnreadableAnswer(f"behind an object with the key {key!r} stands another one, which is broken")
     if not found:
         missing = UnreadableAnswer(f"the answer has no object with the key {key!r}")
         raise problems[0] if problems and key in text else missing
@@ -119,9 +122,9 @@ def read_literal_in(text: str, key: str) -> dict[str, Any]:
     return found[0]
 
 
-def _collect(part: str, key: str, found: list[dict[str, Any]], problems: list[UnreadableAnswer]) -> None:
-    """Read every object of a text that has the key, or begins as if it had."""
-    position = 0
+def _collect(part: str, key: str, found: list[dict[str, Any]], problems: list[UnreadableAnswer]) -> str:
+    """Add every object of a text that has the key; returns what stands behind the last of them."""
+    position = behind = 0
     while (begin := _next_object(part, position)) is not None and len(problems) < MAX_TRIES:
         try:
             value, length = read_literal(part[begin:])
@@ -132,12 +135,16 @@ def _collect(part: str, key: str, found: list[dict[str, Any]], problems: list[Un
         position = begin + max(length, 1)
         if isinstance(value, str) and key in value:  # the object was encoded twice
             _collect(value, key, found, problems)
+            behind = position
         elif isinstance(value, dict) and key in value:
             found.append(value)
+            behind = position
         elif isinstance(value, list) and key == "execution_plan" and value and _is_step(value[0]):
             found.append({key: value})
+            behind = position
         elif isinstance(value, dict | list) and key in json.dumps(value, default=str):
             position = begin + 1  # wrapped in another object
+    return part[behind:]
 
 
 def _next_object(text: str, position: int) -> int | None:
@@ -189,8 +196,8 @@ def _read_step(step: object, name: str) -> Step:
 
 
 def _number(said: object) -> int:
-    if isinstance(said, str) and said.strip().isascii() and said.strip().isdigit():
-        said = int(said[:6])
+    if isinstance(said, str) and re.fullmatch(r"\s*\d{1,5}\s*", said, re.ASCII):
+        said = int(said)
     return said if isinstance(said, int) and not isinstance(said, bool) and 0 <= said < 10**6 else 0
 
 

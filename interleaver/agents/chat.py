@@ -40,6 +40,7 @@ class _Agent(ChatModel):
             self.max_tokens = TAGGED_TOKENS
         self._conversation = Conversation(self, self._role)
         self._templates = load_prompts(self.prompts)
+        _ = text_of(f"plan.{self.format}"), text_of(f"verdict.{self.format}")
 
     async def check(self) -> str:
         """Say that the model can be reached, or raise; see `Endpoint.check`."""

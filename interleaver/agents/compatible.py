@@ -7,6 +7,8 @@ from typing import Any
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 
+from interleaver.endpoints import OPENAI
+
 
 class CompatibleChat(ChatOpenAI):
     """`ChatOpenAI` for the servers of other makers too.
@@ -29,6 +31,6 @@ class CompatibleChat(ChatOpenAI):
 
     def _get_request_payload(self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
         payload = super()._get_request_payload(input_, stop=stop, **kwargs)
-        if self.openai_api_base and "max_completion_tokens" in payload:
+        if self.openai_api_base != OPENAI and "max_completion_tokens" in payload:
             payload["max_tokens"] = payload.pop("max_completion_tokens")
         return payload

@@ -15,12 +15,12 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 from langgraph.constants import TAG_NOSTREAM
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SecretStr
 from pydantic.dataclasses import dataclass as settings
 
 from interleaver.agents.exchanges import record
 from interleaver.agents.prompts import IMAGE_TAG, Part, fill, text_of
-from interleaver.endpoints import Endpoint, openai_key
+from interleaver.endpoints import OPENAI, Endpoint, openai_key
 from interleaver.errors import BackendError, Refused, UnreadableAnswer
 from interleaver.extras import need
 from interleaver.pictures import Picture, encoded
@@ -62,8 +62,11 @@ class ChatModel:
 
     def endpoint(self, section: str) -> Endpoint:
         """Where the model is served."""
-        key = openai_key(self.api_key_env, self.base_url)
-        return Endpoint(section, self.model_name, self.base_url, key, self.timeout)
+        if isinstance(self.model, str):
+            key = openai_key(self.api_key_env, self.base_url)
+            return Endpoint(section, self.model_name, self.base_url, key, self.timeout)
+        held = [value.get_secret_value() for value in vars(self.model).values() if isinstance(value, SecretStr)]
+        return Endpoint(section, self.model_name, None, None, self.timeout, tuple(held))
 
     @property
     def model_name(self) -> str:
@@ -80,9 +83,9 @@ class ChatModel:
         from interleaver.agents.compatible import CompatibleChat
 
         endpoint = self.endpoint(section)
-        return CompatibleChat(
+        chat = CompatibleChat(
             model=self.model,
-            base_url=self.base_url,
+            base_url=self.base_url or OPENAI,
             api_key=endpoint.key,
             timeout=self.timeout,
             temperature=self.temperature,
@@ -93,6 +96,9 @@ class ChatModel:
             disable_streaming=True,  # a stream of tokens carries neither their number nor the separate reasoning
             http_async_client=endpoint.client(),
         )
+        if self.base_url is not None:
+            chat.root_async_client.organization = chat.root_async_client.project = None  # as in `Endpoint.openai`
+        return chat
 
 
 @dataclass
@@ -112,6 +118,7 @@ class Conversation:
         self.settings = model
         self.endpoint = model.endpoint(role)
         self.chat = model.connect(role)
+        _ = text_of("again")  # read here, where no event loop waits for the disk
 
     async def check(self) -> str:
         """Say that the model can be reached, or raise; see `Endpoint.check`."""
@@ -140,7 +147,7 @@ class Conversation:
             exchange = self._exchange(turns)
             try:
                 await self._call(turns, ask, exchange)
-                return read(exchange.answer), exchange.reasoning
+                return await asyncio.to_thread(read, exchange.answer), exchange.reasoning
             except UnreadableAnswer as error:
                 exchange.problem = exchange.problem or "unreadable"
                 exchange.error = str(error)
@@ -160,7 +167,8 @@ class Conversation:
         started = time.monotonic()
         try:
             messages = await asyncio.to_thread(_as_messages, turns)
-            answer = await self._runnable(ask).ainvoke(messages, {"tags": [TAG_NOSTREAM]})
+            async with asyncio.timeout(self.endpoint.timeout):
+                answer = await self._runnable(ask).ainvoke(messages, {"tags": [TAG_NOSTREAM]})
         except Exception as error:  # whatever an SDK raises
             failure = self.endpoint.failure(error)
             exchange.problem = "content_filter" if isinstance(failure, Refused) else None

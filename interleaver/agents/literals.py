@@ -19,17 +19,17 @@ QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`"}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
-_SPACE = re.compile(r"(?:\s+|//[^\n]*|#[^\n]*)*")
+_SPACE = re.compile(r"(?:\s++|//[^\n]*+|#[^\n]*+)*+")
 _WORD = re.compile(r"[A-Za-z_]+")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
-_KEY = re.compile(r"""\s*["'“‘`]?([A-Za-z_]\w*)["'”’`]?\s*:""")
+_KEY = re.compile(r"""\s*+["'“‘`]?([A-Za-z_]\w*)["'”’`]?\s*+:""")
 # What stands after the quote that ends a value: the next key, or the end of its object, list or answer ...
 _AFTER_VALUE = re.compile(
-    r"""\s*(?:$|,?\s*["'“‘`]\w+["'”’`]\s*:|,\s*(?:[}\]]|$)|[}\]]\s*(?:$|[,}\]<`]))""",
+    r"""\s*+(?:$|(?:,\s*+)?["'“‘`]\w+["'”’`]\s*+:|,\s*+(?:[}\]]|$)|[}\]]\s*+(?:$|[,}\]<`]))""",
 )
 # ... or, where there is no such quote, the end of an object with prose behind it.
-_AFTER_LAST_VALUE = re.compile(r"\s*,?\s*[}\]]")
+_AFTER_LAST_VALUE = re.compile(r"\s*+(?:,\s*+)?[}\]]")
 
 
 def read_literal(text: str) -> tuple[Any, int]:
@@ -44,10 +44,14 @@ def read_literal(text: str) -> tuple[Any, int]:
     for strict in (read_json, _read_python):
         try:
             return strict(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            if isinstance(error, UnreadableAnswer):
-                raise
-    return _Reader(text).read()
+        except UnreadableAnswer:
+            raise
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            continue
+    try:
+        return _Reader(text).read()
+    except (ValueError, TypeError) as error:  # a number of thousands of digits
+        raise error if isinstance(error, UnreadableAnswer) else UnreadableAnswer(str(error)) from None
 
 
 def read_json(text: str) -> tuple[Any, int]:

@@ -18,7 +18,7 @@ from tenacity import (
     RetryCallState,
     retry_if_exception_type,
     stop_after_attempt,
-    stop_after_delay,
+    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -27,7 +27,7 @@ from interleaver.agents.exchanges import recording
 from interleaver.errors import BackendError, BackendUnavailable, BadInput
 from interleaver.graph.compose import compose_document, tell
 from interleaver.graph.context import Context
-from interleaver.graph.inputs import read_input
+from interleaver.graph.inputs import IMAGE_TAG, read_input
 from interleaver.graph.review import PlanReview, read_answer
 from interleaver.graph.state import (
     RunState,
@@ -99,7 +99,7 @@ async def call(backend: object, work: Callable[[], Awaitable[T]], answer: type[T
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(BackendUnavailable),
         wait=_pause,
-        stop=stop_after_attempt(4) | stop_after_delay(getattr(backend, "timeout", None) or NO_LIMIT),
+        stop=stop_after_attempt(4) | stop_before_delay(getattr(backend, "timeout", None) or NO_LIMIT),
         reraise=True,
     )
     try:
@@ -358,4 +358,7 @@ def _sources(pictures: list[ImageRef], settings: Context, limit: int) -> list[Im
 
 
 def _with_feedback(request: str, feedback: str) -> str:
-    return f"{request}\n\nAbout the last plan the reader said: {feedback}" if feedback else request
+    if not feedback:
+        return request
+    said = feedback.replace(IMAGE_TAG, "[image]")  # the tags of the request are as many as its pictures
+    return f"{request}\n\nAbout the last plan the reader said: {said}"

@@ -134,12 +134,13 @@ def _run_vllm(
     served: Serve, command: list[str], profile: str, api_key_env: str | None, wait: float, dry_run: bool
 ) -> None:
     """Start a vLLM server, tell when it is ready, and stay with it until it ends."""
-    from interleaver.serving.process import ServerFailed, ServerProcess
+    from interleaver.serving.process import ServerFailed, ServerProcess, free_port
     from interleaver.serving.vllm import environment
 
     if dry_run:
         click.echo(shlex.join(command))
         return
+    free_port(served.host, served.port)
     server = ServerProcess(command, environment(api_key_env), "vLLM")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -209,17 +210,23 @@ def generator(
     interleaver serve generator flux2-klein-4b --ray --replicas 1:8
     """
     from interleaver.serving import vllm
+    from interleaver.serving.process import free_port
 
     if name in vllm.OMNI and not own_server and ray_address is None and vllm.has_omni():
         if settings or gpu_list:
             raise BadInput("--set and --gpu are for this package's own server; add --own-server")
+        free_port(host, port)
         served = vllm.Serve(weights or vllm.OMNI[name], [name], host, port, python=sys.executable)
         profile = vllm.generator_profile(name, served.url, _max_sources(name), api_key_env)
         _run_vllm(served, served.omni_command(), profile, api_key_env, wait, False)
         return
+    if ray_address is None and (replicas != "1" or batch != 1):
+        raise BadInput("--replicas and --batch are for a Ray cluster; add --ray")
+    if ray_address is not None and gpu_list:
+        raise BadInput("--gpu chooses GPUs of this machine; on Ray each replica gets one of the cluster's")
     backend, given = _backend(name, weights, settings)
-    url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
-    profile = vllm.generator_profile(name, url, _max_sources(name), api_key_env)
+    free_port(host, port)
+    profile = vllm.generator_profile(name, vllm.url_of(host, port), _max_sources(name), api_key_env)
     door = Door(host, port, _key(api_key_env), profile)
     if ray_address is None:
         asyncio.run(_serve_here(name, backend, given, _gpus(gpu_list), queue, door))

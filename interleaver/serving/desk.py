@@ -62,8 +62,8 @@ class Desk(Protocol):
 
     model: str
 
-    async def draw(self, order: Order) -> Picture:
-        """Draw an order.
+    async def draw(self, orders: Sequence[Order]) -> list[Picture]:
+        """Draw the orders of one request.
 
         Raises:
             Busy: there are too many orders already.
@@ -90,7 +90,12 @@ async def carry_out(generator: ImageGenerator, order: Order) -> Picture:
             raise BadInput(f"{', '.join(fields)}: this model takes no such parameter")
         if value:
             extra[name] = value
-    return await generator.generate(order.prompt, order.sources, order.seed, order.size, **extra)
+    try:
+        return await generator.generate(order.prompt, order.sources, order.seed, order.size, **extra)
+    except (BackendError, BadInput):
+        raise
+    except Exception as error:
+        raise BackendError(f"the generator failed: {type(error).__name__}: {error}") from error
 
 
 class LocalDesk:
@@ -111,7 +116,7 @@ class LocalDesk:
             model: the name under which it is served.
             workers: how many processes draw.
             gpus: the GPU that each worker sees, as `CUDA_VISIBLE_DEVICES` names it; empty leaves that as it is.
-            queue: how many orders may wait; one more is refused.
+            queue: how many pictures may wait; the next request is refused.
         """
         self.model = model
         self.restarts = 0
@@ -129,7 +134,10 @@ class LocalDesk:
             BadInput: the backend does not take these settings.
             BackendError: the model cannot be loaded.
         """
-        await asyncio.gather(*[worker.run(_prepare) for worker in self._workers])
+        try:
+            await asyncio.gather(*[worker.run(_prepare) for worker in self._workers])
+        except BrokenProcessPool:
+            raise BackendError("a worker process died while it loaded the model; is there enough memory?") from None
         for worker in self._workers:
             self._free.put_nowait(worker)
 
@@ -138,15 +146,24 @@ class LocalDesk:
         for worker in self._workers:
             worker.stop()
 
-    async def draw(self, order: Order) -> Picture:
-        """Draw an order; see `Desk.draw`."""
+    async def draw(self, orders: Sequence[Order]) -> list[Picture]:
+        """Draw the orders of one request; see `Desk.draw`. They are taken all or none."""
         if self.waiting >= self._queue:
             raise Busy(max(1, math.ceil(self._seconds * (self.waiting + 1) / len(self._workers))))
+        async with asyncio.TaskGroup() as group:
+            drawing = [group.create_task(self._draw(order)) for order in orders]
+        return [one.result() for one in drawing]
+
+    async def _draw(self, order: Order) -> Picture:
         self.waiting += 1
         try:
             worker = await self._free.get()
         finally:
             self.waiting -= 1
+        # A process cannot be interrupted: a worker is free when it has finished, even if nobody waits for it any more.
+        return await asyncio.shield(asyncio.create_task(self._keep_busy(worker, order)))
+
+    async def _keep_busy(self, worker: _Worker, order: Order) -> Picture:
         self.drawing += 1
         started = time.monotonic()
         try:

@@ -7,6 +7,7 @@ import base64
 import binascii
 import hmac
 import io
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refused, explain
 from interleaver.pictures import MAX_BYTES, Picture, encoded
@@ -27,8 +30,9 @@ from interleaver.serving.desk import Busy, Desk, Order
 
 Json = dict[str, Any]
 CALL = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "negative_prompt")
-MAX_SIDE = 4096
+MIN_SIDE, MAX_SIDE = 64, 4096
 MAX_FILES = 17
+MAX_BODY = 256 * 2**20
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 
 
@@ -69,12 +73,12 @@ class ImageRequest(BaseModel):
     def _size(self, sources: tuple[Picture, ...]) -> tuple[int, int]:
         if self.size == "auto":
             return (sources[-1].width, sources[-1].height) if sources else (1024, 1024)
-        width, _, height = self.size.partition("x")
-        if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 64):
-            raise BadInput(f"size: {self.size!r} is not WIDTHxHEIGHT with at least 64 pixels each, such as 1024x1024")
-        if max(int(width), int(height)) > MAX_SIDE:
-            raise BadInput(f"size: {self.size!r} is more than {MAX_SIDE} pixels wide or high")
-        return int(width), int(height)
+        found = re.fullmatch(r"(\d{2,5})x(\d{2,5})", self.size, re.ASCII)
+        sides = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not MIN_SIDE <= min(sides) <= max(sides) <= MAX_SIDE:
+            said, allowed = self.size[:40], f"{MIN_SIDE} to {MAX_SIDE} pixels each"
+            raise BadInput(f"size: {said!r} is not WIDTHxHEIGHT of {allowed}, such as 1024x1024")
+        return sides
 
 
 class Metrics:
@@ -102,6 +106,36 @@ class Metrics:
                 Gauge(metric, text, registry=self.registry).set_function(partial(getattr, desk, name))
 
 
+class Measured:
+    """Counts and times requests.
+
+    Plain ASGI, since Starlette's base class for middleware hides from an endpoint that its client has gone.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics):
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started, status = time.monotonic(), 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        finally:
+            endpoint = scope["path"] if scope.get("route") else "unknown"
+            self.metrics.requests.labels(endpoint, status).inc()
+            self.metrics.seconds.labels(endpoint).observe(time.monotonic() - started)
+
+
 def create_app(desk: Desk, api_key: str | None = None) -> FastAPI:
     """The server.
 
@@ -118,14 +152,8 @@ def create_app(desk: Desk, api_key: str | None = None) -> FastAPI:
         if api_key is not None and not hmac.compare_digest(sent.encode(), api_key.encode()):
             raise HTTPException(401, "the API key is missing or wrong")
 
-    @app.middleware("http")
-    async def measure(request: Request, call_next: Any) -> Any:
-        started = time.monotonic()
-        response = await call_next(request)
-        endpoint = request.url.path if request.scope.get("route") else "unknown"
-        metrics.requests.labels(endpoint, response.status_code).inc()
-        metrics.seconds.labels(endpoint).observe(time.monotonic() - started)
-        return response
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY)
+    app.add_middleware(Measured, metrics=metrics)
 
     @app.get("/health")
     async def health() -> Json:
@@ -141,6 +169,8 @@ def create_app(desk: Desk, api_key: str | None = None) -> FastAPI:
 
     @app.post("/v1/images/generations", dependencies=[Depends(check_key)])
     async def generations(asked: ImageRequest, request: Request) -> Json:
+        if asked.mask_image is not None:
+            raise BadInput("mask_image: is for edits; a picture that is drawn anew has nothing to mask")
         return await _answer(desk, request, asked, (), None)
 
     @app.post("/v1/images/edits", dependencies=[Depends(check_key)])
@@ -151,7 +181,7 @@ def create_app(desk: Desk, api_key: str | None = None) -> FastAPI:
             raise BadInput("image: there is none; an edit needs at least one picture")
         asked = _validated(fields)
         if asked.mask_image is not None:
-            mask = _from_data_url(asked.mask_image)
+            mask = await asyncio.to_thread(_from_data_url, asked.mask_image)
         return await _answer(desk, request, asked, tuple(sources), mask)
 
     return app
@@ -163,18 +193,18 @@ async def _answer(
     if asked.model is not None and asked.model != desk.model:
         raise HTTPException(404, f"model {asked.model!r} is not served here; this server has {desk.model!r}")
     orders = [asked.order(sources, mask, seed) for seed in asked.seeds()]
-    drawing = asyncio.create_task(_draw_all(desk, orders))
+    drawing = asyncio.create_task(desk.draw(orders))
     while not drawing.done():
         await asyncio.wait([drawing], timeout=1.0)
         if not drawing.done() and await request.is_disconnected():
             drawing.cancel()  # nobody waits for it any more
             raise HTTPException(499, "the client has gone")
-    data = [{"b64_json": base64.b64encode(picture.data).decode()} for picture in drawing.result()]
-    return {"created": int(time.time()), "data": data}
-
-
-async def _draw_all(desk: Desk, orders: list[Order]) -> list[Picture]:
-    return [await desk.draw(order) for order in orders]
+    try:
+        pictures = drawing.result()
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # of several pictures; the first failure tells enough
+    encoding = [asyncio.to_thread(base64.b64encode, picture.data) for picture in pictures]
+    return {"created": int(time.time()), "data": [{"b64_json": (await one).decode()} for one in encoding]}
 
 
 async def _read_form(items: list[tuple[str, Any]]) -> tuple[list[Picture], Picture | None, dict[str, str]]:
@@ -183,19 +213,23 @@ async def _read_form(items: list[tuple[str, Any]]) -> tuple[list[Picture], Pictu
     mask = None
     fields: dict[str, str] = {}
     for name, value in items:
-        if isinstance(value, UploadFile):
-            data = await value.read()
-            if name in ("image", "image[]"):
-                sources.append(Picture.decode(data, f"image {len(sources) + 1}"))
-            elif name == "mask":
-                mask = _white_where_transparent(Picture.decode(data, "mask"))
-            elif name == "mask_image":
-                mask = Picture.decode(data, "mask_image")
-            else:
-                raise BadInput(f"{name}: is not a file that an edit takes; there are image[], mask and mask_image")
-        else:
+        if not isinstance(value, UploadFile):
             fields[name] = value
+        elif name in ("image", "image[]"):
+            sources.append(await _upload(value, f"image {len(sources) + 1}"))
+        elif name == "mask":
+            mask = await asyncio.to_thread(_white_where_transparent, await _upload(value, "mask"))
+        elif name == "mask_image":
+            mask = await _upload(value, "mask_image")
+        else:
+            raise BadInput(f"{name}: is not a file that an edit takes; there are image[], mask and mask_image")
     return sources, mask, fields
+
+
+async def _upload(file: UploadFile, name: str) -> Picture:
+    if (file.size or 0) > MAX_BYTES:
+        raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
+    return await asyncio.to_thread(Picture.decode, await file.read(), name)
 
 
 def _validated(fields: Mapping[str, str]) -> ImageRequest:
@@ -250,5 +284,10 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def failed(_: Request, error: BackendError) -> JSONResponse:
         if isinstance(error, Refused):
             return told(400, str(error), "content_policy_violation")
-        status = 503 if isinstance(error, BackendUnavailable) else 500
+        # What will not get better by asking again is not 5xx, or clients would ask again.
+        status = 503 if isinstance(error, BackendUnavailable) else 422
         return told(status, str(error), "server_error")
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return told(500, f"{type(error).__name__}: {error}", "server_error")

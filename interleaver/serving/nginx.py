@@ -25,14 +25,15 @@ def nginx_config(servers: Sequence[str], port: int, *, host: str = "127.0.0.1", 
     upstreams = []
     for server in servers:
         parts = urlsplit(server)
-        if (
-            parts.scheme != "http"
-            or not parts.hostname
-            or parts.path not in ("", "/")
-            or any(sign in server for sign in " ;{}")
-        ):
+        try:
+            port_there = parts.port or 80
+        except ValueError:  # it is beyond 65535
+            port_there = 0
+        odd = parts.path not in ("", "/") or any(sign in server for sign in " ;{}")
+        if parts.scheme != "http" or not parts.hostname or not port_there or odd:
             raise BadInput(f"{server!r} is not the address of a server; give for example http://10.0.0.1:8000")
-        upstreams.append(f"{parts.hostname}:{parts.port or 80}")
+        name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        upstreams.append(f"{name}:{port_there}")
     if len(set(upstreams)) < len(upstreams):
         raise BadInput("the same server is given twice")
     environment = Environment(loader=PackageLoader("interleaver.serving"), undefined=StrictUndefined, trim_blocks=True)

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from interleaver.errors import InterleaverError
+from interleaver.errors import BadInput, InterleaverError
 
 STOP_SECONDS = 30.0
 
 
 class ServerFailed(InterleaverError):
     """A server ended, or did not become ready in time."""
+
+
+def free_port(host: str, port: int) -> None:
+    """Make sure that nobody listens at a port yet.
+
+    Raises:
+        BadInput: somebody does, or the host is not of this machine.
+    """
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"{host}:{port} cannot be listened at ({error.strerror}); choose another --host or --port"
+        ) from None
 
 
 class ServerProcess:
@@ -62,7 +78,7 @@ class ServerProcess:
             ServerFailed: the process ended, or took longer.
         """
         started = time.monotonic()
-        while not _healthy(health):
+        while True:
             passed = time.monotonic() - started
             if self._process.poll() is not None:
                 self._reader.join(timeout=2)
@@ -70,6 +86,8 @@ class ServerProcess:
                 raise ServerFailed(
                     f"{self.name} ended with code {self._process.returncode} before it was ready:\n  {said}"
                 )
+            if _healthy(health):
+                return
             if passed > seconds:
                 self.stop()
                 raise ServerFailed(f"{self.name} was not ready after {seconds:g} s (--wait)")
@@ -90,8 +108,9 @@ class ServerProcess:
 
 
 def _healthy(url: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with direct.open(url, timeout=2) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (http.client.HTTPException, OSError):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,8 +59,11 @@ class RayDesk:
         self._queue = queue
         self.drawing = 0
 
-    async def draw(self, order: Order) -> Picture:
-        """Draw an order; see `Desk.draw`."""
+    async def draw(self, orders: Sequence[Order]) -> list[Picture]:
+        """Draw the orders of one request; see `Desk.draw`."""
+        return list(await asyncio.gather(*[self._draw(order) for order in orders]))
+
+    async def _draw(self, order: Order) -> Picture:
         from ray import serve
         from ray.exceptions import RayActorError, RayTaskError
         from ray.serve.exceptions import BackPressureError
@@ -138,7 +142,7 @@ def application(fleet: Fleet, api_key: str | None) -> Any:
 
 
 class _Front:
-    """The ingress; the application that it serves is built on its node."""
+    """The ingress; the application that it serves is built on its node, and finds the replicas by their name."""
 
-    def __init__(self, drawers: Any):
-        self._drawers = drawers
+    def __init__(self, _: Any):
+        """Be bound to the replicas, which makes them part of the application."""

@@ -57,9 +57,8 @@ class Serve:
 
     @property
     def url(self) -> str:
-        """Where clients reach it."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{host}:{self.port}"
+        """Where clients on this machine reach it."""
+        return url_of(self.host, self.port)
 
     def chat_command(self) -> list[str]:
         """The command that serves a planner, a critic, or both.
@@ -85,6 +84,13 @@ class Serve:
         if self.gpus > 1:
             command += ["--tensor-parallel-size", str(self.gpus)]
         return [*command, *self.extra]
+
+
+def url_of(host: str, port: int) -> str:
+    """Where clients on this machine reach a server that listens at a host."""
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def environment(api_key_env: str | None) -> dict[str, str]:

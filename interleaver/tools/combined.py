@@ -35,6 +35,11 @@ def make(member: Json, name: str) -> ImageGenerator:
     return made
 
 
+def time_limit(generator: ImageGenerator) -> float:
+    """Seconds that one call of a generator may take; a day where it sets no limit."""
+    return float(getattr(generator, "timeout", None) or 86_400)
+
+
 async def check_all(generators: Sequence[ImageGenerator]) -> str:
     """Have every generator checked that can be; returns what they say.
 
@@ -67,7 +72,7 @@ class GeneratorPool:
         members: the generators, each a table with its `backend` and that backend's settings; they should draw alike.
         set_aside: seconds that a generator rests after its first failure; twice as long after each further one, up to
             ten times as long.
-        timeout: seconds that one call may take over all members it is tried on; None: as long as the members allow.
+        timeout: seconds that one call may take over all members it is tried on; None: as long as all of them together.
     """
 
     members: list[Json] = Field(min_length=1)
@@ -77,6 +82,7 @@ class GeneratorPool:
     def __post_init__(self) -> None:
         made = [make(member, f"generator.members[{n}]") for n, member in enumerate(self.members)]
         self._members = [_Member(generator) for generator in made]
+        self.timeout = self.timeout or sum(time_limit(generator) for generator in made)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -91,18 +97,17 @@ class GeneratorPool:
         """Draw one picture; see `ImageGenerator.generate`."""
         tried: list[_Member] = []
         last: BackendUnavailable | None = None
-        deadline = time.monotonic() + self.timeout if self.timeout else None
-        while member := self._choose(tried):
+        assert self.timeout is not None  # set when the pool was made
+        deadline = time.monotonic() + self.timeout
+        while (member := self._choose(tried)) and time.monotonic() < deadline:
             tried.append(member)
             member.calls, member.called = member.calls + 1, time.monotonic()
             try:
-                async with asyncio.timeout(deadline - time.monotonic() if deadline else None):
+                async with asyncio.timeout(deadline - time.monotonic()):
                     picture = await member.generator.generate(prompt, sources, seed, size)
             except TimeoutError:
                 self._set_aside(member, None)
-                raise BackendUnavailable(
-                    f"the pool drew nothing within {self.timeout:g} s (generator.timeout)"
-                ) from None
+                last = BackendUnavailable(f"nothing was drawn within {self.timeout:g} s (generator.timeout)")
             except BackendUnavailable as error:
                 self._set_aside(member, error.retry_after)
                 last = error
@@ -112,7 +117,7 @@ class GeneratorPool:
             finally:
                 member.calls -= 1
         assert last is not None  # the pool has at least one member, and each of them failed
-        text = f"none of the pool's {len(self._members)} generators could be reached; the last one: {last}"
+        text = f"{len(tried)} of the pool's {len(self._members)} generators were tried in vain; the last one: {last}"
         raise BackendUnavailable(text, retry_after=last.retry_after)
 
     def _choose(self, tried: list[_Member]) -> _Member | None:
@@ -142,6 +147,7 @@ class DrawAndEdit:
 
     def __post_init__(self) -> None:
         self._draw, self._edit = make(self.draw, "generator.draw"), make(self.edit, "generator.edit")
+        self.timeout = max(time_limit(self._draw), time_limit(self._edit))
 
     @property
     def capabilities(self) -> Capabilities:

@@ -87,7 +87,12 @@ class DiffusersGenerator:
         Raises:
             BackendError: they cannot be loaded.
         """
-        await asyncio.get_running_loop().run_in_executor(self._pipeline.thread, self._pipeline.load)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._pipeline.thread, self._pipeline.load)
+        except BackendError:
+            raise
+        except Exception as error:
+            raise _explained(error, self.model) from error
 
     async def generate(
         self,
@@ -131,6 +136,8 @@ class DiffusersGenerator:
         Raises:
             BackendError: as for `generate`.
         """
+        if not self.preset.draws:
+            raise BackendError(f"{self.model} only edits")
         return await self._run(list(prompts), list(seeds), self._arguments([], size, None))
 
     async def _run(self, prompts: list[str], seeds: list[int], given: Json) -> list[Picture]:
@@ -294,7 +301,7 @@ def _explained(error: Exception, model: str) -> BackendError:
         return BackendError(
             f"{model} ran out of GPU memory; set generator.offload to 'model', or draw smaller pictures"
         )
-    return BackendError(f"{model} could not draw: {type(error).__name__}: {_first_line(error)}")
+    return BackendError(f"{model} failed: {type(error).__name__}: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

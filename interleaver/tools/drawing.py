@@ -39,7 +39,7 @@ ELEMENTS = {
     *("feMergeNode", "feColorMatrix", "feComposite", "feFlood", "feDropShadow"),
 }
 # `style` may hold declarations; whatever names an address in it is refused with the attribute.
-_OUTSIDE = re.compile(r"url\(\s*['\"]?(?!#)|@import|expression|javascript:|data:|\\", re.IGNORECASE)
+_OUTSIDE = re.compile(r"url\(\s*+['\"]?+(?!#)|@import|expression|javascript:|data:|\\", re.IGNORECASE)
 _FENCE = re.compile(r"<svg\b.*</svg\s*>", re.IGNORECASE | re.DOTALL)
 _RENDER = """
 import resource, sys
@@ -50,8 +50,12 @@ sys.stdout.buffer.write(bytes(resvg_py.svg_to_bytes(svg_string=text, width=int(s
 """
 
 
-def read_drawing(answer: str) -> str:
+def read_drawing(answer: str, *, photograph: bool = False) -> str:
     """The SVG in a model's answer, made safe.
+
+    Args:
+        answer: the raw answer.
+        photograph: whether the drawing has one that `<image href="source">` stands for; without it images are left out.
 
     Raises:
         UnreadableAnswer: there is none, or it is not well-formed, too large, or empty.
@@ -71,7 +75,7 @@ def read_drawing(answer: str) -> str:
     except ElementTree.ParseError as error:
         raise UnreadableAnswer(f"the SVG is not well-formed: {error}") from None
     _check(root)
-    _clean(root)
+    _clean(root, ELEMENTS if photograph else ELEMENTS - {"image"})
     if not any(True for child in root if _name(child) not in ("title", "desc", "defs")):
         raise UnreadableAnswer("the SVG draws nothing")
     ElementTree.register_namespace("", SVG)
@@ -104,25 +108,26 @@ def _check(root: Any) -> None:
         raise UnreadableAnswer(f"the SVG repeats parts {uses:,} times; at most {MAX_USES} are allowed")
 
 
-def _clean(element: Any) -> None:
+def _clean(element: Any, allowed: set[str]) -> None:
     """Leave out, below an element, all that is not on the list."""
     for name, value in list(element.attrib.items()):
-        if not _may_stay(_name(element), name, value):
-            del element.attrib[name]
+        del element.attrib[name]
+        if _may_stay(_name(element), name, value):
+            element.set("href" if name == XLINK else name, value)
     for child in list(element):
-        if _name(child) not in ELEMENTS or (
-            _name(child) == "image" and SOURCE not in (child.get("href"), child.get(XLINK))
-        ):
+        foreign = not str(child.tag).startswith(f"{{{SVG}}}")
+        elsewhere = _name(child) == "image" and SOURCE not in (child.get("href"), child.get(XLINK))
+        if foreign or elsewhere or _name(child) not in allowed:
             element.remove(child)
         else:
-            _clean(child)
+            _clean(child, allowed)
 
 
 def _may_stay(element: str, name: str, value: str) -> bool:
     if name in ("href", XLINK):
         return value == SOURCE if element == "image" else value.startswith("#")
-    plain = name.rpartition("}")[2]
-    return not plain.lower().startswith("on") and not _OUTSIDE.search(value)
+    # A name in any other namespace could come out of the writer as another name than it went in.
+    return "}" not in name and not name.lower().startswith("on") and not _OUTSIDE.search(value)
 
 
 def _name(element: Any) -> str:
@@ -196,4 +201,7 @@ def drawing_of(picture: Picture) -> tuple[str | None, Picture | None]:
 
 def _with_photograph(drawing: str, photograph: Picture) -> str:
     address = f"data:{photograph.media_type};base64,{base64.b64encode(photograph.data).decode()}"
-    return drawing.replace(f'href="{SOURCE}"', f'href="{address}"')
+    root = ElementTree.fromstring(drawing)
+    for image in root.iter(f"{{{SVG}}}image"):
+        image.set("href", address)
+    return ElementTree.tostring(root, encoding="unicode")

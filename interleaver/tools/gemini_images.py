@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
-from interleaver.endpoints import NO_KEY, Endpoint
+from interleaver.endpoints import CHECK_SECONDS, NO_KEY, Endpoint
 from interleaver.errors import BackendError, Refused, UnreadableAnswer
 from interleaver.extras import need
 from interleaver.pictures import Picture
@@ -53,12 +55,30 @@ class GeminiImages:
         """What it can do."""
         return Capabilities(max_sources=self.max_sources)
 
-    async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
-        """Draw or edit one picture; see `ImageGenerator.generate`."""
+    async def check(self) -> str:
+        """Say that the model can be reached, or raise `BackendError`."""
+        endpoint = replace(self.endpoint, timeout=min(self.timeout, CHECK_SECONDS))
+        try:
+            async with asyncio.timeout(endpoint.timeout), self._client(endpoint) as client:
+                await client.models.get(model=self.model)
+        except Exception as error:  # whatever the SDK raises
+            raise endpoint.failure(error) from None
+        return f"{self.model} at {endpoint.where} answers"
+
+    def _client(self, endpoint: Endpoint) -> Any:
         from google.genai import Client, types
 
-        if self.endpoint.key == NO_KEY:
-            raise BackendError(f"{self.endpoint.name}: the key in {self.api_key_env} is not set")
+        if endpoint.key == NO_KEY:
+            raise BackendError(f"{endpoint.name}: the key in {self.api_key_env} is not set")
+        options = types.HttpOptions(
+            base_url=self.base_url, timeout=round(endpoint.timeout * 1000), httpx_async_client=endpoint.client()
+        )
+        return Client(api_key=endpoint.key, http_options=options).aio
+
+    async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
+        """Draw or edit one picture; see `ImageGenerator.generate`."""
+        from google.genai import types
+
         parts = [types.Part.from_bytes(data=source.data, mime_type=source.media_type) for source in sources]
         shape = None if sources else (self.aspect_ratio or RATIOS[nearest(size, list(RATIOS))])
         config = types.GenerateContentConfig(
@@ -66,12 +86,9 @@ class GeminiImages:
             seed=seed,
             image_config=types.ImageConfig(aspect_ratio=shape, image_size=self.image_size),
         )
-        options = types.HttpOptions(
-            base_url=self.base_url, timeout=round(self.timeout * 1000), httpx_async_client=self.endpoint.client()
-        )
         contents: list[Any] = [*parts, types.Part.from_text(text=prompt)]
         try:
-            async with Client(api_key=self.endpoint.key, http_options=options).aio as client:
+            async with asyncio.timeout(self.timeout), self._client(self.endpoint) as client:
                 answer = await client.models.generate_content(model=self.model, contents=contents, config=config)
         except Exception as error:  # whatever the SDK raises
             raise self.endpoint.failure(error) from None

@@ -12,7 +12,6 @@ from pydantic.dataclasses import dataclass as settings
 
 from interleaver.endpoints import Endpoint, openai_key
 from interleaver.errors import UnreadableAnswer
-from interleaver.extras import need
 from interleaver.pictures import EXTENSIONS, Picture
 from interleaver.tools.generators import Capabilities, Size, from_base64, mask_for, nearest, read_mask
 
@@ -49,18 +48,11 @@ class OpenAIImages:
     extra_body: Json = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        openai = need("openai", "openai")
         key = openai_key(self.api_key_env, self.base_url)
         self.endpoint = Endpoint("generator", self.model, self.base_url, key, self.timeout)
         self._mask = read_mask(self.mask) if self.mask else None
         self._extended = self.base_url is not None if self.extensions is None else self.extensions
-        self._client = openai.AsyncOpenAI(
-            api_key=self.endpoint.key,
-            base_url=self.base_url,
-            timeout=self.timeout,
-            max_retries=0,  # the graph retries
-            http_client=self.endpoint.client(),
-        )
+        self._client = self.endpoint.openai()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -81,11 +73,12 @@ class OpenAIImages:
             extra |= {"seed": seed, "response_format": "b64_json"}
         asked: Json = {"model": self.model, "prompt": prompt, "n": 1, "size": f"{width}x{height}", "extra_body": extra}
         try:
-            if sources:
-                asked |= await asyncio.to_thread(self._files, sources, extra)
-                answer = await self._client.images.edit(**asked)
-            else:
-                answer = await self._client.images.generate(**asked)
+            async with asyncio.timeout(self.timeout):
+                if sources:
+                    asked |= await asyncio.to_thread(self._files, sources, extra)
+                    answer = await self._client.images.edit(**asked)
+                else:
+                    answer = await self._client.images.generate(**asked)
         except Exception as error:  # whatever the SDK raises
             raise self.endpoint.failure(error) from None
         return await self._picture(answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 from pydantic import ConfigDict
@@ -29,6 +29,7 @@ class SvgGenerator(ChatModel):
 
     def __post_init__(self) -> None:
         self._conversation = Conversation(self, "generator")
+        _ = _template("draw"), _template("edit")  # read here, where no event loop waits for the disk
 
     @property
     def capabilities(self) -> Capabilities:
@@ -47,7 +48,8 @@ class SvgGenerator(ChatModel):
             size = sources[-1].width, sources[-1].height
             values["source"], photograph = await asyncio.to_thread(_drawing_to_edit, sources[-1])
         question = fill(_template("edit" if sources else "draw"), **values)
-        written, _ = await self._conversation.ask(Ask(question), read_drawing)
+        read = partial(read_drawing, photograph=photograph is not None)
+        written, _ = await self._conversation.ask(Ask(question), read)
         return await draw(written, photograph, *size)
 
 

@@ -11,6 +11,7 @@ VERDICTS = [
     ("as trained", f"<think>hm</think>\n<answer>{GOOD}</answer>", NO),
     ("json", '<answer>{"previous_step_success": false, "refine_prompt": "a red cat"}</answer>', NO),
     ("no tags", GOOD, NO),
+    ("doubled braces", f"{{{GOOD}}}", NO),
     (
         "tags within the texts of an object",
         '{"reasoning": "a </think> b <answer>", "previous_step_success": false, "refine_prompt": "a red cat"}',
@@ -133,6 +134,21 @@ VERDICTS = [
     ("a call in the object", "{'previous_step_success': bool(1), 'refine_prompt': 'x'}", "neither text"),
     ("too deep", "{'previous_step_success': " + "[" * 300, "levels deep"),
     ("a plan", "{'execution_plan': []}", "no object"),
+    (
+        "a correction that is cut off",
+        '{"previous_step_success": true, "refine_prompt": "x"} No: {"previous_step_success": false, "refine_prompt": "draw',
+        "stands another one, which is broken",
+    ),
+    (
+        "two answers, the second cut off",
+        f"<answer>{GOOD}</answer><answer>{{'previous_step_success': True, 'refine_prompt': 'a",
+        "stands another one, which is broken",
+    ),
+    (
+        "a number of thousands of digits",
+        "{'previous_step_success': " + "1" * 5000 + ", 'refine_prompt': it's}",
+        "digits",
+    ),
 ]
 
 S1 = "{'step_number': 1, 'step_name': 'A', 'instruction': 'i', 'prompt': 'p', 'auxiliary_text': None}"
@@ -148,6 +164,8 @@ PLANS = [
     ("one step a line, fenced", "```\n" + PLAN.replace("}, {", "},\n  {") + "\n```", BOTH),
     ("numbers as text", PLAN.replace("1", "'1'"), BOTH),
     ("None as text", PLAN.replace("None", "'None'").replace("null", '"null"'), BOTH),
+    ("a number in blanks", PLAN.replace("'step_number': 1", "'step_number': '       1'"), BOTH),
+    ("a number that is too long", PLAN.replace("'step_number': 1", "'step_number': '1234567'"), BOTH),
     ("no number", PLAN.replace("'step_number': 1, ", ""), BOTH),
     ("a number that is none", PLAN.replace("1", "'first'"), BOTH),
     # What must not be read.

@@ -83,7 +83,15 @@ def test_no_text_breaks_the_reader(said):
 
 
 @pytest.mark.parametrize(
-    "hostile", ["{" * 150_000, "[{" * 70_000, "{'a': '" * 25_000, "{'a': \"'" * 20_000, '"{\\"' * 40_000]
+    "hostile",
+    [
+        "{" * 150_000,
+        "{'a': \"abc\"" + "\n" * 100_000 + "x",
+        "[{" * 70_000,
+        "{'a': '" * 25_000,
+        "{'a': \"'" * 20_000,
+        '"{\\"' * 40_000,
+    ],
 )
 def test_hostile_answers_are_refused_in_time(hostile):
     started = time.monotonic()

@@ -1,9 +1,11 @@
 import json
+import time
 
 import pytest
 from conftest import PlainGenerator, plain_picture
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from pydantic import SecretStr
 from scripted_server import Reply, chat_reply, serving
 
 from interleaver import build_graph
@@ -190,6 +192,77 @@ async def test_what_is_wrong_with_an_endpoint_is_told(reply, error, said, monkey
         assert server.requests[0].headers["authorization"] == "Bearer sk-hidden"
     assert "critic 'm' at http://127.0.0.1" in str(raised.value)
     assert "sk-hidden" not in str(raised.value)
+
+
+async def test_a_key_with_a_line_end_is_used_without_it(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-hidden\n")
+    with serving(chat_reply(json.dumps(YES))) as server:
+        assert (await judged(critic(server, api_key_env="MY_KEY"))).accepted
+    assert server.requests[0].headers["authorization"] == "Bearer sk-hidden"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"api_key_env": "sk-hidden"}, "api_key_env: give the name of an environment variable"),
+        ({"api_key_env": "ODD_KEY"}, "the key in ODD_KEY has characters that no key has"),
+    ],
+)
+def test_a_key_that_cannot_be_one_is_told_without_telling_it(settings, said, monkeypatch):
+    monkeypatch.setenv("ODD_KEY", "sk-hidden-schlüssel")
+    with pytest.raises(BadInput, match=said) as raised:
+        create("planner", "chat", model="m", base_url="http://127.0.0.1:1", **settings)
+    assert "hidden" not in str(raised.value)
+
+
+async def test_what_is_secret_in_an_address_is_not_told():
+    backend = ChatCritic(model="m", base_url="http://me:hunter2@127.0.0.1:1/v1?token=hunter3")
+    with pytest.raises(BackendUnavailable, match="at http://127.0.0.1:1/v1 cannot be reached") as raised:
+        await judged(backend)
+    assert "hunter" not in str(raised.value)
+
+
+async def test_the_key_for_openai_goes_to_nobody_else(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-for-openai")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-hidden")
+    with serving(chat_reply(json.dumps(YES))) as server:
+        await judged(critic(server))
+    assert "sk-for-openai" not in str(server.requests[0].headers) and "org-hidden" not in str(
+        server.requests[0].headers
+    )
+
+
+async def test_a_server_that_trickles_is_not_waited_for():
+    def trickle(request):
+        return Reply(b"{" + b" " * 5, trickle=0.3)
+
+    with serving(trickle) as server:
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="did not answer within 0.5 s"):
+            await judged(critic(server, timeout=0.5))
+    assert time.monotonic() - started < 1.5
+
+
+async def test_an_error_about_safety_is_not_yet_a_refusal():
+    reply = Reply({"error": {"message": "Unknown parameter: enable_safety_checker", "type": "invalid_request"}}, 400)
+    with serving(reply) as server:
+        with pytest.raises(BackendError, match="settings of .critic."):
+            await judged(critic(server))
+
+
+async def test_a_chat_model_of_the_users_own_is_not_blamed_on_the_profile():
+    class Model(GenericFakeChatModel):
+        key: SecretStr = SecretStr("sk-hidden")
+
+        def _generate(self, *args, **kwargs):
+            error = RuntimeError("invalid key sk-hidden")
+            error.status_code = 401
+            raise error
+
+    backend = ChatCritic(model=Model(messages=iter([])), format="tagged")
+    with pytest.raises(BackendError, match="answered 401") as raised:
+        await judged(backend)
+    assert "hidden" not in str(raised.value) and "OPENAI" not in str(raised.value)
 
 
 async def test_an_unreachable_host_is_told():

@@ -57,7 +57,7 @@ def test_generations_and_edits(klein):
 
 
 def test_a_parameter_that_the_pipeline_lacks_is_told(klein):
-    with pytest.raises(openai.InternalServerError, match="Flux2KleinPipeline has no parameter 'true_cfg_scale'"):
+    with pytest.raises(openai.UnprocessableEntityError, match="Flux2KleinPipeline has no parameter 'true_cfg_scale'"):
         images(klein).generate(prompt="a cat", size="64x64", extra_body={"true_cfg_scale": 2})
 
 
@@ -87,7 +87,7 @@ async def test_both_kinds_of_mask_reach_the_pipeline(weights, tmp_path):
                 (white(tmp_path), True),
             )
         ]
-        with pytest.raises(openai.InternalServerError, match="paints within a mask only, and there is none"):
+        with pytest.raises(openai.UnprocessableEntityError, match="paints within a mask only, and there is none"):
             images(url).edit(image=("a.png", SOURCE.data, "image/png"), prompt="x", extra_body=QUICK)
     assert drawn[0] == drawn[1] != drawn[2]
 

@@ -78,6 +78,9 @@ def test_a_generator_of_vllm_omni():
             ["generator", "sandbox", "--ray", "local", "--replicas", "3:1"],
             "--replicas is '3:1'; give a number such as 4",
         ),
+        (["generator", "sandbox", "--replicas", "2"], "--replicas and --batch are for a Ray cluster; add --ray"),
+        (["generator", "sandbox", "--ray", "local", "--gpu", "0"], "on Ray each replica gets one of the cluster's"),
+        (["nginx", "http://a:99999"], "is not the address of a server"),
         (["nginx", "10.0.0.1:8000"], "is not the address of a server"),
         (["nginx", "http://a:1", "http://a:1"], "the same server is given twice"),
     ],
@@ -93,9 +96,12 @@ def test_what_is_not_there_is_told():
 
 
 def test_an_nginx_configuration_names_every_server():
-    config = interleaver("nginx", "http://10.0.0.1:8000", "http://10.0.0.2", "--port", "9000").stdout
-    assert "server 10.0.0.1:8000 max_fails" in config and "server 10.0.0.2:80 max_fails" in config
-    assert "listen 127.0.0.1:9000" in config and "proxy_next_upstream_tries 2" in config
+    config = interleaver(
+        "nginx", "http://10.0.0.1:8000", "http://10.0.0.2", "http://[::1]:8000", "--port", "9000"
+    ).stdout
+    for server in ("10.0.0.1:8000", "10.0.0.2:80", "[::1]:8000"):
+        assert f"server {server} max_fails" in config
+    assert "listen 127.0.0.1:9000" in config and "proxy_next_upstream_tries 3" in config
 
 
 @pytest.mark.parametrize("command", ["planner", "critic", "generator", "nginx"])

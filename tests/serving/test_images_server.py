@@ -94,7 +94,9 @@ def test_several_at_once_have_consecutive_seeds(url):
         (lambda i: i.generate(prompt="", model="sandbox"), openai.BadRequestError, "prompt: "),
         (lambda i: i.generate(prompt="x", model="other"), openai.NotFoundError, "this server has 'sandbox'"),
         (lambda i: i.generate(prompt="x", size="big"), openai.BadRequestError, "size: 'big' is not WIDTHxHEIGHT"),
-        (lambda i: i.generate(prompt="x", size="9999x64"), openai.BadRequestError, "more than 4096 pixels"),
+        (lambda i: i.generate(prompt="x", size="9999x64"), openai.BadRequestError, "64 to 4096 pixels each"),
+        (lambda i: i.generate(prompt="x", size="1" * 5000 + "x64"), openai.BadRequestError, "size: '1111"),
+        (lambda i: i.generate(prompt="x", extra_body={"mask_image": "data:"}), openai.BadRequestError, "is for edits"),
         (lambda i: i.generate(prompt="x", n=11), openai.BadRequestError, "n: .*less than or equal to 10"),
         (lambda i: i.generate(prompt="x", extra_body={"stepps": 3}), openai.BadRequestError, "stepps: "),
         (lambda i: i.generate(prompt="x", response_format="url"), openai.BadRequestError, "response_format: "),
@@ -185,6 +187,33 @@ def test_what_is_being_drawn_is_finished_before_the_server_ends():
         assert process.wait(20) == 0
 
 
+def test_what_nobody_waits_for_any_more_is_not_drawn():
+    with served() as (url, _):
+        hasty = openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=0.5)
+        for _ in range(3):
+            with pytest.raises(openai.APITimeoutError):
+                hasty.images.generate(prompt="a cat beside a house at night", size="2048x2048", n=10)
+        deadline = time.monotonic() + 30
+        while "interleaver_waiting 0.0" not in get(f"{url}/metrics") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "interleaver_waiting 0.0" in get(f"{url}/metrics")
+        assert 'status="499"' in get(f"{url}/metrics")
+        assert client(url).images.generate(prompt="a red circle", size="64x64").data  # the workers are free again
+
+
+def test_several_pictures_are_refused_together_or_not_at_all():
+    with served("--queue", "1") as (url, _):
+        assert len(client(url).images.generate(prompt="a red circle", size="64x64", n=5).data) == 5
+
+
+def test_a_port_that_is_taken_is_told(url):
+    port = url.rpartition(":")[2]
+    command = [sys.executable, "-m", "interleaver.cli", "serve"]
+    for arguments in (["generator", "sandbox", "--port", port], ["planner", "weights", "--port", port]):
+        result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+        assert result.returncode == 2 and f"127.0.0.1:{port} cannot be listened at" in result.stderr
+
+
 def test_workers_do_not_outlive_a_server_that_was_killed():
     with served() as (_, process):
         workers = workers_of(process)
@@ -206,5 +235,5 @@ def test_a_generator_that_cannot_be_loaded_ends_the_command():
 
 
 def test_error_types_of_this_package_reach_the_client(url):
-    with pytest.raises(openai.InternalServerError, match="gryphon"):
+    with pytest.raises(openai.UnprocessableEntityError, match="gryphon"):
         client(url).images.generate(prompt="a gryphon", size="64x64")
