@@ -120,12 +120,17 @@ class LocalDesk:
         """
         self.model = model
         self.restarts = 0
-        self.waiting = 0
         self.drawing = 0
         self._workers = [_Worker(backend, settings, gpus[n] if gpus else None) for n in range(workers)]
         self._free: asyncio.Queue[_Worker] = asyncio.Queue()
         self._queue = queue
+        self._queued: set[asyncio.Task[Picture]] = set()
         self._seconds = 1.0  # what a picture takes, as a moving average
+
+    @property
+    def waiting(self) -> int:
+        """How many orders wait for a worker."""
+        return len(self._queued)
 
     async def start(self) -> None:
         """Start the workers and have each load its model.
@@ -152,14 +157,15 @@ class LocalDesk:
             raise Busy(max(1, math.ceil(self._seconds * (self.waiting + 1) / len(self._workers))))
         async with asyncio.TaskGroup() as group:
             drawing = [group.create_task(self._draw(order)) for order in orders]
-        return [one.result() for one in drawing]
+            # Queued from this moment on, so that the next request finds the queue as it is.
+            self._queued.update(drawing)
+            for task in drawing:
+                task.add_done_callback(self._queued.discard)
+        return [task.result() for task in drawing]
 
     async def _draw(self, order: Order) -> Picture:
-        self.waiting += 1
-        try:
-            worker = await self._free.get()
-        finally:
-            self.waiting -= 1
+        worker = await self._free.get()
+        self._queued -= {asyncio.current_task()}
         # A process cannot be interrupted: a worker is free when it has finished, even if nobody waits for it any more.
         return await asyncio.shield(asyncio.create_task(self._keep_busy(worker, order)))
 

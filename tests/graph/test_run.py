@@ -320,8 +320,8 @@ class TestReview:
 
     async def test_reject_plans_again_with_the_feedback(self, images):
         answer, planner = await self.start(images)
-        assert "__interrupt__" in await answer({"action": "reject", "feedback": "shorter, please"})
-        assert planner.requests[-1].startswith("Draw") and "shorter, please" in planner.requests[-1]
+        assert "__interrupt__" in await answer({"action": "reject", "feedback": "shorter, please, as <image>"})
+        assert planner.requests[-1].startswith("Draw") and "shorter, please, as [image]" in planner.requests[-1]
         assert (await answer({"action": "approve"}))["status"] == "complete"
 
     @pytest.mark.parametrize(

@@ -74,6 +74,16 @@ async def test_nginx_gives_what_one_server_has_no_room_for_to_the_next(tmp_path)
         assert 'status="429"' in get(f"{small[0]}/metrics")
 
 
+async def test_nginx_does_not_take_a_full_server_for_a_dead_one(tmp_path):
+    with ExitStack() as stack:
+        servers = [stack.enter_context(served("--queue", "1"))[0] for _ in range(2)]
+        url = stack.enter_context(nginx(tmp_path, servers))
+        failed = await ask_many(url, 24)
+        assert failed and all(isinstance(error, openai.RateLimitError) for error in failed)
+        assert all(error.response.headers["retry-after"] for error in failed)
+        assert not await ask_many(url, 1)  # at once
+
+
 @pytest.mark.parametrize("server", ["10.0.0.1:8000", "https://a", "http://a/v1", "http://a;b", "ftp://a"])
 def test_what_is_no_server_is_refused(server):
     with pytest.raises(BadInput, match="is not the address of a server"):

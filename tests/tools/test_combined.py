@@ -130,6 +130,14 @@ async def test_one_draws_and_another_edits():
     assert generator.capabilities.max_sources == 3
 
 
+def test_time_limits_follow_from_the_members():
+    member = {"backend": "openai-images", "model": "m", "base_url": "http://127.0.0.1:1"}
+    members = [{**member, "timeout": 10}, {**member, "timeout": 20}]
+    assert create("generator", "pool", members=members).timeout == 30
+    assert create("generator", "pool", members=members, timeout=5).timeout == 5
+    assert create("generator", "draw-and-edit", draw=members[0], edit=members[1]).timeout == 20
+
+
 @pytest.mark.parametrize(
     ("backend", "settings", "said"),
     [

@@ -95,3 +95,17 @@ async def test_a_missing_key_is_told(monkeypatch):
     monkeypatch.delenv("GEMINI_API_KEY")
     with pytest.raises(BackendError, match="the key in GEMINI_API_KEY is not set"):
         await GeminiImages(model="m").generate("a cat", [], 1, (64, 64))
+
+
+async def test_the_doctor_asks_for_the_model():
+    with serving(Reply({"name": "models/gemini-3-pro-image-preview"})) as server:
+        assert (await generator(server).check()).endswith("answers")
+    with serving(Reply({"error": {"code": 404, "message": "no such model"}}, 404)) as server:
+        with pytest.raises(BackendError, match="check generator.model"):
+            await generator(server).check()
+
+
+async def test_the_doctor_misses_the_key(monkeypatch):
+    monkeypatch.delenv("GEMINI_API_KEY")
+    with pytest.raises(BackendError, match="the key in GEMINI_API_KEY is not set"):
+        await GeminiImages(model="m").check()
