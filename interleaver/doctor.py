@@ -39,7 +39,7 @@ async def examine(profile: str | None, out: Path | None) -> list[Check]:
 
 def _packages() -> list[Check]:
     """The packages this one needs, and those of its extras."""
-    checks = []
+    checks: dict[str, Check] = {}  # by name, since several extras may bring the same package
     for text in requires("interleaver") or []:
         requirement = Requirement(text)
         marker = str(requirement.marker or "")
@@ -50,13 +50,13 @@ def _packages() -> list[Check]:
             found, ok = version(requirement.name), True
             if not requirement.specifier.contains(found, prereleases=True):
                 found, ok = f"{found}, but {requirement.specifier} is needed", False
-            checks.append(Check(name=requirement.name, ok=ok, said=found))
+            checks[requirement.name] = Check(name=requirement.name, ok=ok, said=found)
         except PackageNotFoundError:
             hint = (
                 f'not installed; pip install "interleaver[{extra}]"' if extra else "missing; install interleaver again"
             )
-            checks.append(Check(name=requirement.name, ok=None if extra else False, said=hint))
-    return checks
+            checks[requirement.name] = Check(name=requirement.name, ok=None if extra else False, said=hint)
+    return list(checks.values())
 
 
 async def _backend(profile: Profile, kind: Kind) -> Check:
