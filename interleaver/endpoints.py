@@ -59,6 +59,10 @@ class Endpoint:
             raise BadInput(
                 "api_key_env: give the name of an environment variable, such as MY_KEY, and never the key itself"
             )
+        if self.base_url is None and self.api_key_env and self.key == NO_KEY:
+            raise BadInput(f"{self.section} {self.model!r} needs a key; set the variable {self.api_key_env}")
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
+            raise BadInput(f"base_url {self.where!r} does not begin with http:// or https://")
         if self.key != NO_KEY and not (self.key.isascii() and self.key.isprintable()):
             raise BadInput(f"the key in {self.api_key_env} has characters that no key has; set that variable anew")
 

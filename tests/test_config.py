@@ -59,7 +59,9 @@ def test_a_missing_profile_is_told():
 
 
 @pytest.mark.parametrize("name", ready_profiles())
-def test_every_ready_profile_can_be_used(name):
+def test_every_ready_profile_can_be_used(name, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    monkeypatch.setenv("GEMINI_API_KEY", "x")
     profile = load_profile(name)
     for kind in ("planner", "critic", "generator"):
         assert profile.create(kind)

@@ -10,7 +10,7 @@ from interleaver.registry import create
 def test_what_is_missing_is_told_with_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "langchain_openai", None)
     with pytest.raises(BadInput, match=r'langchain_openai is not installed; pip install "interleaver\[openai\]"'):
-        create("planner", "chat", model="m")
+        create("planner", "chat", model="m", base_url="http://127.0.0.1:1")
 
 
 def test_what_is_broken_is_not_called_missing(monkeypatch, tmp_path):

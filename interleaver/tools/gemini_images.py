@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
-from interleaver.endpoints import CHECK_SECONDS, NO_KEY, Endpoint
-from interleaver.errors import BackendError, Refused, UnreadableAnswer
+from interleaver.endpoints import CHECK_SECONDS, Endpoint
+from interleaver.errors import Refused, UnreadableAnswer
 from interleaver.extras import need
 from interleaver.pictures import Picture
 from interleaver.tools.generators import Capabilities, Size, from_base64, nearest
@@ -68,8 +68,6 @@ class GeminiImages:
     def _client(self, endpoint: Endpoint) -> Any:
         from google.genai import Client, types
 
-        if endpoint.key == NO_KEY:
-            raise BackendError(f"{endpoint.name}: the key in {self.api_key_env} is not set")
         options = types.HttpOptions(
             base_url=self.base_url, timeout=round(endpoint.timeout * 1000), httpx_async_client=endpoint.client()
         )

@@ -342,7 +342,12 @@ async def test_a_failing_critic_leaves_its_exchanges_too(images):
     assert [exchange["problem"] for exchange in attempt["exchanges"]] == ["unreadable", "unreadable"]
 
 
-def test_settings_are_checked_by_name_and_type():
+def test_settings_are_checked_by_name_and_type(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(BadInput, match="planner 'gpt-5' needs a key; set the variable OPENAI_API_KEY"):
+        create("planner", "chat", model="gpt-5")
+    with pytest.raises(BadInput, match="base_url 'localhost:8000' does not begin with http://"):
+        create("planner", "chat", model="m", base_url="localhost:8000")
     with pytest.raises(BadInput, match="planner 'chat': model: .*required"):
         create("planner", "chat")
     with pytest.raises(BadInput, match="timeout: .*valid number.*'soon'"):

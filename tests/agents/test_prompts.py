@@ -66,7 +66,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 def test_wrong_prompts_are_told_when_the_planner_is_made():
     with pytest.raises(BadInput, match="nowhere"):
-        create("planner", "chat", model="m", prompts="nowhere")
+        create("planner", "chat", model="m", base_url="http://127.0.0.1:1", prompts="nowhere")
 
 
 def test_pictures_without_tags_stand_before_the_request():

@@ -122,4 +122,4 @@ async def test_what_is_wrong_with_an_endpoint_is_told(reply, error, said, monkey
 
 def test_a_mask_that_is_not_there_is_told_at_once():
     with pytest.raises(BadInput, match="the mask 'nowhere.png' cannot be read"):
-        create("generator", "openai-images", model="m", mask="nowhere.png")
+        create("generator", "openai-images", model="m", base_url="http://127.0.0.1:1", mask="nowhere.png")
