@@ -59,11 +59,14 @@ class GeminiImages:
         """Say that the model can be reached, or raise `BackendError`."""
         endpoint = replace(self.endpoint, timeout=min(self.timeout, CHECK_SECONDS))
         try:
-            async with asyncio.timeout(endpoint.timeout), self._client(endpoint) as client:
+            async with asyncio.timeout(endpoint.timeout), await self._connect(endpoint) as client:
                 await client.models.get(model=self.model)
         except Exception as error:  # whatever the SDK raises
             raise endpoint.failure(error) from None
         return f"{self.model} at {endpoint.where} answers"
+
+    async def _connect(self, endpoint: Endpoint) -> Any:
+        return await asyncio.to_thread(self._client, endpoint)  # it reads certificates from disk
 
     def _client(self, endpoint: Endpoint) -> Any:
         from google.genai import Client, types
@@ -86,7 +89,7 @@ class GeminiImages:
         )
         contents: list[Any] = [*parts, types.Part.from_text(text=prompt)]
         try:
-            async with asyncio.timeout(self.timeout), self._client(self.endpoint) as client:
+            async with asyncio.timeout(self.timeout), await self._connect(self.endpoint) as client:
                 answer = await client.models.generate_content(model=self.model, contents=contents, config=config)
         except Exception as error:  # whatever the SDK raises
             raise self.endpoint.failure(error) from None
