@@ -8,10 +8,9 @@ from typing import Any
 Json = dict[str, Any]
 
 
-def _object(title: str, description: str, properties: Json) -> Json:
+def _object(properties: Json) -> Json:
+    """An object with exactly these properties."""
     return {
-        "title": title,
-        "description": description,
         "type": "object",
         "properties": properties,
         "required": list(properties),
@@ -19,18 +18,13 @@ def _object(title: str, description: str, properties: Json) -> Json:
     }
 
 
-def _nested(properties: Json) -> Json:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+def _answer(title: str, description: str, properties: Json) -> Json:
+    return {"title": title, "description": description, **_object(properties)}
 
 
 TEXT: Json = {"type": "string"}
 TEXT_OR_NULL: Json = {"anyOf": [{"type": "string"}, {"type": "null"}]}
-STEP = _nested(
+STEP = _object(
     {
         "step_number": {"type": "integer"},
         "step_name": TEXT,
@@ -39,12 +33,12 @@ STEP = _nested(
         "auxiliary_text": TEXT_OR_NULL,
     }
 )
-PLAN_SCHEMA = _object(
+PLAN_SCHEMA = _answer(
     "plan",
     "All steps of an illustrated document.",
     {"reasoning": TEXT, "execution_plan": {"type": "array", "items": STEP}},
 )
-VERDICT_SCHEMA = _object(
+VERDICT_SCHEMA = _answer(
     "verdict",
     "Whether a step succeeded, and a better prompt if it did not.",
     {"reasoning": TEXT, "previous_step_success": {"type": "boolean"}, "refine_prompt": TEXT},
@@ -58,7 +52,7 @@ def tagged_grammar(schema: Json) -> Json:
     (without its `reasoning`, which the tags already hold). The language is that of xgrammar's structural tags.
     """
     properties = {key: value for key, value in schema["properties"].items() if key != "reasoning"}
-    answer = {"type": "json_schema", "json_schema": _nested(properties)}
+    answer = {"type": "json_schema", "json_schema": _object(properties)}
     tags = [
         {"type": "tag", "begin": "<think>", "content": {"type": "any_text"}, "end": "</think>"},
         {"type": "tag", "begin": "\n<answer>\n", "content": answer, "end": "\n</answer>"},
