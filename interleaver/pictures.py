@@ -6,7 +6,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from interleaver.errors import BadInput
 from interleaver.types import ImageRef
@@ -102,8 +102,18 @@ def white_canvas(width: int, height: int) -> Picture:
     return encoded(Image.new("RGB", (width, height), "white"))
 
 
-def encoded(image: Image.Image) -> Picture:
-    """An image of Pillow's as a PNG."""
+def encoded(image: Image.Image, kind: Literal["PNG", "JPEG", "WEBP"] = "PNG") -> Picture:
+    """An image of Pillow's as a picture."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return Picture(buffer.getvalue(), "image/png", image.width, image.height)
+    image.save(buffer, kind)
+    return Picture(buffer.getvalue(), MEDIA_TYPES[kind], image.width, image.height)
+
+
+def shrunk(picture: Picture, side: int, kind: Literal["PNG", "JPEG", "WEBP"]) -> Picture:
+    """The same picture on white, at most `side` pixels wide and high."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture.data)) as image:
+        small = flatten(image)
+    small.thumbnail((side, side))
+    return encoded(small, kind)

@@ -165,7 +165,7 @@ class StepResult(BaseModel):
 class Failure(BaseModel):
     """Why a run ended early."""
 
-    where: Literal["planner", "generator", "critic", "budget"]
+    where: Literal["planner", "generator", "critic", "budget", "review"]
     reason: str
 
 

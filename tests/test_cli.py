@@ -162,10 +162,10 @@ def test_a_partial_run_is_taken_up_where_it_failed(cat, tmp_path):
     (tmp_path / "flaky.py").write_text(
         "import os\n"
         "from interleaver.errors import BackendUnavailable\n"
-        "from interleaver.graph import nodes\n"
+        "from interleaver.graph import backends\n"
         "from interleaver.sandbox.generator import SandboxGenerator\n"
         "from tenacity import wait_none\n"
-        "nodes.BACKOFF = wait_none()\n"
+        "backends.BACKOFF = wait_none()\n"
         "class Flaky(SandboxGenerator):\n"
         "    calls = 0\n"
         "    async def generate(self, *a):\n"

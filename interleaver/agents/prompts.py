@@ -24,20 +24,21 @@ NEEDED = {
     "narrative": ("text_input",),
     "guidance": ("text_input",),
     "judging": ("original_instruction", "rewritten_prompt"),
+    "revising": ("text_input", "plan"),
 }
 """The placeholders that a template must have; without them the model would not be told what to do."""
 
 Part = str | Picture
 _PLACEHOLDER = re.compile(
-    r"\{(text_input|instruction|original_instruction|rewritten_prompt|answer_format|problem|source|width|height)\}"
+    r"\{(text_input|instruction|original_instruction|rewritten_prompt|answer_format|plan|problem|source|width|height)\}"
 )
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The three templates.
+    """The templates.
 
-    Their placeholders: `{text_input}`, the request with its pictures; `{instruction}`, what the step should achieve;
+    Their placeholders: `{text_input}`, the request with its pictures; `{plan}`, the plan so far; `{instruction}`, what the step should achieve;
     `{original_instruction}`, the prompt that the plan gave; `{rewritten_prompt}`, the prompt that was used;
     `{answer_format}`, how to answer in the wire format.
     """
@@ -45,6 +46,7 @@ class PromptSet:
     narrative: str
     guidance: str
     judging: str
+    revising: str
 
 
 @cache
@@ -57,8 +59,8 @@ def load_prompts(source: str | None = None) -> PromptSet:
     """The templates to use.
 
     Args:
-        source: a folder with any of `narrative.md`, `guidance.md` and `judging.md`, the others being this package's
-            own; or a Python file with the constants named in `OFFICIAL`, which is read as syntax and never executed.
+        source: a folder with any of `narrative.md`, `guidance.md`, `judging.md` and `revising.md`, the others being this
+            package's own; or a Python file with the constants named in `OFFICIAL`, which is read as syntax and never executed.
             None: this package's own.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from interleaver.pictures import Picture
 from interleaver.types import Plan, Step, Verdict
@@ -21,6 +21,29 @@ class Planner(Protocol):
 
         Raises:
             BackendError: the request cannot be planned.
+            BackendUnavailable: the planner could not be reached.
+        """
+        ...
+
+
+@runtime_checkable
+class Reviser(Protocol):
+    """A planner that can also change a plan when a chat goes on; one that cannot plans every message anew."""
+
+    async def revise(self, request: str, images: Sequence[Picture], plan: Plan) -> Plan:
+        """Change a plan whose pictures are drawn.
+
+        Args:
+            request: what the user now asks for.
+            images: pictures that came with it.
+            plan: the plan of the document so far. Steps that stay as they are keep their pictures, up to the first one
+                that changes.
+
+        Returns:
+            The whole new plan; one without steps when the request wants a document of its own.
+
+        Raises:
+            BackendError: the change cannot be planned, for instance because there is no such step.
             BackendUnavailable: the planner could not be reached.
         """
         ...

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from interleaver.types import Plan
+
 Json = dict[str, Any]
 
 
@@ -43,6 +45,21 @@ VERDICT_SCHEMA = _answer(
     "Whether a step succeeded, and a better prompt if it did not.",
     {"reasoning": TEXT, "previous_step_success": {"type": "boolean"}, "refine_prompt": TEXT},
 )
+
+
+def write_plan(plan: Plan) -> str:
+    """A plan as a model would have answered it, without the reasoning."""
+    steps = [
+        {
+            "step_number": step.number,
+            "step_name": step.name,
+            "instruction": step.instruction,
+            "prompt": step.prompt,
+            "auxiliary_text": step.auxiliary_text,
+        }
+        for step in plan.steps
+    ]
+    return json.dumps({"execution_plan": steps}, ensure_ascii=False, indent=1)
 
 
 def tagged_grammar(schema: Json) -> Json:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from langgraph.graph import START, StateGraph
 
 from interleaver.agents import Critic, Planner
 from interleaver.graph import routing
-from interleaver.graph.context import Context
-from interleaver.graph.nodes import Backends, Nodes
+from interleaver.graph.backends import Backends
+from interleaver.graph.context import Context, RunSettings
+from interleaver.graph.nodes import Nodes
 from interleaver.graph.state import RunInput, RunOutput, RunState
 from interleaver.tools import ImageGenerator
 from interleaver.traces.images import ImageStore
@@ -19,6 +22,8 @@ def build_graph(
     critic: Critic | None = None,
     generator: ImageGenerator | None = None,
     images: ImageStore | None = None,
+    settings: RunSettings | None = None,
+    image_hosts: Collection[str] = (),
 ) -> StateGraph[RunState, Context, RunInput, RunOutput]:
     """Build the state machine, uncompiled: call `.compile(checkpointer=..., store=...)` on it.
 
@@ -27,13 +32,15 @@ def build_graph(
         critic: judges each picture; the sandbox's by default.
         generator: draws and edits; the sandbox's by default.
         images: where the pictures are kept; the folder `out/.store/images` by default.
+        settings: what a run does unless its `Context` says otherwise.
+        image_hosts: hosts from which the pictures of a request may be fetched although their addresses are private.
 
     Returns:
         A builder whose graph takes `RunInput` and gives `RunOutput`. A run that cannot be finished does not raise: it
         ends with `status` partial or failed and a document that says why. Only settings that do not fit `Context`
         raise, a `pydantic.ValidationError`, before anything is done.
     """
-    nodes = Nodes(Backends(planner, critic, generator), images or ImageStore())
+    nodes = Nodes(Backends(planner, critic, generator), images or ImageStore(), settings or RunSettings(), image_hosts)
     builder = StateGraph(RunState, context_schema=Context, input_schema=RunInput, output_schema=RunOutput)
     builder.add_node("planner", nodes.planner)
     builder.add_node("review", nodes.review)

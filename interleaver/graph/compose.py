@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from interleaver.graph.state import RunState, failure_of, plan_of, result_of, settings_of
 from interleaver.types import (
     Block,
@@ -31,7 +29,7 @@ def compose_document(state: RunState) -> Document:
         request=str(state.get("request") or ""),
         status=status,
         seed=settings_of(state).seed,
-        blocks=_blocks(plan, results),
+        blocks=[block for n, result in enumerate(results) if result for block in blocks_of(plan, n, result)],
         steps=[
             StepSummary(
                 number=step.number,
@@ -45,29 +43,15 @@ def compose_document(state: RunState) -> Document:
     )
 
 
-def tell(document: Document) -> list[str | dict[str, Any]]:
-    """The document as the content blocks of a chat message; pictures by reference."""
-    blocks: list[str | dict[str, Any]] = []
-    if document.reason:
-        blocks.append({"type": "text", "text": f"({document.status}: {document.reason})"})
-    for block in document.blocks:
-        if isinstance(block, TextBlock):
-            blocks.append({"type": "text", "text": block.text})
-        else:
-            blocks.append({"type": "text", "text": f"![{block.alt}](sha256:{block.image.sha256})"})
-    return blocks
-
-
-def _blocks(plan: Plan, results: list[StepResult | None]) -> list[Block]:
+def blocks_of(plan: Plan, position: int, result: StepResult) -> list[Block]:
+    """What a step that has ended adds to the document."""
+    step = plan.steps[position]
     blocks: list[Block] = []
-    for position, (step, result) in enumerate(zip(plan.steps, results, strict=True)):
-        if result is None:
-            continue
-        if step.text:
-            blocks.append(TextBlock(text=step.text, step=position))
-        if result.image:
-            alt = step.instruction or step.name or f"Step {step.number}"
-            blocks.append(ImageBlock(image=result.image, alt=alt, step=position))
+    if step.text:
+        blocks.append(TextBlock(text=step.text, step=position))
+    if result.image:
+        alt = step.instruction or step.name or f"Step {step.number}"
+        blocks.append(ImageBlock(image=result.image, alt=alt, step=position))
     return blocks
 
 

@@ -24,12 +24,16 @@ class RunSettings(BaseModel):
     references: Literal["last", "all"] = Field(
         "last", description="Which pictures the generator edits: the last one that was kept, or all so far."
     )
-    on_exhausted: Literal["keep_last", "keep_best", "stop"] = Field(
+    on_exhausted: Literal["keep_last", "keep_best", "stop", "ask"] = Field(
         "keep_last",
         description="When all attempts of a step were rejected: keep the last picture, keep the one the critic "
-        "scored highest, or stop the run there.",
+        "scored highest, stop the run there, or pause and ask a person.",
     )
     review: bool = Field(False, description="Pause after planning, so that a person can approve or edit the plan.")
+    chat_pictures: Literal["previews", "links"] = Field(
+        "previews",
+        description="How the answer in the chat shows pictures: as small image blocks, or as Markdown links.",
+    )
     lookahead: bool = Field(
         False,
         description="While the critic looks at a picture, draw the next step on it already. Saves time where generator "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AnyMessage, HumanMessage
-
 from interleaver.errors import BadInput
+from interleaver.graph.chat import Told, last_told, read_message, unanswered
+from interleaver.graph.fetching import fetch
 from interleaver.graph.state import RunState
 from interleaver.pictures import MAX_BYTES, Picture
 from interleaver.traces.images import ImageStore
@@ -17,6 +19,21 @@ from interleaver.types import ImageRef
 
 MAX_REQUEST = 20_000
 IMAGE_TAG = "<image>"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run is to do.
+
+    Attributes:
+        request: with an `<image>` tag where each picture belongs.
+        images: the pictures that came with it.
+        told: the document that the chat has come to, which the request may want to change.
+    """
+
+    request: str
+    images: list[Picture]
+    told: Told | None = None
 
 
 def check_request(request: object, images: int) -> None:
@@ -39,56 +56,70 @@ def check_request(request: object, images: int) -> None:
         )
 
 
-async def read_input(state: RunState, store: ImageStore) -> tuple[str, list[Picture]]:
-    """The request and its pictures, from the chat when it ends in a human message, else from `request`.
+async def read_task(state: RunState, store: ImageStore, hosts: Collection[str]) -> Task:
+    """The request and its pictures: from the chat when its last human message is open, else from `request`.
 
-    Pictures that arrive as bytes are put into the store.
+    Pictures that arrive as bytes or by address are put into the store.
 
     Raises:
         BadInput: the request or a picture cannot be used.
     """
-    if state.get("feedback"):  # the same request again, read already
-        refs = [ImageRef.model_validate(image) for image in state["given"]]
-        return state["request"], [await store.get(ref) for ref in refs]
     messages = state.get("messages", [])
-    if messages and isinstance(messages[-1], HumanMessage):
-        request, given = _read_message(messages[-1])
+    message, told = unanswered(messages), None
+    given: Any
+    if message:
+        (request, given), told = read_message(message), last_told(messages)
+    elif state.get("feedback"):  # the same request again, read already
+        request, given = state["request"], state["given"]
     else:
-        request, given = state.get("request", ""), state.get("images", [])
+        request, given = state.get("request", ""), state.get("images") or []
+    if not isinstance(given, list):
+        raise BadInput(f"images is a {type(given).__name__}; give a list")
     check_request(request, len(given))
-    return request, [await _read_image(image, number, store) for number, image in enumerate(given, start=1)]
+    pictures = [
+        await read_image(image, f"picture {number} of the request", store, hosts)
+        for number, image in enumerate(given, start=1)
+    ]
+    return Task(request, pictures, told)
 
 
-def _read_message(message: AnyMessage) -> tuple[str, list[Any]]:
-    text, images = [], []
-    for block in message.content_blocks:
-        if block["type"] == "text":
-            text.append(block["text"])
-        elif block["type"] == "image":
-            url = block.get("url") or f"data:{block.get('mime_type', 'image/png')};base64,{block.get('base64', '')}"
-            images.append(url)
-    return "\n".join(text), images
+async def read_image(image: Any, name: str, store: ImageStore, hosts: Collection[str] = ()) -> Picture:
+    """A picture that a caller sent, which is in the store afterwards.
 
+    Args:
+        image: an `ImageRef` as JSON, a link of this store (`sha256:...` or its public address), a `data:` URL, or an
+            `http(s)://` address.
+        name: what to call the picture in an error message.
+        store: where pictures are kept.
+        hosts: hosts that may be asked for pictures although their addresses are private.
 
-async def _read_image(image: Any, number: int, store: ImageStore) -> Picture:
-    name = f"picture {number} of the request"
+    Raises:
+        BadInput: it is none of these, it cannot be fetched, or it is no picture.
+    """
     if not isinstance(image, str):
         try:
-            ref = ImageRef.model_validate(image)
+            return await store.get(ImageRef.model_validate(image))
         except ValueError:
             raise BadInput(f"{name} is neither an ImageRef nor a data: URL") from None
-        return await store.get(ref)
-    if not image.startswith("data:"):
-        raise BadInput(f"{name} is given as {image[:40]!r}; only ImageRefs and data: URLs are accepted")
-    encoded = image.partition(",")[2]
-    if len(encoded) > MAX_BYTES * 4 // 3 + 4:
-        raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
-    picture = await asyncio.to_thread(_decode, encoded, name)
+    sha256 = store.linked(image)
+    if sha256:
+        return await store.find(sha256)
+    scheme = image.partition(":")[0].lower()
+    if scheme == "data":
+        picture = await asyncio.to_thread(_decode, image.partition(",")[2], name)
+    elif scheme in ("http", "https"):
+        picture = await asyncio.to_thread(Picture.decode, await fetch(image, name, hosts), name)
+    else:
+        raise BadInput(
+            f"{name} is given as {image[:40]!r}; send an ImageRef, a data: URL, or an http(s) address (no file is read)"
+        )
     await store.put(picture)
     return picture
 
 
 def _decode(encoded: str, name: str) -> Picture:
+    if len(encoded) > MAX_BYTES * 4 // 3 + 4:
+        raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
     try:
         data = base64.b64decode(encoded, validate=True)
     except binascii.Error:

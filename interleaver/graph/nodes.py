@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from collections.abc import Collection
+from typing import Any, Literal, cast
 
-from langchain_core.messages import AIMessage
 from langgraph.runtime import Runtime
-from langgraph.types import interrupt
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_random_exponential,
-)
 
-from interleaver.agents import Critic, Planner
+from interleaver.agents import Critic, Planner, Reviser
 from interleaver.agents.exchanges import recording
 from interleaver.errors import BackendError, BackendUnavailable, BadInput
-from interleaver.graph.compose import compose_document, tell
-from interleaver.graph.context import Context
-from interleaver.graph.inputs import IMAGE_TAG, read_input
-from interleaver.graph.review import PlanReview, read_answer
+from interleaver.graph import tracing
+from interleaver.graph.backends import Backends, call
+from interleaver.graph.chat import answer
+from interleaver.graph.compose import blocks_of, compose_document
+from interleaver.graph.context import Context, RunSettings
+from interleaver.graph.events import (
+    AttemptFailed,
+    AttemptStarted,
+    BlockReady,
+    DocumentReady,
+    PictureReady,
+    PlanReady,
+    StepEnded,
+    VerdictGiven,
+    emit,
+)
+from interleaver.graph.inputs import IMAGE_TAG, Task, read_task
+from interleaver.graph.review import PlanReview, ReviewedAttempt, StepReview, ask
+from interleaver.graph.revision import keep, told_by
 from interleaver.graph.state import (
     RunState,
     attempts_of,
@@ -37,42 +40,27 @@ from interleaver.graph.state import (
     key_of,
     pictures_of,
     plan_of,
+    result_of,
     settings_of,
     spent_budget,
 )
 from interleaver.pictures import Picture, white_canvas
-from interleaver.registry import Kind, create
 from interleaver.tools import ImageGenerator
 from interleaver.traces.images import ImageStore
-from interleaver.types import Attempt, Failure, ImageRef, Outcome, Plan, Step, StepResult, Verdict
+from interleaver.types import (
+    Attempt,
+    Block,
+    Failure,
+    ImageBlock,
+    ImageRef,
+    Outcome,
+    Plan,
+    Step,
+    StepResult,
+    Verdict,
+)
 
-log = logging.getLogger(__name__)
 Update = dict[str, Any]
-T = TypeVar("T")
-NO_LIMIT = 86_400.0
-BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
-"""How long to wait, in seconds, before an unavailable backend is called again."""
-
-
-@dataclass
-class Backends:
-    """The models behind the nodes: those the graph was built with, and others by name for a run that asks for them."""
-
-    planner: Planner | None = None
-    critic: Critic | None = None
-    generator: ImageGenerator | None = None
-    _named: dict[tuple[Kind, str], Any] = field(default_factory=dict)
-
-    async def pick(self, kind: Kind, settings: Context) -> Any:
-        """The backend of a kind that these settings ask for."""
-        name, built_with = getattr(settings, kind), getattr(self, kind)
-        if name is None and built_with is not None:
-            return built_with
-        key = (kind, name or "sandbox")
-        if key not in self._named:
-            # Making a backend imports its module and may read files, which would block the loop.
-            self._named[key] = await asyncio.to_thread(create, *key)
-        return self._named[key]
 
 
 def attempt_seed(run_seed: int, step: int, attempt: int) -> int:
@@ -84,70 +72,33 @@ def attempt_seed(run_seed: int, step: int, attempt: int) -> int:
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
 
-async def call(backend: object, work: Callable[[], Awaitable[T]], answer: type[T]) -> T:
-    """Call a backend: again, with backoff, while it is unavailable and its `timeout`, if it has one, is not spent.
-
-    Args:
-        backend: the backend that is called.
-        work: the call.
-        answer: the type that it must return.
-
-    Raises:
-        BackendUnavailable: it stayed unavailable.
-        BackendError: it failed otherwise, or its answer is not of the type `answer`.
-    """
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(BackendUnavailable),
-        wait=_pause,
-        stop=stop_after_attempt(4) | stop_before_delay(getattr(backend, "timeout", None) or NO_LIMIT),
-        reraise=True,
-    )
-    try:
-        given: object = await retrying(_as_coroutine, work)
-    except (BackendError, BadInput):
-        raise
-    except Exception as error:
-        # Backends come from other packages too: whatever breaks inside one must end in an explicit status.
-        log.debug("a backend failed", exc_info=True)
-        raise BackendError(f"{type(error).__name__}: {error}") from error
-    if not isinstance(given, answer):
-        raise BackendError(f"the backend answered a {type(given).__name__} instead of a {answer.__name__}")
-    return given
-
-
-def _pause(retry: RetryCallState) -> float:
-    """Seconds before the next try: as long as the other side asked for, at least the backoff."""
-    error = retry.outcome.exception() if retry.outcome else None
-    asked = error.retry_after if isinstance(error, BackendUnavailable) else None
-    return max(BACKOFF(retry), asked or 0.0)
-
-
-async def _as_coroutine(work: Callable[[], Awaitable[T]]) -> T:
-    # tenacity awaits coroutine functions only, and a lambda is none.
-    return await work()
-
-
 class Nodes:
-    """The node functions, bound to their backends and the image store."""
+    """The node functions, bound to their backends, the image store and the settings that a run has by default."""
 
-    def __init__(self, backends: Backends, images: ImageStore):
+    def __init__(self, backends: Backends, images: ImageStore, defaults: RunSettings, image_hosts: Collection[str]):
         self.backends = backends
         self.images = images
+        self.defaults = defaults
+        self.image_hosts = image_hosts
 
     async def planner(self, state: RunState, runtime: Runtime[Context]) -> Update:
-        """Write the plan."""
-        settings = runtime.context or Context()
+        """Write the plan, or change the one that the chat has come to."""
+        given = runtime.context.model_dump(exclude_unset=True) if runtime.context else {}
+        settings = Context.model_validate(self.defaults.model_dump() | given)
         feedback = state.get("feedback", "")
         fresh: Update = {
             "settings": settings.model_dump(),
             "images": [],
+            "given": [],
             "feedback": "",
             "plan": {"steps": []},
             "attempts": None,
             "results": None,
             "drafts": None,
+            "kept": 0,
             "position": 0,
             "prompt": "",
+            "granted": 0,
             "failure": None,
             "document": {},
             "status": "running",
@@ -155,56 +106,55 @@ class Nodes:
         started = time.monotonic()
         with recording() as exchanges:
             try:
-                request, images = await read_input(state, self.images)
-                fresh |= {"request": request, "given": [image.ref.model_dump() for image in images]}
+                task = await read_task(state, self.images, self.image_hosts)
+                fresh |= {"request": task.request, "given": [image.ref.model_dump() for image in task.images]}
                 backend: Planner = await self.backends.pick("planner", settings)
-                wanted = _with_feedback(request, feedback)
-                plan = (await call(backend, lambda: backend.plan(wanted, images), Plan)).numbered()
+                fresh |= await _planned(backend, task, state, feedback)
+                self._begin(state, fresh)
             except (BackendError, BadInput) as error:
                 fresh["failure"] = _failure("planner", error)
         earlier = state.get("plan_exchanges", []) if feedback else []
         fresh["plan_exchanges"] = earlier + [
             exchange.model_dump(mode="json", exclude_none=True) for exchange in exchanges
         ]
-        if fresh["failure"]:
-            return fresh
-        seconds = time.monotonic() - started + (state.get("plan_seconds", 0.0) if feedback else 0.0)
-        return fresh | {
-            "plan": plan.model_dump(mode="json"),
-            "plan_seconds": round(seconds, 3),
-            "prompt": _first_prompt(plan, 0),
-        }
+        before = state.get("plan_seconds", 0.0) if feedback else 0.0
+        return fresh | {"plan_seconds": round(time.monotonic() - started + before, 3)}
 
     async def review(self, state: RunState) -> Update:
-        """Pause until a person has approved, edited or rejected the plan."""
+        """Pause until a person has decided about the plan, or about a step whose attempts are spent."""
+        if attempts_of(state, state["position"]):
+            return self._review_step(state)
         question = PlanReview(request=state["request"], plan=plan_of(state))
-        while True:
-            answer = interrupt(question.model_dump(mode="json"))
-            try:
-                reply = read_answer(answer)
-                break
-            except BadInput as error:
-                question = question.model_copy(update={"error": str(error)})
+        reply = ask(question)
         if reply.action == "reject":
             return {"feedback": reply.feedback}
-        plan = reply.plan.numbered() if reply.plan else question.plan
-        return {"plan": plan.model_dump(mode="json"), "prompt": _first_prompt(plan, 0)}
+        if reply.action == "approve":
+            return {}
+        update = keep(state, told_by(state), question.edited(reply))
+        self._begin(state, update)
+        return update
 
     async def generator(self, state: RunState) -> Update:
         """Draw the step at work once, or take the drawing that was made ahead."""
-        position = state["position"]
+        position, step = state["position"], current_step(state)
+        assert step is not None  # routing sends only existing steps here
         before = attempts_of(state)
         draft = draft_after(state, before[-1]) if before else None
         if draft and draft.step == position and before[-1].step < position:
             return _record(draft)
         number = len(attempts_of(state, position)) + 1
-        attempt, unavailable = await self._draw(state, position, number, state["prompt"], pictures_of(state))
+        prompt = state["prompt"] or step.prompt or ""
+        attempt, unavailable = await self._draw(state, position, number, prompt, pictures_of(state))
+        await tracing.tell_attempt(step, attempt, self.images)
         return _record(attempt) | ({"failure": _failure("generator", attempt.error)} if unavailable else {})
 
     async def critic(self, state: RunState) -> Update:
         """Judge the picture that was just drawn."""
         attempt = attempts_of(state, state["position"])[-1]
         _, draft = await asyncio.gather(self._judge(state, attempt), self._draw_ahead(state, attempt))
+        step = current_step(state)
+        assert step is not None
+        await tracing.tell_attempt(step, attempt, self.images)
         update = _record(attempt)
         if draft:
             if not (attempt.verdict and attempt.verdict.accepted):
@@ -214,19 +164,23 @@ class Nodes:
 
     async def refine(self, state: RunState) -> Update:
         """Take over the critic's better prompt."""
-        verdict = attempts_of(state, state["position"])[-1].verdict
-        return {"prompt": (verdict.refined_prompt if verdict else "") or state["prompt"]}
+        last = attempts_of(state, state["position"])[-1]
+        return {"prompt": (last.verdict.refined_prompt if last.verdict else "") or last.prompt}
 
     async def accept(self, state: RunState) -> Update:
         """Close the step at work and turn to the next."""
-        position = state["position"]
-        step, attempts = current_step(state), attempts_of(state, position)
-        assert step is not None  # route_step sends only existing steps here
-        result = close_step(step, attempts, settings_of(state))
+        position, step = state["position"], current_step(state)
+        assert step is not None  # routing sends only existing steps here
+        attempts = attempts_of(state, position)
+        result = result_of(state, position) or close_step(step, attempts, settings_of(state))
+        tracing.tell_outcome(step, result)
+        emit(StepEnded(step=position, number=step.number, outcome=result.outcome, reason=result.reason))
+        self._emit_blocks(blocks_of(plan_of(state), position, result), len(compose_document(state).blocks))
         update: Update = {
             "results": {str(position): result.model_dump(mode="json")},
             "position": position + 1,
-            "prompt": _first_prompt(plan_of(state), position + 1),
+            "prompt": "",
+            "granted": 0,
         }
         if not state.get("failure"):
             update["failure"] = _early_end(state, step, result)
@@ -235,11 +189,48 @@ class Nodes:
     async def compose(self, state: RunState) -> Update:
         """Lay the finished steps out as the document."""
         document = compose_document(state)
-        return {
-            "document": document.model_dump(mode="json"),
-            "status": document.status,
-            "messages": [AIMessage(content=tell(document))],
-        }
+        emit(DocumentReady(status=document.status, reason=document.reason))
+        tracing.tell_document(document)
+        told = told_by(state) if document.steps else None
+        message = await answer(document, told, self.images, settings_of(state).chat_pictures)
+        return {"document": document.model_dump(mode="json"), "status": document.status, "messages": [message]}
+
+    def _review_step(self, state: RunState) -> Update:
+        """Ask about a step of which every attempt was rejected."""
+        position, step = state["position"], current_step(state)
+        assert step is not None
+        attempts = [
+            ReviewedAttempt(
+                link=self.images.link(attempt.image) if attempt.image else None,
+                **attempt.model_dump(include=set(ReviewedAttempt.model_fields)),
+            )
+            for attempt in attempts_of(state, position)
+        ]
+        reply = ask(StepReview(request=state["request"], step=step, attempts=attempts))
+        if reply.action == "rewrite":
+            return {"prompt": reply.prompt, "granted": len(attempts)}
+        if reply.action == "stop":
+            return {"failure": _failure("review", f"stopped by the reviewer at step {step.number}")}
+        if reply.action == "skip":
+            result = StepResult(outcome=Outcome.FAILED, reason="left out by the reviewer")
+        else:
+            (image,) = (attempt.image for attempt in attempts if attempt.attempt == reply.attempt)
+            reason = "the critic accepted no attempt, the reviewer this one"
+            result = StepResult(outcome=Outcome.ACCEPTED, attempt=reply.attempt, image=image, reason=reason)
+        return {"results": {str(position): result.model_dump(mode="json")}}
+
+    def _begin(self, state: RunState, update: Update) -> None:
+        """Tell the plan that was settled, and the blocks that stay as they were."""
+        begun = cast(RunState, state | update)
+        plan, kept = plan_of(begun), update["kept"]
+        emit(PlanReady(plan=plan, kept=kept))
+        results = [StepResult.model_validate(update["results"][str(position)]) for position in range(kept)]
+        self._emit_blocks([block for n, result in enumerate(results) for block in blocks_of(plan, n, result)], 0)
+
+    def _emit_blocks(self, blocks: list[Block], first: int) -> None:
+        for index, block in enumerate(blocks, start=first):
+            link = self.images.link(block.image) if isinstance(block, ImageBlock) else None
+            emit(BlockReady(index=index, block=block, link=link))
 
     async def _draw(
         self, state: RunState, position: int, number: int, prompt: str, pictures: list[ImageRef]
@@ -249,6 +240,8 @@ class Nodes:
         seed = attempt_seed(settings.seed, position, number)
         attempt = Attempt(step=position, attempt=number, prompt=prompt, seed=seed)
         unavailable = False
+        whose = _whose(state, attempt)
+        emit(AttemptStarted(prompt=prompt, ahead=position > state["position"], **whose))
         started = time.monotonic()
         with recording() as attempt.exchanges:
             try:
@@ -262,6 +255,10 @@ class Nodes:
                 attempt.error = str(error)
                 unavailable = isinstance(error, BackendUnavailable)
         attempt.draw_seconds = round(time.monotonic() - started, 3)
+        if attempt.image:
+            emit(PictureReady(image=attempt.image, link=self.images.link(attempt.image), **whose))
+        else:
+            emit(AttemptFailed(error=attempt.error or "", **whose))
         return attempt, unavailable
 
     async def _draw_ahead(self, state: RunState, attempt: Attempt) -> Attempt | None:
@@ -291,6 +288,11 @@ class Nodes:
                 attempt.error = f"the critic gave no verdict: {error}"
         attempt.exchanges += exchanges
         attempt.judge_seconds = round(time.monotonic() - started, 3)
+        whose = _whose(state, attempt)
+        if attempt.verdict:
+            emit(VerdictGiven(verdict=attempt.verdict, **whose))
+        else:
+            emit(AttemptFailed(error=attempt.error or "", **whose))
 
     async def _before(self, attempt: Attempt, after: Picture) -> Picture:
         """The picture an attempt started from; a white canvas when it was drawn anew."""
@@ -325,6 +327,28 @@ def _score(attempt: Attempt) -> tuple[float, int]:
     return (score, attempt.attempt)
 
 
+async def _planned(backend: Planner, task: Task, state: RunState, feedback: str) -> Update:
+    """The plan, and how much of the document before it stays."""
+    wanted = _with_feedback(task.request, feedback)
+    if task.told and isinstance(backend, Reviser):
+        told = task.told
+        revised = await call(backend, lambda: backend.revise(wanted, task.images, told.plan), Plan)
+        if revised.steps:
+            given = [*told.given, *(image.ref for image in task.images)]
+            return keep(state, told, revised.numbered()) | {
+                "request": f"{told.request}\n\nThen: {task.request}",
+                "given": [image.model_dump() for image in given],
+            }
+    plan = await call(backend, lambda: backend.plan(wanted, task.images), Plan)
+    return {"plan": plan.numbered().model_dump(mode="json")}
+
+
+def _whose(state: RunState, attempt: Attempt) -> dict[str, int]:
+    """Which attempt an event is about."""
+    number = plan_of(state).steps[attempt.step].number
+    return {"step": attempt.step, "number": number, "attempt": attempt.attempt}
+
+
 def _early_end(state: RunState, step: Step, result: StepResult) -> dict[str, str] | None:
     """The failure that ends the run after this step, if there is one."""
     if result.outcome is Outcome.EXHAUSTED and settings_of(state).on_exhausted == "stop":
@@ -336,7 +360,7 @@ def _early_end(state: RunState, step: Step, result: StepResult) -> dict[str, str
     return None
 
 
-def _failure(where: Literal["planner", "generator", "critic", "budget"], reason: object) -> dict[str, str]:
+def _failure(where: Literal["planner", "generator", "critic", "budget", "review"], reason: object) -> dict[str, str]:
     return Failure(where=where, reason=str(reason)).model_dump()
 
 
@@ -346,10 +370,6 @@ def _record(attempt: Attempt) -> Update:
 
 def _dump(attempt: Attempt) -> dict[str, Any]:
     return attempt.model_dump(mode="json", exclude_none=True)
-
-
-def _first_prompt(plan: Plan, position: int) -> str:
-    return (plan.steps[position].prompt or "") if position < len(plan.steps) else ""
 
 
 def _sources(pictures: list[ImageRef], settings: Context, limit: int) -> list[ImageRef]:

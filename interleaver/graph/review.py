@@ -1,54 +1,228 @@
-"""What a reviewer of the plan is shown, and what they may answer."""
+"""What a person is asked during a run, and what they may answer.
+
+A question is JSON in two forms at once. Its own fields (`kind`, `plan`, `attempts` ...) are for programs and Studio;
+`action_requests` and `review_configs` say the same in the form of LangChain's human-in-the-loop middleware, which Agent
+Inbox, Agent Chat UI and others show as a card. Answers are understood in both forms too.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, overload
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from langgraph.types import interrupt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from interleaver.errors import BadInput
-from interleaver.types import Plan
+from interleaver.errors import BadInput, explain
+from interleaver.types import ImageRef, Plan, Step, Verdict
 
-
-class PlanReview(BaseModel):
-    """The payload of the interrupt after planning."""
-
-    kind: Literal["plan_review"] = "plan_review"
-    request: str
-    plan: Plan
-    error: str | None = None
-    """Why the last answer could not be used; None when the question is asked for the first time."""
+Json = dict[str, Any]
+A = TypeVar("A", bound=BaseModel)
 
 
-class ReviewAnswer(BaseModel):
-    """The value to resume with: approve the plan, edit it (with `plan`), or reject it (with `feedback`)."""
+class StepEdit(BaseModel):
+    """A change to one step of the plan: the fields that are given replace the step's.
+
+    An instruction without a prompt becomes the prompt too, since the old one would draw something else.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int = Field(description="Which step, by the number a reader sees.")
+    name: str | None = None
+    instruction: str | None = None
+    prompt: str | None = None
+    auxiliary_text: str | None = None
+
+
+class PlanAnswer(BaseModel):
+    """The answer to a `PlanReview`."""
 
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["approve", "edit", "reject"]
-    plan: Plan | None = None
-    feedback: str = ""
+    steps: list[StepEdit] | None = Field(None, description="For edit: the steps that change.")
+    plan: Plan | None = Field(None, description="For edit, instead of `steps`: the whole new plan.")
+    feedback: str = Field("", description="For reject: what to change; the planner plans again.")
 
 
-def read_answer(answer: Any) -> ReviewAnswer:
-    """Check a resume value.
+class StepAnswer(BaseModel):
+    """The answer to a `StepReview`."""
 
-    Raises:
-        BadInput: it is not a `ReviewAnswer`, or lacks what its action needs.
-    """
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["pick", "rewrite", "skip", "stop"]
+    attempt: int | None = Field(None, description="For pick: the attempt whose picture is right after all.")
+    prompt: str | None = Field(None, description="For rewrite: the prompt to draw the step with.")
+
+
+class PlanReview(BaseModel):
+    """The question after planning."""
+
+    kind: Literal["plan_review"] = "plan_review"
+    request: str
+    plan: Plan
+    error: str | None = Field(None, description="Why the last answer could not be used; None the first time.")
+
+    def card(self) -> Json:
+        """The question for a front end: one text a step, which may be edited in place."""
+        steps = [f"{step.number}. {step.name}\n   {step.goal or step.text}" for step in self.plan.steps]
+        told = "\n".join(["The plan:", *steps, *([f"\n{self.error}"] if self.error else [])])
+        args = {f"step {step.number}": step.goal or step.text for step in self.plan.steps}
+        return _card("review_plan", args, told, ["approve", "edit", "reject"])
+
+    def read(self, answer: Any) -> PlanAnswer:
+        """Check an answer.
+
+        Raises:
+            BadInput: it has the wrong shape, lacks what its action needs, or names a step that is not there.
+        """
+        reply = _validate(PlanAnswer, answer, self._decided)
+        if reply.action == "edit" and (reply.plan is None) == (reply.steps is None):
+            raise BadInput("the answer cannot be used: the action edit needs either steps or a whole plan")
+        if reply.action != "edit" and (reply.plan or reply.steps):
+            raise BadInput(f"the answer cannot be used: steps and plan belong to the action edit, not {reply.action}")
+        if reply.action == "reject" and not reply.feedback.strip():
+            raise BadInput("the answer cannot be used: the action reject needs feedback that says what to change")
+        edited = self.edited(reply)
+        if not edited.steps:
+            raise BadInput("the answer cannot be used: the edited plan has no steps")
+        return reply
+
+    def edited(self, answer: PlanAnswer) -> Plan:
+        """The plan as the answer wants it.
+
+        Raises:
+            BadInput: a step that is to be edited is not there.
+        """
+        if answer.plan:
+            return answer.plan.numbered()
+        steps = {step.number: step for step in self.plan.steps}
+        for edit in answer.steps or []:
+            if edit.number not in steps:
+                known = ", ".join(map(str, steps))
+                raise BadInput(f"the answer cannot be used: there is no step {edit.number}; the plan has {known}")
+            fields = edit.model_dump(exclude_unset=True, exclude={"number"})
+            if edit.instruction and steps[edit.number].draws:
+                fields = {"prompt": edit.instruction} | fields
+            steps[edit.number] = steps[edit.number].model_copy(update=fields)
+        return self.plan.model_copy(update={"steps": list(steps.values())})
+
+    def _decided(self, kind: str, decision: Json) -> Json:
+        """A front end's decision as an answer."""
+        if kind == "edit":
+            steps = {f"step {step.number}": step for step in self.plan.steps}
+            given = decision["edited_action"]["args"]
+            strange = [name for name in given if name not in steps]
+            if strange:
+                raise BadInput(f"the answer cannot be used: there is no {strange[0]!r}; there is: {', '.join(steps)}")
+            changed = [
+                {"number": step.number, "instruction" if step.draws else "auxiliary_text": given[name]}
+                for name, step in steps.items()
+                if name in given and given[name] != (step.goal or step.text)
+            ]
+            return {"action": "edit", "steps": changed}
+        if kind == "reject":
+            return {"action": "reject", "feedback": decision.get("message") or ""}
+        return {"action": "approve"}
+
+
+class ReviewedAttempt(BaseModel):
+    """An attempt as a reviewer sees it."""
+
+    attempt: int
+    prompt: str
+    image: ImageRef | None = None
+    link: str | None = Field(None, description="Where the picture can be fetched, see `ImageStore.link`.")
+    verdict: Verdict | None = None
+    error: str | None = None
+
+
+class StepReview(BaseModel):
+    """The question when every attempt at a step was rejected and `on_exhausted` is ask."""
+
+    kind: Literal["step_review"] = "step_review"
+    request: str
+    step: Step
+    attempts: list[ReviewedAttempt]
+    error: str | None = Field(None, description="Why the last answer could not be used; None the first time.")
+
+    def card(self) -> Json:
+        """The question for a front end: the attempt to keep and the prompt to draw with, which may be edited."""
+        told = [f"Step {self.step.number}, {self.step.goal!r}, was not accepted:"]
+        for attempt in self.attempts:
+            said = attempt.error or (attempt.verdict.reasoning if attempt.verdict else "")
+            told.append(f"- attempt {attempt.attempt}: [picture]({attempt.link}). {said}")
+        told.append(
+            "Approve to keep the attempt named below, edit it to keep another one, edit the prompt to draw again, or "
+            "reject to leave the picture out."
+        )
+        args = {"attempt": self._last_drawn(), "prompt": self.attempts[-1].prompt}
+        return _card("review_step", args, "\n".join([*told, self.error or ""]), ["approve", "edit", "reject"])
+
+    def read(self, answer: Any) -> StepAnswer:
+        """Check an answer.
+
+        Raises:
+            BadInput: it has the wrong shape, or names an attempt that has no picture.
+        """
+        reply = _validate(StepAnswer, answer, self._decided)
+        drawn = [attempt.attempt for attempt in self.attempts if attempt.image]
+        if reply.action == "pick" and reply.attempt not in drawn:
+            choices = ", ".join(map(str, drawn))
+            raise BadInput(f"the answer cannot be used: attempt {reply.attempt} has no picture; pick one of {choices}")
+        if reply.action == "rewrite" and not (reply.prompt or "").strip():
+            raise BadInput("the answer cannot be used: the action rewrite needs a prompt")
+        return reply
+
+    def _last_drawn(self) -> int:
+        return [attempt.attempt for attempt in self.attempts if attempt.image][-1]
+
+    def _decided(self, kind: str, decision: Json) -> Json:
+        """A front end's decision as an answer."""
+        if kind == "reject":
+            return {"action": "skip"}
+        args = decision["edited_action"]["args"] if kind == "edit" else {}
+        prompt = args.get("prompt", self.attempts[-1].prompt)
+        if prompt != self.attempts[-1].prompt:
+            return {"action": "rewrite", "prompt": prompt}
+        return {"action": "pick", "attempt": args.get("attempt", self._last_drawn())}
+
+
+@overload
+def ask(question: PlanReview) -> PlanAnswer: ...
+@overload
+def ask(question: StepReview) -> StepAnswer: ...
+def ask(question: PlanReview | StepReview) -> PlanAnswer | StepAnswer:
+    """Pause the run until somebody has answered; an answer that cannot be used is asked for again, saying why."""
+    form = (PlanAnswer if isinstance(question, PlanReview) else StepAnswer).model_json_schema()
+    while True:
+        answer = interrupt(question.model_dump(mode="json") | question.card(), response_schema=form)
+        try:
+            return question.read(answer)
+        except BadInput as error:
+            question = question.model_copy(update={"error": str(error)})
+
+
+def _card(name: str, args: Json, description: str, decisions: list[str]) -> Json:
+    return {
+        "action_requests": [{"name": name, "args": args, "description": description.strip()}],
+        "review_configs": [{"action_name": name, "allowed_decisions": decisions}],
+    }
+
+
+def _validate(model: type[A], answer: Any, decided: Callable[[str, Json], Json]) -> A:
+    """An answer, or the one decision of a front end, as a model."""
     try:
-        reply = ReviewAnswer.model_validate(answer)
+        if isinstance(answer, dict) and "decisions" in answer:
+            (decision,) = answer["decisions"]
+            answer = decided(decision["type"], decision)
+        return model.model_validate(answer)
+    except BadInput:
+        raise
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the answer"
-        raise BadInput(
-            f"the review cannot be used: {place}: {first['msg']}; "
-            'answer {"action": "approve" | "edit" | "reject", "plan": ..., "feedback": ...}'
-        ) from None
-    if (reply.action == "edit") != (reply.plan is not None):
-        raise BadInput("the review cannot be used: a plan belongs to the action edit, and to no other")
-    if reply.plan is not None and not reply.plan.steps:
-        raise BadInput("the review cannot be used: the edited plan has no steps")
-    if reply.action == "reject" and not reply.feedback.strip():
-        raise BadInput("the review cannot be used: the action reject needs feedback that says what to change")
-    return reply
+        problem = explain(error) if isinstance(answer, dict) else "it is not an object"
+    except (ValueError, TypeError, KeyError, AttributeError):
+        problem = "its decisions are not one decision of type approve, edit (with edited_action) or reject"
+    actions = model.model_fields["action"].annotation.__args__  # type: ignore[union-attr]
+    raise BadInput(f"the answer cannot be used: {problem}; give an action, one of {', '.join(actions)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from interleaver.graph.state import RunState, attempts_of, current_step, settings_of, spent_budget
+from interleaver.graph.state import RunState, attempts_of, current_step, result_of, settings_of, spent_budget
 
 
 def route_step(state: RunState) -> Literal["generator", "accept", "compose"]:
@@ -23,8 +23,12 @@ def route_plan(state: RunState) -> Literal["review", "generator", "accept", "com
 
 
 def route_review(state: RunState) -> Literal["planner", "generator", "accept", "compose"]:
-    """Plan again when the reviewer asked for changes, else begin."""
-    return "planner" if state.get("feedback") else route_step(state)
+    """Plan again when the reviewer asked for changes, close a step they decided about, else draw."""
+    if state.get("feedback"):
+        return "planner"
+    if state.get("failure") or result_of(state, state["position"]):
+        return "accept"
+    return route_step(state)
 
 
 def route_picture(state: RunState) -> Literal["critic", "accept"]:
@@ -32,12 +36,15 @@ def route_picture(state: RunState) -> Literal["critic", "accept"]:
     return "critic" if attempts_of(state, state["position"])[-1].image else "accept"
 
 
-def route_verdict(state: RunState) -> Literal["accept", "refine"]:
-    """Draw again after a rejection, as long as attempts and budgets last."""
+def route_verdict(state: RunState) -> Literal["accept", "refine", "review"]:
+    """Draw again after a rejection, as long as attempts and budgets last; then a person may be asked."""
     attempts = attempts_of(state, state["position"])
     verdict = attempts[-1].verdict
     if verdict is None or verdict.accepted:
         return "accept"
-    if len(attempts) >= settings_of(state).max_attempts or spent_budget(state):
+    settings = settings_of(state)
+    if spent_budget(state):
         return "accept"
-    return "refine"
+    if len(attempts) < settings.max_attempts + state.get("granted", 0):
+        return "refine"
+    return "review" if settings.on_exhausted == "ask" else "accept"

@@ -8,11 +8,12 @@ change and not the whole, and a run's database grows in proportion to its steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, cast
 
 from langchain_core.messages import AnyMessage
 from langgraph.channels import DeltaChannel
 from langgraph.graph.message import add_messages
+from typing_extensions import TypedDict  # typing's own gives no JSON schema before Python 3.12
 
 from interleaver.graph.context import Context
 from interleaver.types import Attempt, Failure, ImageRef, Plan, Step, StepResult
@@ -25,15 +26,28 @@ def newest(_: Any, writes: Sequence[Any]) -> Any:
     return writes[-1]
 
 
-def merge(records: dict[str, Json], writes: Sequence[dict[str, Json] | None]) -> dict[str, Json]:
-    """Reduce a channel of records by key: a write adds fields to the records it names, None clears them all."""
+def chat(messages: list[AnyMessage], writes: Sequence[Any]) -> list[AnyMessage]:
+    """Reduce a channel of messages: a message replaces the one with its id, others are added."""
+    for write in writes:
+        messages = cast(list[AnyMessage], add_messages(cast(Any, messages), write))
+    return messages
+
+
+def merge(records: dict[str, Json], writes: Sequence[dict[str, Json | None] | None]) -> dict[str, Json]:
+    """Reduce a channel of records by key.
+
+    A write adds fields to the records it names and drops those it gives as None; None itself clears them all.
+    """
     merged = dict(records)
     for write in writes:
         if write is None:
             merged = {}
             continue
         for key, fields in write.items():
-            merged[key] = {**merged.get(key, {}), **fields}
+            if fields is None:
+                merged.pop(key, None)
+            else:
+                merged[key] = {**merged.get(key, {}), **fields}
     return merged
 
 
@@ -43,9 +57,10 @@ class RunInput(TypedDict, total=False):
     request: Annotated[str, DeltaChannel(newest)]
     """What to make; an `<image>` tag stands where each picture belongs."""
     images: list[Any]
-    """The request's pictures: `ImageRef`s (as JSON) of the graph's image store, or `data:` URLs."""
-    messages: Annotated[list[AnyMessage], add_messages]
-    """A chat whose last human message is the request, with its pictures as image content blocks."""
+    """The request's pictures: `ImageRef`s (as JSON) or links of the graph's image store, `data:` URLs, or addresses."""
+    messages: Annotated[list[AnyMessage], DeltaChannel(chat)]
+    """A chat whose last human message is the request, with its pictures as image content blocks. When the chat has come
+    to a document already, the message may ask to change it."""
 
 
 class RunOutput(TypedDict, total=False):
@@ -55,7 +70,7 @@ class RunOutput(TypedDict, total=False):
     """The `Document`, as JSON."""
     status: str
     """complete, partial or failed; running before the end."""
-    messages: Annotated[list[AnyMessage], add_messages]
+    messages: Annotated[list[AnyMessage], DeltaChannel(chat)]
     """The chat, ending in one AI message that tells the document."""
 
 
@@ -80,10 +95,14 @@ class RunState(RunInput, RunOutput, total=False):
     """Drawings made ahead of their turn (`Attempt`s), under the `position/attempt` whose picture they build on."""
     results: Annotated[dict[str, Json], DeltaChannel(merge)]
     """The `StepResult` of every step that has ended, under its position."""
+    kept: int
+    """How many first steps this run took over from the document before."""
     position: int
     """The step at work: its place in the plan, from 0."""
     prompt: str
-    """The prompt of the next attempt."""
+    """The prompt of the next attempt, where it is not the plan's; "" otherwise."""
+    granted: int
+    """Attempts that a person allowed at the step at work, beyond `max_attempts`."""
     failure: Json | None
     """The `Failure` that ends the run early."""
 
@@ -144,7 +163,8 @@ def pictures_of(state: RunState) -> list[ImageRef]:
 
 def spent_budget(state: RunState) -> str | None:
     """Which budget of the run is spent, as one line; None while there is some left."""
-    settings, attempts = settings_of(state), attempts_of(state)
+    settings = settings_of(state)
+    attempts = [attempt for attempt in attempts_of(state) if attempt.step >= state.get("kept", 0)]
     unused = [draft for draft in state.get("drafts", {}).values() if draft.get("discarded")]
     if settings.max_generator_calls is not None and len(attempts) + len(unused) >= settings.max_generator_calls:
         return f"the budget of {settings.max_generator_calls} generator calls is spent"

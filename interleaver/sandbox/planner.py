@@ -42,6 +42,25 @@ STEPS = re.compile(
     r"\bin\s+(?:exactly\s+)?(\d+|" + "|".join(COUNTS) + r"|seven|eight|nine|ten)\s+steps?\b", re.IGNORECASE
 )
 NUMBERS = {word: number for number, word in enumerate((*COUNTS, "seven", "eight", "nine", "ten"))}
+ORDINALS = {
+    word: number
+    for number, word in enumerate(
+        ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"), start=1
+    )
+}
+_WHICH = "|".join(["last", *ORDINALS, r"\d+(?:st|nd|rd|th)?"])
+WHICH = re.compile(
+    rf"\b(?:the\s+)?(?P<before>{_WHICH})\s+(?:picture|image|drawing|step|one)\b"
+    rf"|\b(?:picture|image|(?P<step>step))\s+(?P<after>\d+|{'|'.join(NUMBERS)})\b",
+    re.IGNORECASE,
+)
+"""A phrase that names a step of the document so far."""
+CHANGING = re.compile(
+    r"\s*(?:(?:please|now|and|then|also|but|can you|could you)\b,?\s*)*"
+    r"(?:add|put|paint|colou?r|make\s+(?:it|the|that)|turn|change|remove|delete|erase|take|replace|swap|set)\b",
+    re.IGNORECASE,
+)
+"""How a message begins that goes on with the document so far."""
 FILLERS = ("sun", "flower", "cloud", "butterfly", "bird", "mushroom", "bee", "tulip", "star", "apple")
 VERBS = {
     "sky": ("floats", "float"),
@@ -64,6 +83,12 @@ class SandboxPlanner:
     async def plan(self, request: str, images: Sequence[Picture]) -> Plan:
         """Plan a document; see `interleaver.agents.Planner`."""
         return await asyncio.to_thread(self._plan, request.replace("<image>", " "), images)
+
+    async def revise(self, request: str, images: Sequence[Picture], plan: Plan) -> Plan:
+        """Change a plan; see `interleaver.agents.Reviser`."""
+        if images:
+            return Plan(steps=[])  # pictures begin a document of their own
+        return await asyncio.to_thread(_revise, request, plan)
 
     def _plan(self, request: str, images: Sequence[Picture]) -> Plan:
         if images and DESCRIBING.search(request):
@@ -322,6 +347,77 @@ def _continuation(request: str, wish: Wish, images: Sequence[Picture]) -> Plan:
             asked = replace(asked, place=place)
         drafts.append(_edit_draft(asked))
     return _finish(request, wish, drafts, first=len(images) + 1, opening=[])
+
+
+def _revise(request: str, plan: Plan) -> Plan:
+    """Change the step that is named, or go on after the last one."""
+    named = WHICH.search(request)
+    if not named and not CHANGING.match(request):
+        return Plan(steps=[])
+    wish = read_wish(request.replace(named[0], " it ") if named else request)
+    backdrop: list[Operation] = [Backdrop(wish.backdrop)] if wish.backdrop else []
+    changes = [*backdrop, *wish.edits, *_added(wish, plan)]
+    if named:
+        return _with_changed_step(request, plan, _position(named, plan), changes)
+    drafts = [_edit_draft(change) for change in changes]
+    following = _finish(request, replace(wish, steps=None), drafts, first=plan.steps[-1].number + 1, opening=[])
+    return Plan(steps=[*plan.steps, *following.steps], reasoning=following.reasoning)
+
+
+def _position(named: re.Match[str], plan: Plan) -> int:
+    """Which step is meant, by its place in the plan."""
+    drawn = [position for position, step in enumerate(plan.steps) if step.draws]
+    word = (named["before"] or named["after"]).lower()
+    if word == "last":
+        return drawn[-1]
+    count = ORDINALS.get(word) or NUMBERS.get(word) or int(re.sub(r"\D", "", word))
+    by_number = {plan.steps[position].number: position for position in drawn}
+    if named["step"] and count in by_number:
+        return by_number[count]
+    if not 1 <= count <= len(drawn):
+        raise BackendError(f"there is no picture {count}: the document has {len(drawn)} picture(s)")
+    return drawn[count - 1]
+
+
+def _added(wish: Wish, plan: Plan) -> list[Add]:
+    """New things, each in a place that nothing in the plan has."""
+    told = [parse(step.instruction or "").operations for step in plan.steps]
+    taken = {op.place for operations in told for op in operations if isinstance(op, Add)}
+    added = []
+    for add in wish.things:
+        sky = add.subject.habitat == "sky"
+        free = [place for place in RING if place not in taken and place.startswith("top") == sky]
+        place = add.place or (None if add.anchor else next(iter(free), "top" if sky else "bottom"))
+        taken.add(place)
+        size = add.size or ("tiny" if add.count > 1 else "small")
+        added.append(replace(add, colour=add.colour or add.subject.colour, size=size, place=place))
+    return added
+
+
+def _with_changed_step(request: str, plan: Plan, position: int, changes: list[Operation]) -> Plan:
+    step = plan.steps[position]
+    operations = list(parse(step.instruction or "").operations)
+    for change in changes:
+        operations = _changed(operations, change)
+    text = " ".join([step.text, *(_edit_draft(change).text for change in changes)])
+    name = ", ".join([step.name, *(_edit_draft(change).name.lower() for change in changes)])
+    draft = Draft(name, tuple(operations), text)
+    changed = _finish(request, Wish(), [draft] if operations else [], first=step.number, opening=[]).steps
+    steps = [*plan.steps[:position], *changed, *plan.steps[position + 1 :]]
+    return Plan(steps=steps, reasoning=f"Step {step.number} changes, and every picture after it.")
+
+
+def _changed(operations: list[Operation], change: Operation) -> list[Operation]:
+    """The operations of a step with one more wish: met by what the step does anyway, where that is possible."""
+    match change:
+        case Backdrop():
+            return [change, *(op for op in operations if not isinstance(op, Backdrop))]
+        case Recolour(kind=kind, colour=colour) if any(isinstance(op, Add) and op.kind == kind for op in operations):
+            return [replace(op, colour=colour) if isinstance(op, Add) and op.kind == kind else op for op in operations]
+        case Remove(kind=kind) if any(isinstance(op, Add) and op.kind == kind for op in operations):
+            return [op for op in operations if not (isinstance(op, Add) and op.kind == kind)]
+        case _:
+            return [*operations, change]
 
 
 def _free_places(picture: Picture) -> list[str]:

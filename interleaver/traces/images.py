@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import uuid
 from functools import cached_property
 from typing import Any
@@ -22,13 +23,16 @@ class ImageStore:
     the same picture at the same moment. A reader sees the whole picture or none.
     """
 
-    def __init__(self, url: str = DEFAULT_URL):
+    def __init__(self, url: str = DEFAULT_URL, public_url: str | None = None):
         """Open a store.
 
         Args:
             url: a local folder, or any URL that fsspec knows (`s3://...`, `gs://...`, `memory://...`).
+            public_url: where readers can fetch its pictures over HTTP, as `<public_url>/<sha256>.png`; None when
+                nothing serves them.
         """
         self.url = url
+        self.public_url = public_url.rstrip("/") if public_url else None
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
@@ -52,6 +56,35 @@ class ImageStore:
         """Where the bytes of `ref` lie within the store's filesystem."""
         root = self._place[1]
         return f"{root}/{ref.sha256[:2]}/{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"
+
+    def link(self, ref: ImageRef) -> str:
+        """How to name a picture to somebody outside: its public address, or `sha256:<hash>` where it has none."""
+        if self.public_url is None:
+            return f"sha256:{ref.sha256}"
+        return f"{self.public_url}/{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"
+
+    def linked(self, link: str) -> str | None:
+        """The SHA-256 that a link of this store names; None for any other text."""
+        own = f"(?:sha256:|{re.escape(self.public_url)}/)" if self.public_url else "sha256:"
+        match = re.fullmatch(own + r"([0-9a-f]{64})(?:\.[a-z]+)?", link)
+        return match[1] if match else None
+
+    async def find(self, sha256: str) -> Picture:
+        """Fetch a picture by its hash alone.
+
+        Raises:
+            BadInput: the hash is malformed, or the store holds no such picture.
+        """
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+            raise BadInput(f"{sha256[:70]!r} is not a SHA-256; give 64 lower-case hex digits")
+        for media_type in EXTENSIONS:
+            ref = ImageRef(sha256=sha256, media_type=media_type, width=1, height=1)
+            try:
+                data = await asyncio.to_thread(self._read, ref)
+            except BackendUnavailable:
+                continue
+            return await asyncio.to_thread(Picture.decode, data, f"picture {sha256[:12]}")
+        raise BadInput(f"picture {sha256[:12]} is not in the image store {self.url}")
 
     async def put(self, picture: Picture) -> ImageRef:
         """Keep a picture and return its reference.

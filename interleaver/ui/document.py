@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
 import re
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from interleaver.pictures import EXTENSIONS, Picture, flatten
+from interleaver.pictures import EXTENSIONS, Picture, shrunk
 from interleaver.traces.images import ImageStore
 from interleaver.traces.runs import DOCUMENT_FILE, write_whole
 from interleaver.types import Attempt, Document, ImageBlock, ImageRef, Outcome, StepSummary, TextBlock
@@ -196,7 +195,7 @@ def _attempt_view(attempt: Attempt, pictures: dict[str, Picture]) -> dict[str, A
     return {
         "number": attempt.attempt,
         "prompt": attempt.prompt,
-        "picture": _data_uri(_thumbnail(pictures[attempt.image.sha256])) if attempt.image else None,
+        "picture": _data_uri(shrunk(pictures[attempt.image.sha256], THUMBNAIL, "PNG")) if attempt.image else None,
         "verdict": "no verdict" if verdict is None else "accepted" if verdict.accepted else "rejected",
         "said": attempt.error or (verdict.reasoning if verdict else ""),
     }
@@ -215,23 +214,8 @@ def _heading(document: Document) -> str:
     return first if len(first) <= 120 else f"{first[:117]}..."
 
 
-def _thumbnail(picture: Picture) -> Picture:
-    return _encoded(picture, THUMBNAIL, "PNG")
-
-
 def _data_uri(picture: Picture) -> str:
     if len(picture.data) > INLINE_BYTES:
         # A page with a dozen photographs should still open at once.
-        picture = _encoded(picture, max(picture.width, picture.height), "JPEG")
+        picture = shrunk(picture, max(picture.width, picture.height), "JPEG")
     return f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode()}"
-
-
-def _encoded(picture: Picture, side: int, kind: str) -> Picture:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(picture.data)) as image:
-        small = flatten(image)
-    small.thumbnail((side, side))
-    buffer = io.BytesIO()
-    small.save(buffer, kind)
-    return Picture(buffer.getvalue(), f"image/{kind.lower()}", small.width, small.height)

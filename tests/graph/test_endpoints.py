@@ -9,7 +9,7 @@ from scripted_server import Reply, serving
 from test_openai_images import image_reply
 
 from interleaver import build_graph
-from interleaver.graph import nodes
+from interleaver.graph import backends
 from interleaver.tools.openai_images import OpenAIImages
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(nodes, "BACKOFF", lambda retry: 0.01)
+    monkeypatch.setattr(backends, "BACKOFF", lambda retry: 0.01)
 
 
 async def run(server, images, **settings):

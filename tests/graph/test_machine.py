@@ -21,7 +21,7 @@ EDGES = {
     "planner": {"review", "generator", "accept", "compose"},
     "review": {"planner", "generator", "accept", "compose"},
     "generator": {"critic", "accept"},
-    "critic": {"accept", "refine"},
+    "critic": {"accept", "refine", "review"},
     "refine": {"generator"},
     "accept": {"generator", "accept", "compose"},
     "compose": {"__end__"},

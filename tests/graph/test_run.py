@@ -16,7 +16,7 @@ from tenacity import wait_none
 
 from interleaver import Document, ImageStore, build_graph
 from interleaver.errors import BackendError, BackendUnavailable, UnreadableAnswer
-from interleaver.graph import nodes
+from interleaver.graph import backends, nodes
 from interleaver.types import Plan, Step, Verdict
 
 
@@ -35,7 +35,7 @@ async def run(plan, *verdicts, images, failures=None, context=None, request="Dra
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(nodes, "BACKOFF", wait_none())
+    monkeypatch.setattr(backends, "BACKOFF", wait_none())
 
 
 def outcomes(document):
@@ -249,8 +249,8 @@ async def test_chat_messages_are_a_request(images):
         ({"request": 5}, "the request is a int; give a string"),
         ({"request": "x" * 30_000}, "at most 20,000"),
         ({"request": "what is <image>?"}, "1 <image> tag(s) but 0 picture(s)"),
-        ({"request": "Go on", "images": ["/etc/passwd"]}, "only ImageRefs and data: URLs"),
-        ({"request": "Go on", "images": ["http://10.0.0.1/x.png"]}, "only ImageRefs and data: URLs"),
+        ({"request": "Go on", "images": ["/etc/passwd"]}, "no file is read"),
+        ({"request": "Go on", "images": ["http://10.0.0.1/x.png"]}, "is a private address"),
         ({"request": "Go on", "images": ["data:image/png;base64,!!!"]}, "not valid base64"),
         ({"request": "Go on", "images": ["data:image/png;base64,aGVsbG8="]}, "is not a picture"),
         ({"request": "Go on", "images": [{"sha": 1}]}, "neither an ImageRef"),
@@ -337,7 +337,7 @@ class TestReview:
     async def test_an_answer_of_the_wrong_shape_is_asked_again(self, images, value):
         answer, _ = await self.start(images)
         again = await answer(value)
-        assert "the review cannot be used" in again["__interrupt__"][0].value["error"]
+        assert "the answer cannot be used" in again["__interrupt__"][0].value["error"]
         assert (await answer({"action": "approve"}))["status"] == "complete"
 
 
