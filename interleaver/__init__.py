@@ -3,7 +3,19 @@
 from interleaver.graph.app import graph
 from interleaver.graph.builder import build_graph
 from interleaver.graph.context import Context
+from interleaver.integrations.tool import as_tool
 from interleaver.traces.images import ImageStore
 from interleaver.types import Document, ImageRef, Plan, Step, Verdict
 
-__all__ = ["Context", "Document", "ImageRef", "ImageStore", "Plan", "Step", "Verdict", "build_graph", "graph"]
+__all__ = [
+    "Context",
+    "Document",
+    "ImageRef",
+    "ImageStore",
+    "Plan",
+    "Step",
+    "Verdict",
+    "as_tool",
+    "build_graph",
+    "graph",
+]

@@ -101,6 +101,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 @out_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="The same seed gives the same document.")
 @click.option("--max-attempts", type=click.IntRange(1, 20), help="How often a step is drawn at most.")
+@click.option("--review", is_flag=True, help="Decide yourself about the plan, and about steps that are never accepted.")
 @click.option("--resume", metavar="RUN_ID", help="Carry on a run instead of beginning one.")
 @json_option
 @_clear_errors
@@ -111,6 +112,7 @@ def run(
     out: Path | None,
     seed: int | None,
     max_attempts: int | None,
+    review: bool,
     resume: str | None,
     as_json: bool,
 ) -> None:
@@ -119,12 +121,13 @@ def run(
     \b
     interleaver run "How to draw a cat step by step?"
     interleaver run --image start.png "Continue: add a sun and two clouds"
+    interleaver run --review "a house beside a tree at night"
     interleaver run --resume 20260131-093000-how-to-draw-a-cat-1a2b
     """
     from interleaver.config import find_profile, load_profile
-    from interleaver.runner import Runner
+    from interleaver.runner import Runner, read_picture
 
-    if resume and (request or images or seed is not None or max_attempts is not None):
+    if resume and (request or images or review or seed is not None or max_attempts is not None):
         raise BadInput("--resume carries a run on as it was begun; leave out the request and the other settings")
     if request == "-":
         request = sys.stdin.read()
@@ -136,33 +139,42 @@ def run(
     else:
         runner = Runner(load_profile(profile), out)
         given = {"seed": seed, "max_attempts": max_attempts}
-        settings = {name: value for name, value in given.items() if value is not None}
-        record = asyncio.run(runner.begin(request or "", list(images), settings, find_profile(profile)))
-    sys.exit(_work(runner, record, _Silent() if as_json else _Progress(), as_json))
+        settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if review:
+            settings |= {"review": True, "on_exhausted": "ask"}
+        pictures = [read_picture(path) for path in images]
+        record = asyncio.run(runner.begin(request or "", pictures, settings, find_profile(profile)))
+    sys.exit(_work(runner, record, as_json))
 
 
-def _work(runner: Runner, record: RunRecord, progress: _Silent, as_json: bool) -> int:
+def _work(runner: Runner, record: RunRecord, as_json: bool) -> int:
     """Carry a run out, telling how it goes; returns the exit code."""
+    from interleaver.terminal import Paused, Reviewer, tell, usage
 
-    async def work() -> None:
-        async for node, change in runner.work(record):
-            progress.tell(node, change)
+    async def work() -> str | None:
+        async for event in runner.work(record, Reviewer(runner.runs.images)):
+            if not as_json:
+                tell(event)
+        return usage(await runner.exchanges(record))
 
-    progress.begin(record.run_id)
+    if not as_json:
+        click.echo(f"Run {record.run_id}")
     try:
-        asyncio.run(work())
+        used = asyncio.run(work())
     except KeyboardInterrupt:
         click.echo(f"\nInterrupted. What is done is kept; carry on with: {_resume_command(runner, record)}", err=True)
         return INTERRUPTED
+    except Paused:
+        click.echo(f"\nThe run waits for your answer; carry on with: {_resume_command(runner, record)}", err=True)
+        return UNFINISHED
     document = runner.runs.document(record.run_id)
     assert document is not None  # written at the end of every run
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         _tell_result(runner, record, document)
-        usage = progress.usage()
-        if usage:
-            click.echo(usage)
+        if used:
+            click.echo(used)
     return 0 if document["status"] == "complete" else UNFINISHED
 
 
@@ -175,8 +187,10 @@ def _tell_result(runner: Runner, record: RunRecord, document: dict[str, Any]) ->
     if not document["steps"]:
         click.echo(f"Error: {document['reason']}", err=True)
         return
+    from interleaver.terminal import plural
+
     drawings = sum(len(step["attempts"]) for step in document["steps"])
-    done = f"{_plural(len(document['steps']), 'step')}, {_plural(drawings, 'drawing')}"
+    done = f"{plural(len(document['steps']), 'step')}, {plural(drawings, 'drawing')}"
     click.echo(f"\n{document['status'].capitalize()}: {done}.")
     if document["reason"]:
         click.echo(click.style(f"Reason: {document['reason']}", fg="red"))
@@ -184,75 +198,6 @@ def _tell_result(runner: Runner, record: RunRecord, document: dict[str, Any]) ->
     failed_calls = [attempt for step in document["steps"] for attempt in step["attempts"] if attempt["error"]]
     if failed_calls:
         click.echo(f"Try again where it failed: {_resume_command(runner, record)}")
-
-
-def _plural(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
-
-
-class _Silent:
-    """Progress for a machine: none."""
-
-    def begin(self, run_id: str) -> None:
-        """A run begins."""
-
-    def tell(self, node: str, change: dict[str, Any]) -> None:
-        """A node has finished."""
-
-    def usage(self) -> str | None:
-        """What the models had to do."""
-
-
-class _Progress(_Silent):
-    """Progress for a person: the plan, then each attempt and verdict, as they come."""
-
-    def __init__(self) -> None:
-        self.first = 1  # the number of the plan's first step; another one when given pictures are continued
-        self.exchanges: dict[str, list[dict[str, Any]]] = {}
-
-    def begin(self, run_id: str) -> None:
-        """A run begins."""
-        click.echo(f"Run {run_id}")
-
-    def tell(self, node: str, change: dict[str, Any]) -> None:
-        """A node has finished."""
-        if node == "planner":
-            self.exchanges["plan"] = change["plan_exchanges"]
-            steps = change["plan"]["steps"]
-            self.first = steps[0]["number"] if steps else 1
-            if steps:
-                click.echo(f"\nPlan of {_plural(len(steps), 'step')}")
-            for step in steps:
-                click.echo(f"  {step['number']:>2}. {step['name']}")
-            click.echo()
-        elif node in ("generator", "critic"):
-            for key, attempt in change["attempts"].items():
-                self.exchanges[key] = attempt["exchanges"]
-                self._attempt(node, attempt)
-        elif node == "accept":
-            for result in change["results"].values():
-                if result["outcome"] not in ("accepted", "text"):
-                    click.echo(click.style(f"      {result['outcome']}: {result['reason']}", fg="red"))
-
-    def usage(self) -> str | None:
-        """What the chat models had to do this time; None when none was asked."""
-        calls = [exchange for exchanges in self.exchanges.values() for exchange in exchanges]
-        told = {name: sum(call["usage"][name] for call in calls) for name in ("input_tokens", "output_tokens")}
-        seconds = sum(call["seconds"] for call in calls)
-        counted = f"{told['input_tokens']:,} tokens in, {told['output_tokens']:,} out, {seconds:.0f} s"
-        return f"{_plural(len(calls), 'model call')}: {counted}." if calls else None
-
-    def _attempt(self, node: str, attempt: dict[str, Any]) -> None:
-        if node == "generator":
-            failed = f"      no picture: {attempt.get('error')}" if not attempt.get("image") else None
-            click.echo(f"Step {attempt['step'] + self.first}, attempt {attempt['attempt']}: {attempt['prompt']}")
-            if failed:
-                click.echo(click.style(failed, fg="red"))
-            return
-        verdict = attempt.get("verdict")
-        if verdict:
-            mark = click.style("accepted", fg="green") if verdict["accepted"] else click.style("rejected", fg="yellow")
-            click.echo(f"      {mark}. {verdict['reasoning']}")
 
 
 @main.group()
@@ -314,10 +259,8 @@ def show(run_id: str, profile: str | None, out: Path | None, as_json: bool) -> N
 
 def _store(profile: str | None, out: Path | None) -> RunStore:
     from interleaver.config import load_profile
-    from interleaver.traces.runs import RunStore
 
-    store = load_profile(profile).store
-    return RunStore(out or store.out, store.images)
+    return load_profile(profile).store.open(out)
 
 
 @main.group()

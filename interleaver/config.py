@@ -9,6 +9,8 @@
     [store]
     out = "out"                  # where runs are kept
     images = "s3://bucket/runs"  # the image store, any fsspec URL; a folder below `out` by default
+    public_url = "https://..."   # where readers can fetch the pictures, if something serves them
+    image_hosts = ["files.lan"]  # private hosts from which the pictures of a request may be fetched
 
 Secrets have no place in it: a backend reads its key from the environment.
 """
@@ -22,8 +24,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interleaver.errors import BadInput, explain
+from interleaver.graph.builder import Builder, build_graph
 from interleaver.graph.context import RunSettings
 from interleaver.registry import Kind, create
+from interleaver.traces.images import ImageStore
+from interleaver.traces.runs import RunStore, images_below
 
 DEFAULT_PROFILE = "interleaver.toml"
 
@@ -37,12 +42,20 @@ class BackendSettings(BaseModel):
 
 
 class StoreSettings(BaseModel):
-    """Where runs are kept."""
+    """Where runs are kept, and where pictures come from."""
 
     model_config = ConfigDict(extra="forbid")
 
     out: Path = Path("out")
     images: str | None = None
+    public_url: str | None = None
+    image_hosts: list[str] = Field(default_factory=list)
+
+    def open(self, out: Path | None = None) -> RunStore:
+        """The store of the runs, below another folder if one is given."""
+        root = out or self.out
+        images = ImageStore(self.images or images_below(root), self.public_url)
+        return RunStore(root, images)
 
 
 class Profile(BaseModel):
@@ -64,6 +77,21 @@ class Profile(BaseModel):
         """
         settings: BackendSettings = getattr(self, kind)
         return create(kind, settings.backend, **(settings.model_extra or {}))
+
+    def build(self, images: ImageStore) -> Builder:
+        """The state machine with the models and settings of this profile, uncompiled.
+
+        Raises:
+            BadInput: a backend cannot be made.
+        """
+        return build_graph(
+            planner=self.create("planner"),
+            critic=self.create("critic"),
+            generator=self.create("generator"),
+            images=images,
+            settings=self.run,
+            image_hosts=self.store.image_hosts,
+        )
 
 
 def ready_profiles() -> dict[str, Path]:

@@ -13,7 +13,6 @@ from interleaver.config import DEFAULT_PROFILE, Profile, load_profile
 from interleaver.errors import InterleaverError
 from interleaver.pictures import white_canvas
 from interleaver.registry import Kind
-from interleaver.traces.runs import RunStore
 
 
 class Check(BaseModel):
@@ -71,7 +70,7 @@ async def _backend(profile: Profile, kind: Kind) -> Check:
 
 
 async def _stores(profile: Profile, out: Path | None) -> list[Check]:
-    store = RunStore(out or profile.store.out, profile.store.images)
+    store = profile.store.open(out)
     try:
         store.prepare()
         folder = Check(name="runs", ok=True, said=f"{store.root} can be written to")

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command
+from pydantic import ValidationError
 
 from interleaver.config import Profile
-from interleaver.errors import BadInput
-from interleaver.graph.builder import build_graph
+from interleaver.errors import BadInput, explain
 from interleaver.graph.compose import compose_document
 from interleaver.graph.context import Context
+from interleaver.graph.events import Event, read_event
 from interleaver.graph.inputs import check_request
 from interleaver.graph.state import RunState, attempts_of, failure_of
 from interleaver.pictures import MAX_BYTES, Picture
-from interleaver.traces.runs import RunRecord, RunStore
+from interleaver.traces.runs import RunRecord
+from interleaver.types import Exchange
 from interleaver.ui.document import write_document
 
-Event = tuple[str, dict[str, Any]]
-"""A node that has finished, and what it changed in the state."""
+Graph = CompiledStateGraph[RunState, Context, Any, Any]
+Reviewer = Callable[[dict[str, Any]], Awaitable[Any]]
+"""Whoever answers the questions of a run: from a question (see `interleaver.graph.review`) to its answer."""
 
 
 class Runner:
@@ -39,42 +43,42 @@ class Runner:
             BadInput: a backend of the profile cannot be made.
         """
         self.profile = profile
-        self.runs = RunStore(out or profile.store.out, profile.store.images)
-        self.builder = build_graph(
-            planner=profile.create("planner"),
-            critic=profile.create("critic"),
-            generator=profile.create("generator"),
-            images=self.runs.images,
-        )
+        self.runs = profile.store.open(out)
+        self.builder = profile.build(self.runs.images)
 
     async def begin(
-        self, request: str, images: list[Path], settings: dict[str, Any], profile: str | None = None
+        self, request: str, images: list[Picture], settings: dict[str, Any], profile: str | None = None
     ) -> RunRecord:
         """Register a run; nothing is planned or drawn yet.
 
         Args:
             request: what to make.
-            images: picture files, in the order of the request's `<image>` tags.
+            images: in the order of the request's `<image>` tags.
             settings: fields of `RunSettings` that differ from the profile.
             profile: absolute path of the file that this runner's profile was read from, for resuming the run.
 
         Raises:
-            BadInput: the request, a picture or the folder of the runs cannot be used.
+            BadInput: the request, a setting or the folder of the runs cannot be used.
         """
-        if self.profile.run.review:
-            raise BadInput("run.review of the profile is for programs that embed the graph; set it to false here")
         check_request(request, len(images))
-        pictures = [read_picture(path) for path in images]
+        try:
+            context = Context.model_validate(self.profile.run.model_dump() | settings)
+        except ValidationError as error:
+            raise BadInput(explain(error, Context)) from None
         self.runs.prepare()
-        refs = [await self.runs.images.put(picture) for picture in pictures]
-        context = Context.model_validate(self.profile.run.model_dump() | settings)
+        refs = [await self.runs.images.put(picture) for picture in images]
         return self.runs.begin(request, refs, context.model_dump(), profile)
 
-    async def work(self, record: RunRecord) -> AsyncIterator[Event]:
+    async def work(self, record: RunRecord, reviewer: Reviewer | None = None) -> AsyncIterator[Event]:
         """Carry a run on from where it stands, and write its document at the end.
 
-        Yields an event for each node that finishes. A run that has ended is carried on from the first call
-        that failed, if one did; the steps after it are drawn again, since they build on its picture.
+        Yields its events as they happen. A run that has ended is carried on from the first call that failed, if one
+        did; the steps after it are drawn again, since they build on its picture. A run that asks a person stops
+        there without a reviewer, and goes on when it is carried on with one.
+
+        Args:
+            record: the run.
+            reviewer: who answers its questions.
 
         Raises:
             BadInput: another process works on the run.
@@ -82,26 +86,42 @@ class Runner:
         self.runs.prepare()
         with self.runs.lock(record.run_id):
             async with self._graph() as graph:
-                config: RunnableConfig = {"configurable": {"thread_id": record.run_id}, "recursion_limit": 100_000}
+                config, context = _config_of(record), Context.model_validate(record.context)
+                start: dict[str, Any] | Command[Any] | None
                 start, config_now = await _where_it_stands(graph, record, config)
-                if config_now is not None:
-                    stream = graph.astream(
-                        start,
-                        config_now,
-                        context=Context.model_validate(record.context),
-                        stream_mode="updates",
-                        durability="sync",
-                    )
-                    async for update in stream:
-                        for node, change in update.items():
-                            yield node, change
+                while config_now is not None:
+                    async for event in self._stream(graph, start, config_now, context):
+                        yield event
+                    snapshot = await graph.aget_state(config)
+                    questions = [interrupt.value for task in snapshot.tasks for interrupt in task.interrupts]
+                    if not questions:
+                        break
+                    if reviewer is None:
+                        return
+                    start, config_now = Command(resume=await reviewer(questions[0])), config
                 state = cast(RunState, (await graph.aget_state(config)).values)
                 folder = self.runs.folder(record.run_id)
                 document = compose_document(state)
                 await write_document(folder, record.run_id, document, attempts_of(state), self.runs.images)
 
+    async def exchanges(self, record: RunRecord) -> list[Exchange]:
+        """Every call of a chat model in a run."""
+        async with self._graph() as graph:
+            state = cast(RunState, (await graph.aget_state(_config_of(record))).values)
+        planned = [Exchange.model_validate(exchange) for exchange in state.get("plan_exchanges", [])]
+        return planned + [exchange for attempt in attempts_of(state) for exchange in attempt.exchanges]
+
+    async def _stream(
+        self, graph: Graph, start: dict[str, Any] | Command[Any] | None, config: RunnableConfig, context: Context
+    ) -> AsyncIterator[Event]:
+        stream = graph.astream(start, config, context=context, stream_mode="custom", durability="sync")
+        async for chunk in stream:
+            event = read_event(chunk)
+            if event:
+                yield event
+
     @asynccontextmanager
-    async def _graph(self) -> AsyncIterator[CompiledStateGraph[RunState, Context, Any, Any]]:
+    async def _graph(self) -> AsyncIterator[Graph]:
         import aiosqlite
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
@@ -110,8 +130,17 @@ class Runner:
             yield self.builder.compile(checkpointer=AsyncSqliteSaver(connection))
 
 
+def _config_of(record: RunRecord) -> RunnableConfig:
+    return {
+        "configurable": {"thread_id": record.run_id},
+        "recursion_limit": 100_000,
+        "run_name": f"interleaver: {record.request[:60]}",
+        "metadata": {"run": record.run_id},
+    }
+
+
 async def _where_it_stands(
-    graph: CompiledStateGraph[RunState, Context, Any, Any], record: RunRecord, config: RunnableConfig
+    graph: Graph, record: RunRecord, config: RunnableConfig
 ) -> tuple[dict[str, Any] | None, RunnableConfig | None]:
     """The input and the checkpoint to carry a run on from; no checkpoint when there is nothing left to do."""
     snapshot = await graph.aget_state(config)
@@ -123,9 +152,7 @@ async def _where_it_stands(
     return None, await _before_first_failure(graph, cast(RunState, snapshot.values), config)
 
 
-async def _before_first_failure(
-    graph: CompiledStateGraph[RunState, Context, Any, Any], state: RunState, config: RunnableConfig
-) -> RunnableConfig | None:
+async def _before_first_failure(graph: Graph, state: RunState, config: RunnableConfig) -> RunnableConfig | None:
     """The checkpoint just before the first call that failed; None when none did.
 
     What was done before that call stays: a picture without a verdict is judged again, not drawn again.

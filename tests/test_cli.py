@@ -205,7 +205,6 @@ def test_a_partial_run_is_taken_up_where_it_failed(cat, tmp_path):
         (["run", "Go on", "--image", "cut.png"], "'cut.png' (--image) is a damaged picture"),
         (["run", "What is <image>?"], "1 <image> tag(s) but 0 picture(s)"),
         (["run", "a cat", "--profile", "bad.toml"], "run.max_atempts: unknown field (did you mean 'max_attempts'?)"),
-        (["run", "a cat", "--profile", "review.toml"], "run.review of the profile is for programs"),
         (["run", "a cat", "--profile", "store.toml"], "the image store 'nonsense://x' cannot be opened"),
         (["run", "a cat", "--profile", "none.toml"], "'none.toml' cannot be read"),
         (["run", "--resume", "nothing"], "there is no run 'nothing'"),

@@ -29,7 +29,10 @@ def test_without_a_file_everything_has_a_default(tmp_path, monkeypatch):
             r"planer: unknown field \(did you mean 'planner'\?\); valid fields: planner",
         ),
         ("[run]\nmax_attempts = 0", r"run.max_attempts: .*greater than or equal to 1 \(it is 0\)"),
-        ("[run]\non_exhausted = 'panic'", r"run.on_exhausted: .*'keep_last', 'keep_best' or 'stop' \(it is 'panic'\)"),
+        (
+            "[run]\non_exhausted = 'panic'",
+            r"run.on_exhausted: .*'keep_last', 'keep_best', 'stop' or 'ask' \(it is 'panic'\)",
+        ),
         ("[run\n", "is not valid TOML"),
     ],
 )

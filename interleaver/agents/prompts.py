@@ -38,9 +38,9 @@ _PLACEHOLDER = re.compile(
 class PromptSet:
     """The templates.
 
-    Their placeholders: `{text_input}`, the request with its pictures; `{plan}`, the plan so far; `{instruction}`, what the step should achieve;
-    `{original_instruction}`, the prompt that the plan gave; `{rewritten_prompt}`, the prompt that was used;
-    `{answer_format}`, how to answer in the wire format.
+    Their placeholders: `{text_input}`, the request with its pictures; `{plan}`, the plan so far; `{instruction}`, what
+    the step should achieve; `{original_instruction}`, the prompt that the plan gave; `{rewritten_prompt}`, the prompt
+    that was used; `{answer_format}`, how to answer in the wire format.
     """
 
     narrative: str
@@ -59,9 +59,9 @@ def load_prompts(source: str | None = None) -> PromptSet:
     """The templates to use.
 
     Args:
-        source: a folder with any of `narrative.md`, `guidance.md`, `judging.md` and `revising.md`, the others being this
-            package's own; or a Python file with the constants named in `OFFICIAL`, which is read as syntax and never executed.
-            None: this package's own.
+        source: a folder with any of `narrative.md`, `guidance.md`, `judging.md` and `revising.md`, the others being
+            this package's own; or a Python file with the constants named in `OFFICIAL`, which is read as syntax and
+            never executed. None: this package's own.
 
     Raises:
         BadInput: the source cannot be read, or a template lacks a placeholder.

@@ -1,5 +1,24 @@
-"""The compiled graph that `langgraph.json` names; the server brings its own checkpointer."""
+"""The compiled graph that `langgraph.json` names; the server brings its own checkpointer.
+
+The environment variable INTERLEAVER_PROFILE names its profile, a TOML file or a ready one; without it, it draws in the
+sandbox.
+"""
+
+import os
 
 from interleaver.graph.builder import build_graph
+from interleaver.traces.images import ImageStore
 
-graph = build_graph().compile(name="interleaver")
+PROFILE = "INTERLEAVER_PROFILE"
+
+if os.environ.get(PROFILE):
+    from interleaver.config import load_profile
+
+    _profile = load_profile(os.environ[PROFILE])
+    images = _profile.store.open().images
+    _builder = _profile.build(images)
+else:
+    images = ImageStore()
+    _builder = build_graph(images=images)
+
+graph = _builder.compile(name="interleaver")

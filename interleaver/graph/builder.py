@@ -15,6 +15,8 @@ from interleaver.graph.state import RunInput, RunOutput, RunState
 from interleaver.tools import ImageGenerator
 from interleaver.traces.images import ImageStore
 
+Builder = StateGraph[RunState, Context, RunInput, RunOutput]
+
 
 def build_graph(
     *,
@@ -24,7 +26,7 @@ def build_graph(
     images: ImageStore | None = None,
     settings: RunSettings | None = None,
     image_hosts: Collection[str] = (),
-) -> StateGraph[RunState, Context, RunInput, RunOutput]:
+) -> Builder:
     """Build the state machine, uncompiled: call `.compile(checkpointer=..., store=...)` on it.
 
     Args:

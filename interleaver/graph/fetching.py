@@ -76,18 +76,28 @@ def _transport(name: str, hosts: Collection[str]) -> httpx.AsyncBaseTransport:
 
 
 async def _public_address(host: str, name: str) -> str:
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        raise BadInput(f"{name} cannot be fetched: the host {host!r} is unknown") from None
-    addresses = [str(entry[4][0]) for entry in found]
+    addresses = await _look_up(host)
+    if not addresses:
+        raise BadInput(f"{name} cannot be fetched: the host {host!r} is unknown")
     if not all(map(is_public, addresses)):
         raise BadInput(
             f"{name} is not fetched: {host!r} is a private address; send the picture itself as a data: URL, "
             "or allow the host (image_hosts)"
         )
     return addresses[0]
+
+
+async def _look_up(host: str) -> list[str]:
+    """The addresses of a host; [] when it has none."""
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        pass
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return [str(entry[4][0]) for entry in found]
 
 
 def is_public(address: str) -> bool:

@@ -354,13 +354,11 @@ def _revise(request: str, plan: Plan) -> Plan:
     named = WHICH.search(request)
     if not named and not CHANGING.match(request):
         return Plan(steps=[])
-    wish = read_wish(request.replace(named[0], " it ") if named else request)
-    backdrop: list[Operation] = [Backdrop(wish.backdrop)] if wish.backdrop else []
-    changes = [*backdrop, *wish.edits, *_added(wish, plan)]
     if named:
-        return _with_changed_step(request, plan, _position(named, plan), changes)
+        return _with_changed_step(request, plan, _position(named, plan), named[0])
+    changes = _changes(request, plan)
     drafts = [_edit_draft(change) for change in changes]
-    following = _finish(request, replace(wish, steps=None), drafts, first=plan.steps[-1].number + 1, opening=[])
+    following = _finish(request, Wish(), drafts, first=plan.steps[-1].number + 1, opening=[])
     return Plan(steps=[*plan.steps, *following.steps], reasoning=following.reasoning)
 
 
@@ -394,8 +392,21 @@ def _added(wish: Wish, plan: Plan) -> list[Add]:
     return added
 
 
-def _with_changed_step(request: str, plan: Plan, position: int, changes: list[Operation]) -> Plan:
+def _changes(request: str, plan: Plan) -> list[Operation]:
+    wish = read_wish(request)
+    backdrop: list[Operation] = [Backdrop(wish.backdrop)] if wish.backdrop else []
+    return [*backdrop, *wish.edits, *_added(wish, plan)]
+
+
+def _with_changed_step(request: str, plan: Plan, position: int, named: str) -> Plan:
     step = plan.steps[position]
+    kinds = [op.kind for op in parse(step.instruction or "").operations if not isinstance(op, Backdrop)]
+    try:
+        changes = _changes(request.replace(named, " it "), plan)
+    except BackendError:  # "make step 2 red" says nothing about what; then it is what the step draws
+        if not kinds:
+            raise
+        changes = _changes(request.replace(named, f" the {kinds[0]} "), plan)
     operations = list(parse(step.instruction or "").operations)
     for change in changes:
         operations = _changed(operations, change)

@@ -24,6 +24,11 @@ RUN_FILE = "run.json"
 DOCUMENT_FILE = "document.json"
 
 
+def images_below(root: Path) -> str:
+    """Where the pictures of the runs below a folder are kept, unless something else is said."""
+    return str(root / STORE_FOLDER / "images")
+
+
 class RunRecord(BaseModel):
     """How a run began: written once, before anything is done.
 
@@ -54,15 +59,15 @@ class RunSummary(BaseModel):
 class RunStore:
     """Runs below a local folder: `<root>/<run_id>/`, with pictures and checkpoints of all runs in `<root>/.store/`."""
 
-    def __init__(self, root: Path, images: str | None = None):
+    def __init__(self, root: Path, images: ImageStore | None = None):
         """Open the store.
 
         Args:
             root: the folder of the runs.
-            images: URL of the image store; below `root` by default.
+            images: where their pictures are kept; below `root` by default.
         """
         self.root = root
-        self.images = ImageStore(images or str(root / STORE_FOLDER / "images"))
+        self.images = images or ImageStore(images_below(root))
         self.checkpoints = root / STORE_FOLDER / "checkpoints.sqlite"
 
     def prepare(self) -> None:
