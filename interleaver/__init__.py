@@ -1,9 +1,9 @@
 """One request in, an illustrated document out: planner, image generator and critic as a LangGraph state machine."""
 
+from interleaver.adapters.tool import as_tool
 from interleaver.graph.app import graph
 from interleaver.graph.builder import build_graph
 from interleaver.graph.context import Context
-from interleaver.integrations.tool import as_tool
 from interleaver.traces.images import ImageStore
 from interleaver.types import Document, ImageRef, Plan, Step, Verdict
 

@@ -1,4 +1,4 @@
-"""The command line: `interleaver run | runs | serve | graph | doctor`.
+"""The command line: `interleaver run | runs | serve | mcp | graph | doctor`.
 
 Exit codes: 0 done, 2 the command was not understood or its input cannot be used, 3 a run ended partial or failed,
 130 interrupted.
@@ -269,6 +269,37 @@ def serve() -> None:
 
 
 add_commands(serve, _clear_errors)
+
+
+@main.command()
+@profile_option
+@out_option
+@click.option("--http", is_flag=True, help="Serve streamable HTTP instead of standard input and output.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen, with --http.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Likewise.")
+@_clear_errors
+def mcp(profile: str | None, out: Path | None, http: bool, host: str, port: int) -> None:
+    """Serve the graph to MCP clients: tools to illustrate and look up runs, pictures as resources.
+
+    \b
+    interleaver mcp                      # what an MCP client starts
+    interleaver mcp --http --port 8000   # at http://127.0.0.1:8000/mcp
+    """
+    from interleaver.config import find_profile, load_profile
+    from interleaver.extras import need
+    from interleaver.runner import Runner
+
+    need("mcp", "mcp")
+    from interleaver.adapters.mcp import create_server
+
+    runner = Runner(load_profile(profile), out)
+    runner.runs.prepare()
+    server = create_server(runner, find_profile(profile), host, port)
+    if http:
+        click.echo(f"MCP at http://{host}:{port}/mcp", err=True)
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            click.echo("It asks for no key: put something in front of it that does.", err=True)
+    server.run("streamable-http" if http else "stdio")
 
 
 @main.command()

@@ -109,6 +109,13 @@ def encoded(image: Image.Image, kind: Literal["PNG", "JPEG", "WEBP"] = "PNG") ->
     return Picture(buffer.getvalue(), MEDIA_TYPES[kind], image.width, image.height)
 
 
+def encoded_as(picture: Picture, kind: Literal["PNG", "JPEG", "WEBP"]) -> Picture:
+    """The same picture in a format: itself where it has that format already."""
+    if picture.media_type == MEDIA_TYPES[kind]:
+        return picture
+    return shrunk(picture, max(picture.width, picture.height), kind)
+
+
 def shrunk(picture: Picture, side: int, kind: Literal["PNG", "JPEG", "WEBP"]) -> Picture:
     """The same picture on white, at most `side` pixels wide and high."""
     from PIL import Image

@@ -14,7 +14,7 @@ BELOW = {
     "agents": {"agents"},
     "tools": {"tools", "agents"},
     "graph": {"graph", "agents", "tools", "traces"},
-    "integrations": {"integrations", "graph", "agents", "tools", "traces"},
+    "adapters": {"adapters", "graph", "agents", "tools", "traces"},
     "sandbox": {"sandbox", "agents", "tools"},
     "serving": {"serving", "tools"},
     "traces": {"traces"},
