@@ -6,11 +6,9 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.config import get_stream_writer
 from pydantic import BaseModel, Field
 
@@ -23,6 +21,9 @@ from interleaver.graph.state import RunInput, RunOutput
 from interleaver.tools import ImageGenerator
 from interleaver.traces.images import ImageStore
 from interleaver.types import Document, ImageBlock
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
 
 DESCRIPTION = (
     "Make an illustrated document: a tutorial, guide or story in several steps, each with text and a picture. "
@@ -74,6 +75,9 @@ def as_tool(
         description: when the model should call it.
         previews: add small pictures to the content, for models that accept image blocks from a tool.
     """
+    from langchain_core.callbacks import adispatch_custom_event
+    from langchain_core.tools import StructuredTool
+
     store = images or ImageStore()
     # Compiled without a checkpointer of its own: an interrupt in here must reach the checkpointer of the caller.
     graph = build_graph(

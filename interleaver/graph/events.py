@@ -10,12 +10,17 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from langgraph.config import get_stream_writer
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from interleaver.types import Block, ImageRef, Outcome, Plan, Status, Verdict
 
 
-class PlanReady(BaseModel):
+class _Event(BaseModel):
+    # Built when first used: importing the package should cost little.
+    model_config = ConfigDict(defer_build=True)
+
+
+class PlanReady(_Event):
     """The planner has written the plan."""
 
     type: Literal["plan_ready"] = "plan_ready"
@@ -23,7 +28,7 @@ class PlanReady(BaseModel):
     kept: int = Field(0, description="How many of its first steps stay as the document before had them.")
 
 
-class _OfAttempt(BaseModel):
+class _OfAttempt(_Event):
     step: int = Field(description="Position in the plan, from 0.")
     number: int = Field(description="The step's number, as a reader sees it.")
     attempt: int = Field(description="Counts the drawings of this step, from 1.")
@@ -59,7 +64,7 @@ class VerdictGiven(_OfAttempt):
     verdict: Verdict
 
 
-class StepEnded(BaseModel):
+class StepEnded(_Event):
     """A step is over: accepted, or whatever else its outcome says."""
 
     type: Literal["step_ended"] = "step_ended"
@@ -69,7 +74,7 @@ class StepEnded(BaseModel):
     reason: str | None = None
 
 
-class BlockReady(BaseModel):
+class BlockReady(_Event):
     """A paragraph or picture of the document is final."""
 
     type: Literal["block_ready"] = "block_ready"
@@ -78,7 +83,7 @@ class BlockReady(BaseModel):
     link: str | None = Field(None, description="Where a picture can be fetched; None for text.")
 
 
-class DocumentReady(BaseModel):
+class DocumentReady(_Event):
     """The run is over."""
 
     type: Literal["document_ready"] = "document_ready"
@@ -89,7 +94,9 @@ class DocumentReady(BaseModel):
 Event = (
     PlanReady | AttemptStarted | PictureReady | AttemptFailed | VerdictGiven | StepEnded | BlockReady | DocumentReady
 )
-_EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+_EVENTS: TypeAdapter[Event] = TypeAdapter(
+    Annotated[Event, Field(discriminator="type")], config=ConfigDict(defer_build=True)
+)
 
 
 def read_event(data: Any) -> Event | None:

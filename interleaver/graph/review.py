@@ -26,7 +26,7 @@ class StepEdit(BaseModel):
     An instruction without a prompt becomes the prompt too, since the old one would draw something else.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     number: int = Field(description="Which step, by the number a reader sees.")
     name: str | None = None
@@ -38,7 +38,7 @@ class StepEdit(BaseModel):
 class PlanAnswer(BaseModel):
     """The answer to a `PlanReview`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     action: Literal["approve", "edit", "reject"]
     steps: list[StepEdit] | None = Field(None, description="For edit: the steps that change.")
@@ -49,7 +49,7 @@ class PlanAnswer(BaseModel):
 class StepAnswer(BaseModel):
     """The answer to a `StepReview`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     action: Literal["pick", "rewrite", "skip", "stop"]
     attempt: int | None = Field(None, description="For pick: the attempt whose picture is right after all.")
@@ -58,6 +58,8 @@ class StepAnswer(BaseModel):
 
 class PlanReview(BaseModel):
     """The question after planning."""
+
+    model_config = ConfigDict(defer_build=True)
 
     kind: Literal["plan_review"] = "plan_review"
     request: str
@@ -130,6 +132,8 @@ class PlanReview(BaseModel):
 class ReviewedAttempt(BaseModel):
     """An attempt as a reviewer sees it."""
 
+    model_config = ConfigDict(defer_build=True)
+
     attempt: int
     prompt: str
     image: ImageRef | None = None
@@ -140,6 +144,8 @@ class ReviewedAttempt(BaseModel):
 
 class StepReview(BaseModel):
     """The question when every attempt at a step was rejected and `on_exhausted` is ask."""
+
+    model_config = ConfigDict(defer_build=True)
 
     kind: Literal["step_review"] = "step_review"
     request: str
