@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,6 +44,18 @@ class RunSettings(BaseModel):
     max_seconds: float | None = Field(
         None, gt=0, description="Stop the run once its models have worked this many seconds."
     )
+
+
+def given_settings(context: object) -> dict[str, Any]:
+    """The settings that a run's context gives.
+
+    Within a parent graph the context is the parent's: a mapping or an object of its own kind, of which the fields that
+    are named like ours are meant for us.
+    """
+    if isinstance(context, Context):
+        return context.model_dump(exclude_unset=True)
+    fields = context if isinstance(context, Mapping) else getattr(context, "__dict__", {})
+    return {name: fields[name] for name in Context.model_fields if name in fields}
 
 
 class Context(RunSettings):

@@ -17,7 +17,7 @@ from interleaver.graph import tracing
 from interleaver.graph.backends import Backends, call
 from interleaver.graph.chat import answer
 from interleaver.graph.compose import blocks_of, compose_document
-from interleaver.graph.context import Context, RunSettings
+from interleaver.graph.context import Context, RunSettings, given_settings
 from interleaver.graph.events import (
     AttemptFailed,
     AttemptStarted,
@@ -83,8 +83,7 @@ class Nodes:
 
     async def planner(self, state: RunState, runtime: Runtime[Context]) -> Update:
         """Write the plan, or change the one that the chat has come to."""
-        given = runtime.context.model_dump(exclude_unset=True) if runtime.context else {}
-        settings = Context.model_validate(self.defaults.model_dump() | given)
+        settings = Context.model_validate(self.defaults.model_dump() | given_settings(runtime.context))
         feedback = state.get("feedback", "")
         fresh: Update = {
             "settings": settings.model_dump(),

@@ -126,7 +126,7 @@ class PlanReview(BaseModel):
             return {"action": "edit", "steps": changed}
         if kind == "reject":
             return {"action": "reject", "feedback": decision.get("message") or ""}
-        return {"action": "approve"}
+        return {"action": kind}
 
 
 class ReviewedAttempt(BaseModel):
@@ -188,6 +188,8 @@ class StepReview(BaseModel):
         """A front end's decision as an answer."""
         if kind == "reject":
             return {"action": "skip"}
+        if kind not in ("approve", "edit"):
+            return {"action": kind}
         args = decision["edited_action"]["args"] if kind == "edit" else {}
         prompt = args.get("prompt", self.attempts[-1].prompt)
         if prompt != self.attempts[-1].prompt:

@@ -293,54 +293,6 @@ async def test_a_second_request_on_the_same_thread_starts_afresh(images):
     assert len((await graph.aget_state(config)).values["attempts"]) == 2
 
 
-class TestReview:
-    async def start(self, images):
-        planner = ScriptedPlanner(drawn_plan(2))
-        graph = build_graph(
-            planner=planner, critic=ScriptedCritic(), generator=PlainGenerator(), images=images
-        ).compile(checkpointer=InMemorySaver())
-        config = {"configurable": {"thread_id": "t"}}
-        result = await graph.ainvoke({"request": "Draw"}, config, context={"review": True})
-        payload = result["__interrupt__"][0].value
-        assert payload["kind"] == "plan_review" and len(payload["plan"]["steps"]) == 2
-
-        async def answer(value):
-            return await graph.ainvoke(Command(resume=value), config, context={"review": True})
-
-        return answer, planner
-
-    async def test_approve(self, images):
-        answer, _ = await self.start(images)
-        assert (await answer({"action": "approve"}))["status"] == "complete"
-
-    async def test_edit(self, images):
-        answer, _ = await self.start(images)
-        result = await answer({"action": "edit", "plan": drawn_plan(1).model_dump()})
-        assert len(result["document"]["steps"]) == 1
-
-    async def test_reject_plans_again_with_the_feedback(self, images):
-        answer, planner = await self.start(images)
-        assert "__interrupt__" in await answer({"action": "reject", "feedback": "shorter, please, as <image>"})
-        assert planner.requests[-1].startswith("Draw") and "shorter, please, as [image]" in planner.requests[-1]
-        assert (await answer({"action": "approve"}))["status"] == "complete"
-
-    @pytest.mark.parametrize(
-        "value",
-        [
-            "yes",
-            {"action": "maybe"},
-            {"action": "edit"},
-            {"action": "reject"},
-            {"action": "approve", "plan": {"steps": []}},
-        ],
-    )
-    async def test_an_answer_of_the_wrong_shape_is_asked_again(self, images, value):
-        answer, _ = await self.start(images)
-        again = await answer(value)
-        assert "the answer cannot be used" in again["__interrupt__"][0].value["error"]
-        assert (await answer({"action": "approve"}))["status"] == "complete"
-
-
 steps = st.builds(
     Step,
     number=st.integers(-5, 60),
