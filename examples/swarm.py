@@ -1,0 +1,18 @@
+"""The graph's tool in a swarm: the first agent hands over to the one that can illustrate."""
+
+import asyncio
+
+from langchain.agents import create_agent
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph_swarm import create_handoff_tool, create_swarm
+
+from interleaver import as_tool
+from interleaver.sandbox.assistant import SandboxAssistant
+
+model = SandboxAssistant()
+receptionist = create_agent(model, [create_handoff_tool(agent_name="artist")], name="receptionist")
+artist = create_agent(model, [as_tool()], name="artist")
+swarm = create_swarm([receptionist, artist], default_active_agent="receptionist").compile(checkpointer=InMemorySaver())
+config = {"configurable": {"thread_id": "1"}}
+result = asyncio.run(swarm.ainvoke({"messages": [("user", "a boat at sunset")]}, config))
+print(result["active_agent"], result["messages"][-1].text)
