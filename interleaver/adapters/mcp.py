@@ -62,17 +62,22 @@ class Illustration(BaseModel):
     parts: list[Part]
 
 
+def _choice(description: str, *choices: str) -> Any:
+    # MCP's forms have plain strings; which ones are offered stands in the schema, and the graph checks what comes back.
+    return Field(description=description, json_schema_extra={"enum": list(choices)})
+
+
 class PlanDecision(BaseModel):
     """What a person may say of a plan."""
 
-    action: Literal["approve", "reject"] = Field(description="Approve the plan, or have it written anew.")
+    action: str = _choice("Approve the plan, or have it written anew.", "approve", "reject")
     feedback: str = Field("", description="For reject: what should be different.")
 
 
 class StepDecision(BaseModel):
     """What a person may say of a step that was never accepted."""
 
-    action: Literal["pick", "rewrite", "skip", "stop"] = Field(description="Keep an attempt, draw anew, or leave it.")
+    action: str = _choice("Keep an attempt, draw anew, or leave it.", "pick", "rewrite", "skip", "stop")
     attempt: int = Field(0, description="For pick: which attempt is right after all.")
     prompt: str = Field("", description="For rewrite: the prompt to draw with.")
 
