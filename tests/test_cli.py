@@ -221,7 +221,6 @@ def test_bad_input_gives_one_clear_line(tmp_path, arguments, said):
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "cut.png").write_bytes(plain_picture(size=(300, 300)).data[:-50])
     (tmp_path / "bad.toml").write_text("[run]\nmax_atempts = 3\n")
-    (tmp_path / "review.toml").write_text("[run]\nreview = true\n")
     (tmp_path / "store.toml").write_text("[store]\nimages = 'nonsense://x'\n")
     result = interleaver(*arguments, cwd=tmp_path, code=2)
     (line,) = result.stderr.strip().splitlines()
@@ -251,7 +250,7 @@ def test_doctor(tmp_path):
     assert "FAIL critic" in said and "'oracle' is unknown; choose one of: chat, sandbox" in said
 
 
-@pytest.mark.parametrize("command", [["run"], ["runs", "list"], ["runs", "show"], ["graph"], ["doctor"]])
+@pytest.mark.parametrize("command", [["run"], ["runs", "list"], ["runs", "show"], ["mcp"], ["graph"], ["doctor"]])
 def test_every_command_has_help_with_an_example(tmp_path, command):
     said = interleaver(*command, "--help", cwd=tmp_path).stdout
     assert f"interleaver {' '.join(command)}" in said

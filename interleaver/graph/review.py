@@ -143,7 +143,7 @@ class ReviewedAttempt(BaseModel):
 
 
 class StepReview(BaseModel):
-    """The question when every attempt at a step was rejected and `on_exhausted` is ask."""
+    """The question when a step's attempts are spent, or it cannot be drawn, and `on_exhausted` is ask."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -158,13 +158,15 @@ class StepReview(BaseModel):
         told = [f"Step {self.step.number}, {self.step.goal!r}, was not accepted:"]
         for attempt in self.attempts:
             said = attempt.error or (attempt.verdict.reasoning if attempt.verdict else "")
-            told.append(f"- attempt {attempt.attempt}: [picture]({attempt.link}). {said}")
-        told.append(
-            "Approve to keep the attempt named below, edit it to keep another one, edit the prompt to draw again, or "
-            "reject to leave the picture out."
-        )
-        args = {"attempt": self._last_drawn(), "prompt": self.attempts[-1].prompt}
-        return _card("review_step", args, "\n".join([*told, self.error or ""]), ["approve", "edit", "reject"])
+            shown = f"[picture]({attempt.link})" if attempt.link else "no picture"
+            told.append(f"- attempt {attempt.attempt}: {shown}. {said}")
+        args: Json = {"prompt": self.attempts[-1].prompt}
+        if self._drawn():
+            args["attempt"] = self._drawn()[-1]
+            told.append("Approve to keep the attempt named below, or edit which one it is.")
+        told.append("Edit the prompt to draw again, or reject to leave the picture out.")
+        decisions = ["approve", "edit", "reject"] if self._drawn() else ["edit", "reject"]
+        return _card("review_step", args, "\n".join([*told, self.error or ""]), decisions)
 
     def read(self, answer: Any) -> StepAnswer:
         """Check an answer.
@@ -173,16 +175,15 @@ class StepReview(BaseModel):
             BadInput: it has the wrong shape, or names an attempt that has no picture.
         """
         reply = _validate(StepAnswer, answer, self._decided)
-        drawn = [attempt.attempt for attempt in self.attempts if attempt.image]
-        if reply.action == "pick" and reply.attempt not in drawn:
-            choices = ", ".join(map(str, drawn))
+        if reply.action == "pick" and reply.attempt not in self._drawn():
+            choices = ", ".join(map(str, self._drawn())) or "none"
             raise BadInput(f"the answer cannot be used: attempt {reply.attempt} has no picture; pick one of {choices}")
         if reply.action == "rewrite" and not (reply.prompt or "").strip():
             raise BadInput("the answer cannot be used: the action rewrite needs a prompt")
         return reply
 
-    def _last_drawn(self) -> int:
-        return [attempt.attempt for attempt in self.attempts if attempt.image][-1]
+    def _drawn(self) -> list[int]:
+        return [attempt.attempt for attempt in self.attempts if attempt.image]
 
     def _decided(self, kind: str, decision: Json) -> Json:
         """A front end's decision as an answer."""
@@ -194,7 +195,7 @@ class StepReview(BaseModel):
         prompt = args.get("prompt", self.attempts[-1].prompt)
         if prompt != self.attempts[-1].prompt:
             return {"action": "rewrite", "prompt": prompt}
-        return {"action": "pick", "attempt": args.get("attempt", self._last_drawn())}
+        return {"action": "pick", "attempt": args.get("attempt", next(reversed(self._drawn()), None))}
 
 
 @overload

@@ -31,9 +31,11 @@ def route_review(state: RunState) -> Literal["planner", "generator", "accept", "
     return route_step(state)
 
 
-def route_picture(state: RunState) -> Literal["critic", "accept"]:
-    """Have a picture judged; a step without one is over."""
-    return "critic" if attempts_of(state, state["position"])[-1].image else "accept"
+def route_picture(state: RunState) -> Literal["critic", "accept", "review"]:
+    """Have a picture judged; a step that could not be drawn is over, unless a person is to be asked."""
+    if attempts_of(state, state["position"])[-1].image:
+        return "critic"
+    return "accept" if state.get("failure") else _spent(state)
 
 
 def route_verdict(state: RunState) -> Literal["accept", "refine", "review"]:
@@ -42,9 +44,10 @@ def route_verdict(state: RunState) -> Literal["accept", "refine", "review"]:
     verdict = attempts[-1].verdict
     if verdict is None or verdict.accepted:
         return "accept"
-    settings = settings_of(state)
-    if spent_budget(state):
-        return "accept"
-    if len(attempts) < settings.max_attempts + state.get("granted", 0):
-        return "refine"
-    return "review" if settings.on_exhausted == "ask" else "accept"
+    allowed = settings_of(state).max_attempts + state.get("granted", 0)
+    return "refine" if len(attempts) < allowed and not spent_budget(state) else _spent(state)
+
+
+def _spent(state: RunState) -> Literal["accept", "review"]:
+    """Where a step goes that will not be drawn again by itself."""
+    return "review" if settings_of(state).on_exhausted == "ask" and not spent_budget(state) else "accept"

@@ -75,7 +75,7 @@ def _describe(span: RunTree, what: str, **metadata: Any) -> None:
 
 
 def _send(span: RunTree, key: str, score: float, comment: str | None, run_id: UUID | None = None) -> None:
-    of_run, of_trace, project = run_id or span.id, span.trace_id, span.session_name
+    of_run, of_trace, project = run_id or span.id, span.trace_id, span.session_name or "default"
     _sender().submit(_feedback, span.client, project, of_run, of_trace, key, score, comment)
 
 
@@ -85,19 +85,32 @@ def _sender() -> ThreadPoolExecutor:
 
 
 def _feedback(
-    client: Client, project: str | None, run_id: UUID, trace_id: UUID, key: str, score: float, comment: str | None
+    client: Client, project: str, run_id: UUID, trace_id: UUID, key: str, score: float, comment: str | None
 ) -> None:
+    session = _project_id(client, project)
+    if session is None:
+        return
     try:
-        session = _project_id(client, project) if project else None
         client.create_feedback(
             run_id, key, score=score, comment=comment, trace_id=trace_id, session_id=session,
             feedback_source_type="model", stop_after_attempt=2,
         )  # fmt: skip
     except Exception as error:  # whatever is wrong with LangSmith, the run goes on without it
-        log.warning("LangSmith took no feedback: %s", error)
+        log.warning("LangSmith took no feedback: %s", _first_line(error))
 
 
 @cache
-def _project_id(client: Client, name: str) -> UUID:
-    """The project's id, which feedback must name; the project is made when no trace has reached it yet."""
-    return client.create_project(name, upsert=True).id
+def _project_id(client: Client, name: str) -> UUID | None:
+    """The project's id, which feedback must name; None when LangSmith cannot be reached, and is not to be asked again.
+
+    The project is made when no trace has reached it yet.
+    """
+    try:
+        return client.create_project(name, upsert=True).id
+    except Exception as error:
+        log.warning("LangSmith takes no feedback: %s", _first_line(error))
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]  # further lines of LangSmith's errors show parts of the key

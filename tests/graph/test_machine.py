@@ -20,7 +20,7 @@ EDGES = {
     "__start__": {"planner"},
     "planner": {"review", "generator", "accept", "compose"},
     "review": {"planner", "generator", "accept", "compose"},
-    "generator": {"critic", "accept"},
+    "generator": {"critic", "accept", "review"},
     "critic": {"accept", "refine", "review"},
     "refine": {"generator"},
     "accept": {"generator", "accept", "compose"},

@@ -7,17 +7,20 @@ from conftest import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
+from tenacity import wait_none
 
 from interleaver import build_graph
+from interleaver.errors import BackendError, BackendUnavailable
+from interleaver.graph import backends
 from interleaver.graph.events import read_event
 from interleaver.types import Plan, Step
 
 ASK = {"on_exhausted": "ask", "max_attempts": 2}
 
 
-async def paused(images, *verdicts, context, plan=None, planner=None, request=None):
+async def paused(images, *verdicts, context, plan=None, planner=None, request=None, generator=None):
     """A run up to its first question, and a way to answer it."""
-    generator = PlainGenerator()
+    generator = generator or PlainGenerator()
     planner = planner or ScriptedPlanner(plan or drawn_plan(2))
     graph = build_graph(
         planner=planner, critic=ScriptedCritic(*verdicts), generator=generator, images=images
@@ -194,6 +197,24 @@ class TestAStep:
         _, go, _, _ = await paused(images, False, False, context=ASK)
         assert said in asked(await go(answer))["error"]
         assert (await go({"action": "pick", "attempt": 1}))["status"] == "complete"
+
+    async def test_a_step_that_cannot_be_drawn(self, images):
+        generator = PlainGenerator({0: BackendError("refused by its filter")})
+        question, go, _, _ = await paused(images, context=ASK, generator=generator)
+        assert question["attempts"][0]["error"] == "refused by its filter" and question["attempts"][0]["link"] is None
+        assert question["review_configs"][0]["allowed_decisions"] == ["edit", "reject"]
+        assert "pick one of none" in asked(await go({"decisions": [{"type": "approve"}]}))["error"]
+        assert (await go({"action": "rewrite", "prompt": "milder"}))["status"] == "complete"
+        assert [prompt for prompt, _, _ in generator.calls] == ["p1", "milder", "p2"]
+
+    async def test_a_generator_that_is_away_ends_the_run_all_the_same(self, images, monkeypatch):
+        monkeypatch.setattr(backends, "BACKOFF", wait_none())
+        generator = PlainGenerator(dict.fromkeys(range(4), BackendUnavailable("gone")))
+        graph = build_graph(
+            planner=ScriptedPlanner(drawn_plan(1)), critic=ScriptedCritic(), generator=generator, images=images
+        ).compile(checkpointer=InMemorySaver())
+        result = await graph.ainvoke({"request": "x"}, {"configurable": {"thread_id": "t"}}, context=ASK)
+        assert result["document"]["reason"] == "gone"
 
     async def test_nobody_is_asked_once_the_budget_is_spent(self, images):
         graph = build_graph(

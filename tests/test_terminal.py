@@ -1,0 +1,74 @@
+"""The reviews of `interleaver run --review`, answered on standard input."""
+
+import json
+import re
+import subprocess
+import sys
+
+COMMAND = [sys.executable, "-m", "interleaver.cli", "run"]
+TWO_THINGS = "a boat and a tree"
+
+
+def review(folder, *arguments, say):
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=folder, input="".join(f"{line}\n" for line in say), capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+
+
+def document_of(result):
+    assert result.stdout.startswith("{"), result.stderr
+    return json.loads(result.stdout)
+
+
+def test_approve(tmp_path):
+    result = review(tmp_path, "--review", TWO_THINGS, say=["a"])
+    assert result.returncode == 0, result.stderr
+    assert "Draw a large green tree on the right." in result.stderr  # the plan, as the reviewer sees it
+    assert "Complete: 2 steps" in result.stdout
+
+
+def test_edit_a_step_that_is_there(tmp_path):
+    say = ["e", "9", "e", "two", "e", "2", "Draw a large red house on the right.", "a"]
+    result = review(tmp_path, "--review", "--json", TWO_THINGS, say=say)
+    assert 'There is no step "9"; the plan has 1, 2' in result.stderr
+    document = document_of(result)
+    assert document["steps"][1]["attempts"][0]["prompt"] == "Draw a large red house on the right."
+    assert document["blocks"][-1]["alt"] == "Draw a large red house on the right."
+
+
+def test_reject_plans_again(tmp_path):
+    result = review(tmp_path, "--review", TWO_THINGS, say=["r", "a moon too", "a"])
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Plan of") == 2
+
+
+def test_a_step_that_was_never_accepted(tmp_path):
+    arguments = ["--review", "--max-attempts", "1", "--json", TWO_THINGS]
+    kept = review(tmp_path, *arguments, say=["a", "7", "1", "1"])
+    assert "attempt 7 has no picture; pick one of 1" in kept.stderr
+    assert (pictures := re.findall(r"1\. (\S+\.png)", kept.stderr)) and (tmp_path / pictures[0]).exists()
+    assert [step["outcome"] for step in document_of(kept)["steps"]] == ["accepted", "accepted"]
+
+    written = review(tmp_path, *arguments, say=["a", "w", "Draw nothing.", "s", "s"])
+    first, second = document_of(written)["steps"]
+    assert [attempt["prompt"] for attempt in first["attempts"]][1] == "Draw nothing."
+    assert (first["outcome"], second["outcome"]) == ("failed", "failed") and written.returncode == 3
+
+    stopped = review(tmp_path, *arguments, say=["a", "p"])
+    assert document_of(stopped)["reason"] == "stopped by the reviewer at step 1"
+
+
+def test_who_leaves_is_asked_again_later(tmp_path):
+    for say in ([], ["q"], ["e", "q"]):
+        left = review(tmp_path, "--review", "--max-attempts", "1", TWO_THINGS, say=say)
+        assert left.returncode == 3 and "The run waits for your answer" in left.stderr
+        assert not list(tmp_path.glob("out/*/document.json"))
+    command = re.search(r"carry on with: interleaver run (.*)", left.stderr)[1]
+    done = review(tmp_path, *command.split(), say=["a", "1", "1"])
+    assert done.returncode == 0 and "Complete: 2 steps, 2 drawings." in done.stdout, done.stderr
+
+
+def test_a_run_that_was_begun_keeps_its_reviews(tmp_path):
+    result = review(tmp_path, "--resume", "x", "--review", say=[])
+    assert result.returncode == 2 and "--resume carries a run on as it was begun" in result.stderr
