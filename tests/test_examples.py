@@ -10,7 +10,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+ELSEWHERE = {"openai_agents", "server_client"}
+"""Examples that need a paid model or a server: the tests of the adapters and of the server run them."""
+
+
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_are_short(example):
+    assert len(example.read_text().splitlines()) <= 30
+    assert len([line for line in example.read_text().splitlines() if line.strip()]) <= 25
+
+
+@pytest.mark.parametrize(
+    "example",
+    [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in ELSEWHERE],
+    ids=lambda path: path.stem,
+)
 def test_examples_run(example, tmp_path):
     result = subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr

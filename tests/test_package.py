@@ -37,7 +37,7 @@ def test_public_doors():
 
 def test_langgraph_json_names_the_compiled_graph():
     config = json.loads((ROOT.parent / "langgraph.json").read_text())
-    path, _, name = config["graphs"]["interleaver"].partition(":")
+    path, _, name = config["graphs"]["interleaver"]["path"].partition(":")
     assert (ROOT.parent / path).samefile(ROOT / "graph" / "app.py") and name == "graph"
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -27,12 +23,4 @@ async def picture(request: Request) -> Response:
     return Response(found.data, media_type=found.media_type, headers={"Cache-Control": A_YEAR})
 
 
-@asynccontextmanager
-async def _serving(app: Starlette) -> AsyncIterator[None]:
-    """Let messages and events link to this server, unless the profile names another address."""
-    if images.public_url is None and os.environ.get("LANGGRAPH_API_URL"):
-        images.public_url = f"{os.environ['LANGGRAPH_API_URL'].rstrip('/')}/pictures"
-    yield
-
-
-app = Starlette(routes=[Route("/pictures/{name}", picture)], lifespan=_serving)
+app = Starlette(routes=[Route("/pictures/{name}", picture)])

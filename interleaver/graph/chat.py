@@ -81,16 +81,16 @@ async def answer(
     """
     blocks: list[Any] = []
     if document.reason:
-        blocks.append(create_text_block(f"({document.status}: {document.reason})"))
+        blocks.append(_paragraph(f"({document.status}: {document.reason})"))
     for block in document.blocks:
         if isinstance(block, TextBlock):
-            blocks.append(create_text_block(block.text))
+            blocks.append(_paragraph(block.text))
             continue
         link = f"[{_plain(block.alt)}]({images.link(block.image)})"
         if pictures == "links":
-            blocks.append(create_text_block(f"!{link}"))
+            blocks.append(_paragraph(f"!{link}"))
         else:
-            blocks += [await preview_block(block.image, images), create_text_block(link)]
+            blocks += [await preview_block(block.image, images), _paragraph(link)]
     metadata = {NAME: told.model_dump(mode="json", exclude_none=True) if told else {}}
     return AIMessage(content=blocks, name=NAME, response_metadata=metadata)
 
@@ -100,6 +100,11 @@ async def preview_block(ref: ImageRef, images: ImageStore) -> dict[str, Any]:
     preview = await asyncio.to_thread(shrunk, await images.get(ref), PREVIEW, "WEBP")
     encoded = base64.b64encode(preview.data).decode()
     return dict(create_image_block(base64=encoded, mime_type=preview.media_type))
+
+
+def _paragraph(text: str) -> Any:
+    # Whoever wants plain text joins the blocks with nothing in between.
+    return create_text_block(f"{text}\n\n")
 
 
 def _plain(alt: str) -> str:

@@ -160,7 +160,7 @@ class TestTheAnswer:
         image = next(block for block in message.content if block["type"] == "image")
         assert len(base64.b64decode(image["base64"])) < 6_000 and image["mime_type"] == "image/webp"
         sha256 = result["document"]["blocks"][1]["image"]["sha256"]
-        assert message.content[2]["text"] == f"[Do 1](https://pictures.example/p/{sha256}.png)"
+        assert message.content[2]["text"] == f"[Do 1](https://pictures.example/p/{sha256}.png)\n\n"
         assert await store.find(store.linked(f"https://pictures.example/p/{sha256}.png")) == await store.find(sha256)
 
     async def test_links_alone_for_front_ends_that_show_markdown(self, images):
