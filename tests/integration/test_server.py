@@ -247,7 +247,7 @@ class TestOtherProtocols:
             (tool,) = (await session.list_tools()).tools
             assert tool.name == "interleaver" and tool.description.startswith("Makes an illustrated document")
             result = await session.call_tool("interleaver", TWO_THINGS)
-        assert not result.isError and '"status": "complete"' in result.content[0].text
+        assert not result.isError and "'status': 'complete'" in result.content[0].text
 
     async def test_mcp_with_an_agent(self, server):
         connection = {"transport": "streamable_http", "url": f"{server}/mcp/"}
