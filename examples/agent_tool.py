@@ -17,7 +17,7 @@ async def main() -> None:
         else:
             messages = chunk["messages"]
     document = Document.model_validate(messages[-2].artifact)
-    print(document.status, messages[-1].text)
+    print(f"{document.request}: {document.status}\n{messages[-1].text}")
 
 
 asyncio.run(main())

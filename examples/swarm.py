@@ -15,4 +15,5 @@ artist = create_agent(model, [as_tool()], name="artist")
 swarm = create_swarm([receptionist, artist], default_active_agent="receptionist").compile(checkpointer=InMemorySaver())
 config = {"configurable": {"thread_id": "1"}}
 result = asyncio.run(swarm.ainvoke({"messages": [("user", "a boat at sunset")]}, config))
-print(result["active_agent"], result["messages"][-1].text)
+for message in result["messages"]:
+    print(f"{message.name or message.type}: {message.text}")

@@ -28,7 +28,7 @@ from interleaver.pictures import Picture
 from interleaver.sandbox.assistant import SandboxAssistant
 from interleaver.traces.runs import RunStore
 
-pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+pytestmark = pytest.mark.integration
 COMMAND = [sys.executable, "-m", "interleaver.cli", "mcp"]
 TWO_THINGS = {"request": "a boat and a tree"}
 
