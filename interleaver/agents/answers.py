@@ -41,6 +41,14 @@ def parse_plan(text: str) -> Plan:
         UnreadableAnswer: there is no plan in it, more than one, or one that is incomplete; the message says what is
             wrong.
     """
+    plan = parse_revision(text)
+    if not plan.steps:
+        raise UnreadableAnswer("execution_plan is empty; it must have at least one step")
+    return plan
+
+
+def parse_revision(text: str) -> Plan:
+    """Read the answer of a planner that was to change a plan: as `parse_plan` does, but the plan may be empty."""
     return _parse(text, "execution_plan", _read_plan)
 
 
@@ -172,8 +180,6 @@ def _read_plan(found: dict[str, Any], reasoning: str) -> Plan:
     steps = found["execution_plan"]
     if not isinstance(steps, list):
         raise UnreadableAnswer(f"execution_plan is a {type(steps).__name__}; it must be a list of steps")
-    if not steps:
-        raise UnreadableAnswer("execution_plan is empty; it must have at least one step")
     read = [_read_step(step, f"step {number}") for number, step in enumerate(steps, start=1)]
     return Plan(steps=read, reasoning=_reasoning(found, reasoning))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as settings
 
-from interleaver.agents.answers import parse_plan, parse_verdict
+from interleaver.agents.answers import parse_plan, parse_revision, parse_verdict
 from interleaver.agents.conversation import Ask, ChatModel, Conversation
 from interleaver.agents.prompts import IMAGE_TAG, Part, fill, joined, load_prompts, text_of, with_pictures
 from interleaver.agents.schemas import PLAN_SCHEMA, VERDICT_SCHEMA, tagged_grammar, write_plan
@@ -63,16 +63,17 @@ class ChatPlanner(_Agent):
     async def plan(self, request: str, images: Sequence[Picture]) -> Plan:
         """Plan the document; see `Planner.plan`."""
         template = self._templates.guidance if images else self._templates.narrative
-        return await self._plan(template, text_input=with_pictures(request, images))
+        return await self._plan(parse_plan, template, text_input=with_pictures(request, images))
 
     async def revise(self, request: str, images: Sequence[Picture], plan: Plan) -> Plan:
         """Change a plan; see `Reviser.revise`."""
         template = self._templates.revising
-        return await self._plan(template, text_input=with_pictures(request, images), plan=write_plan(plan))
+        told = with_pictures(request, images)
+        return await self._plan(parse_revision, template, text_input=told, plan=write_plan(plan))
 
-    async def _plan(self, template: str, **values: str | Sequence[Part]) -> Plan:
+    async def _plan(self, read: Callable[[str], Plan], template: str, **values: str | Sequence[Part]) -> Plan:
         ask = self._ask(template, "plan", **values)
-        plan, reasoning = await self._conversation.ask(ask, parse_plan)
+        plan, reasoning = await self._conversation.ask(ask, read)
         return plan if plan.reasoning else plan.model_copy(update={"reasoning": reasoning})
 
 

@@ -66,4 +66,9 @@ def told_by(state: RunState) -> Told:
 
 
 def _same_picture(old: Step, new: Step) -> bool:
-    return (old.prompt, old.instruction) == (new.prompt, new.instruction)
+    """Whether two steps ask for the same; a model that copies a plan is not exact about spaces."""
+    return _words(old.prompt) == _words(new.prompt) and _words(old.instruction) == _words(new.instruction)
+
+
+def _words(text: str | None) -> list[str]:
+    return (text or "").split()

@@ -2,9 +2,10 @@ import json
 import time
 
 import pytest
-from conftest import PlainGenerator, plain_picture
+from conftest import PlainGenerator, ScriptedCritic, plain_picture
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import SecretStr
 from scripted_server import Reply, chat_reply, serving
 
@@ -14,7 +15,7 @@ from interleaver.agents.exchanges import recording
 from interleaver.doctor import examine
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refused, UnreadableAnswer
 from interleaver.registry import create
-from interleaver.types import Step
+from interleaver.types import Plan, Step
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 STEP = Step(number=1, name="Ears", instruction="Two ears.", prompt="Add two ears.")
@@ -60,6 +61,32 @@ async def test_tagged_is_one_user_turn_with_a_token_limit():
     assert plan.reasoning == "one" and plan.steps[0].prompt == "An apple."
     assert sent["max_tokens"] == 4096 and sent["temperature"] == 0 and "response_format" not in sent
     assert "<think>" in sent["messages"][0]["content"][0]["text"]
+
+
+async def test_a_chat_that_goes_on_shows_the_plan_and_changes_it():
+    changed = json.loads(json.dumps(PLAN).replace("An apple.", "A pear."))
+    with serving(chat_reply(json.dumps(changed))) as server:
+        before = Plan(steps=[Step(number=1, name="A", instruction="An {apple}.", prompt="An apple. <image>")])
+        plan = await planner(server).revise("make it a pear", [], before)
+    sent = server.requests[0].json["messages"][0]["content"]
+    assert plan.steps[0].prompt == "A pear."
+    assert len(sent) == 1 and "make it a pear" in sent[0]["text"]
+    assert '"instruction": "An {apple}."' in sent[0]["text"] and '"prompt": "An apple. [image]"' in sent[0]["text"]
+
+
+async def test_an_empty_plan_says_that_the_message_wants_a_document_of_its_own(images):
+    replies = [PLAN, {"reasoning": "a new one", "execution_plan": []}, PLAN]
+    with serving(*[chat_reply(json.dumps(reply)) for reply in replies]) as server:
+        graph = build_graph(
+            planner=planner(server), critic=ScriptedCritic(), generator=PlainGenerator(), images=images
+        ).compile(checkpointer=InMemorySaver())
+        config = {"configurable": {"thread_id": "t"}}
+        await graph.ainvoke({"messages": [HumanMessage("an apple")]}, config)
+        result = await graph.ainvoke({"messages": [HumanMessage("How to fold a crane?")]}, config)
+    assert result["document"]["request"] == "How to fold a crane?"
+    state = (await graph.aget_state(config)).values
+    assert [len(exchange["messages"]) for exchange in state["plan_exchanges"]] == [1, 1]
+    assert "How to fold a crane?" in server.requests[2].json["messages"][0]["content"][0]["text"]
 
 
 async def test_guided_decoding_leaves_the_reasoning_free():
