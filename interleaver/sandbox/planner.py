@@ -9,59 +9,27 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from random import Random
+from dataclasses import replace
 
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
 from interleaver.sandbox import sight
 from interleaver.sandbox.describe import describe_picture
+from interleaver.sandbox.drafting import Draft, edit_draft, finish, title
 from interleaver.sandbox.language import (
-    COUNTS,
-    MAX_COUNT,
     PLACE_PHRASES,
     Add,
     Backdrop,
-    Instructions,
     Operation,
-    Recolour,
-    Remove,
-    describe,
     noun_phrase,
 )
-from interleaver.sandbox.primer import Subject, subjects
-from interleaver.sandbox.reading import Mark, Noun, parse, phrases, read_scene, sentences, unknown_things
-from interleaver.sandbox.world import PAPER, PLACES, scene_behind
+from interleaver.sandbox.primer import Subject
+from interleaver.sandbox.revising import revise
+from interleaver.sandbox.wish import Wish, read_wish
+from interleaver.sandbox.world import PLACES, scene_behind
 from interleaver.types import Plan, Step
 
-CASUAL = 0.5
-"""How often the first prompt leaves an attribute open that the instruction states."""
 DESCRIBING = re.compile(r"\b(describe|caption|explain|what|which|tell me about|name|identify|compare)\b", re.IGNORECASE)
-STEPS = re.compile(
-    r"\bin\s+(?:exactly\s+)?(\d+|" + "|".join(COUNTS) + r"|seven|eight|nine|ten)\s+steps?\b", re.IGNORECASE
-)
-NUMBERS = {word: number for number, word in enumerate((*COUNTS, "seven", "eight", "nine", "ten"))}
-ORDINALS = {
-    word: number
-    for number, word in enumerate(
-        ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"), start=1
-    )
-}
-_WHICH = "|".join(["last", *ORDINALS, r"\d+(?:st|nd|rd|th)?"])
-WHICH = re.compile(
-    rf"\b(?:the\s+)?(?P<before>{_WHICH})\s+(?:picture|image|drawing|step|one)\b"
-    rf"|\b(?:picture|image|(?P<step>step))\s+(?P<after>\d+|{'|'.join(NUMBERS)})\b",
-    re.IGNORECASE,
-)
-"""A phrase that names a step of the document so far."""
-CHANGING = re.compile(
-    r"\s*(?:(?:please|now|and|then|also|but|can you|could you)\b,?\s*)*"
-    r"(?:add|put|paint|colou?r|make\s+(?:it|the|that)|turn|change|remove|delete|erase|take|replace|swap|set)\b",
-    re.IGNORECASE,
-)
-"""How a message begins that goes on with the document so far."""
-FILLERS = ("sun", "flower", "cloud", "butterfly", "bird", "mushroom", "bee", "tulip", "star", "apple")
 VERBS = {
     "sky": ("floats", "float"),
     "water": ("drifts", "drift"),
@@ -74,7 +42,6 @@ MIDDLES = (
     "The page fills up: {what}, {where}.",
 )
 ROW = ("left", "middle", "right")
-RING = ("top left", "top right", "bottom left", "bottom right", "left", "right", "top", "bottom")
 
 
 class SandboxPlanner:
@@ -88,7 +55,7 @@ class SandboxPlanner:
         """Change a plan; see `interleaver.agents.Reviser`."""
         if images:
             return Plan(steps=[])  # pictures begin a document of their own
-        return await asyncio.to_thread(_revise, request, plan)
+        return await asyncio.to_thread(revise, request, plan)
 
     def _plan(self, request: str, images: Sequence[Picture]) -> Plan:
         if images and DESCRIBING.search(request):
@@ -99,117 +66,8 @@ class SandboxPlanner:
         lesson = _lesson_subject(wish)
         drafts = _lesson(wish, lesson) if lesson else _scene(wish)
         if not drafts:
-            return _finish(request, wish, [_edit_draft(Backdrop(wish.background(None)))], first=1, opening=[])
-        return _finish(request, wish, drafts, first=1, opening=[Backdrop(wish.background(lesson))])
-
-
-# --- reading the request --------------------------------------------------------------------------------------
-
-
-@dataclass
-class Wish:
-    """What a request asks for.
-
-    Attributes:
-        things: in the order they are named.
-        edits: changes to what is there already.
-        backdrop: the background that was asked for.
-        links: (first, relation, second) between things, by position.
-        steps: the number of steps that was asked for.
-    """
-
-    things: list[Add] = field(default_factory=list)
-    edits: list[Operation] = field(default_factory=list)
-    backdrop: str | None = None
-    links: list[tuple[int, str, int]] = field(default_factory=list)
-    steps: int | None = None
-
-    def background(self, subject: Subject | None) -> str:
-        """The background to draw on."""
-        settings = [add.subject.setting for add in self.things if add.subject.setting]
-        if self.backdrop:
-            return self.backdrop
-        if subject:
-            return subject.setting or PAPER
-        return settings[0] if settings else PAPER
-
-
-def read_wish(request: str) -> Wish:
-    """Read a request.
-
-    Raises:
-        BackendError: it asks for something the sandbox does not know, or for nothing that can be drawn.
-    """
-    wish = Wish()
-    steps = STEPS.search(request)
-    if steps:
-        said = steps[1].lower()
-        wish.steps = int(said) if said.isdigit() else NUMBERS[said]
-        request = request.replace(steps[0], " ")
-    for sentence in sentences(request):
-        found = list(phrases(sentence))
-        operations = parse(sentence).operations
-        if operations and isinstance(operations[0], Recolour | Remove):
-            wish.edits += operations
-        else:
-            _read_things(found, wish)
-    strange = unknown_things(request)
-    if strange or not (wish.things or wish.edits or wish.backdrop):
-        what = " and ".join(repr(name) for name in strange) or "anything to draw in this request"
-        known = ", ".join(name for name, subject in subjects().items() if not subject.is_shape)
-        raise BackendError(
-            f"the sandbox does not know {what}. It knows: {known}. For anything else connect a real model: "
-            "set [planner], [critic] and [generator] in interleaver.toml (see docs/configuration.md)"
-        )
-    return wish
-
-
-def _read_things(found: list[Noun | Mark], wish: Wish) -> None:
-    """Add a sentence's things to the wish, with the relations between them."""
-    relation: str | None = None
-    varied = any(isinstance(item, Mark) and item.role == "variety" for item in found)
-    for item in found:
-        if isinstance(item, Mark):
-            if item.role == "relation":
-                relation = item.value
-            elif item.role == "background":
-                wish.backdrop = item.value
-            elif item.role == "place" and wish.things:
-                wish.things[-1] = replace(wish.things[-1], place=item.value)
-            continue
-        if item.count > MAX_COUNT:
-            raise BackendError(f"the sandbox draws at most {COUNTS[MAX_COUNT]} of a kind; ask for fewer {item.kind}s")
-        add = next(operation for operation in read_scene([item]) if isinstance(operation, Add))
-        if relation and wish.things and not item.definite:
-            wish.links.append((len(wish.things) - 1, relation, len(wish.things)))
-        if relation and wish.things and item.definite:
-            known = [number for number, thing in enumerate(wish.things[:-1]) if thing.kind == add.kind]
-            if known:
-                wish.links.append((len(wish.things) - 1, relation, known[-1]))
-            else:
-                side = "right of" if relation == "beside" else relation
-                wish.things[-1] = replace(wish.things[-1], relation=side, anchor=add.kind)
-        else:
-            wish.things += _varied(add) if varied else [add]
-        relation = None
-
-
-def _varied(add: Add) -> list[Add]:
-    """Several things in different colours, one by one."""
-    colours = ("red", "blue", "yellow", "green", "purple", "orange")
-    return [replace(add, count=1, colour=colours[number]) for number in range(add.count)]
-
-
-# --- drafting the steps ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A step before it gets its number: its name, what it draws and what the reader is told."""
-
-    name: str
-    operations: tuple[Operation, ...]
-    text: str
+            return finish(request, wish, [edit_draft(Backdrop(wish.background(None)))], first=1, opening=[])
+        return finish(request, wish, drafts, first=1, opening=[Backdrop(wish.background(lesson))])
 
 
 def _lesson_subject(wish: Wish) -> Subject | None:
@@ -235,8 +93,8 @@ def _lesson(wish: Wish, subject: Subject) -> list[Draft]:
 
 def _scene(wish: Wish) -> list[Draft]:
     placed = lay_out(wish)
-    drafts = [Draft(_title(add), (add,), _tell(add, number, len(placed))) for number, add in enumerate(placed)]
-    return drafts + [_edit_draft(edit) for edit in wish.edits]
+    drafts = [Draft(title(add), (add,), _tell(add, number, len(placed))) for number, add in enumerate(placed)]
+    return drafts + [edit_draft(edit) for edit in wish.edits]
 
 
 def lay_out(wish: Wish) -> list[Add]:
@@ -297,10 +155,6 @@ def _scene_size(add: Add, place: str | None, in_a_row: int) -> str:
     return "medium" if place in ROW else "small"
 
 
-def _title(add: Add) -> str:
-    return noun_phrase(replace(add, size=None, place=None)).capitalize()
-
-
 def _tell(add: Add, number: int, total: int) -> str:
     """What the reader is told about a thing in a scene."""
     what = noun_phrase(replace(add, size=None))
@@ -313,18 +167,6 @@ def _tell(add: Add, number: int, total: int) -> str:
     return MIDDLES[number % len(MIDDLES)].format(what=what, where=where, does=does)
 
 
-def _edit_draft(edit: Operation) -> Draft:
-    match edit:
-        case Recolour(kind=kind, colour=colour):
-            return Draft(f"A {colour} {kind}", (edit,), f"A fresh coat of paint: the {kind} turns {colour}.")
-        case Remove(kind=kind):
-            return Draft(f"Without the {kind}", (edit,), f"The {kind} has had its time and leaves the picture.")
-        case Backdrop(background=background):
-            return Draft(background.capitalize(), (edit,), f"The world behind it all becomes {background}.")
-        case Add():
-            return Draft(_title(edit), (edit,), f"{_title(edit)} joins the picture.")
-
-
 def _continuation(request: str, wish: Wish, images: Sequence[Picture]) -> Plan:
     """Go on from the last picture; numbering starts where the pictures left off."""
     picture = images[-1]
@@ -335,7 +177,7 @@ def _continuation(request: str, wish: Wish, images: Sequence[Picture]) -> Plan:
             "connect a real image editor to change what is in it (see docs/configuration.md)"
         )
     free = _free_places(picture)
-    drafts = [_edit_draft(edit) for edit in (*backdrop, *wish.edits)]
+    drafts = [edit_draft(edit) for edit in (*backdrop, *wish.edits)]
     for add in wish.things:
         colour = add.colour or add.subject.colour
         size = add.size or ("tiny" if add.count > 1 else "small")
@@ -345,90 +187,8 @@ def _continuation(request: str, wish: Wish, images: Sequence[Picture]) -> Plan:
             place = next((name for name in free if name in wanted), free[0])
             free = [name for name in free if name != place] or list(PLACES)
             asked = replace(asked, place=place)
-        drafts.append(_edit_draft(asked))
-    return _finish(request, wish, drafts, first=len(images) + 1, opening=[])
-
-
-def _revise(request: str, plan: Plan) -> Plan:
-    """Change the step that is named, or go on after the last one."""
-    named = WHICH.search(request)
-    if not named and not CHANGING.match(request):
-        return Plan(steps=[])
-    if named:
-        return _with_changed_step(request, plan, _position(named, plan), named[0])
-    changes = _changes(request, plan)
-    drafts = [_edit_draft(change) for change in changes]
-    following = _finish(request, Wish(), drafts, first=plan.steps[-1].number + 1, opening=[])
-    return Plan(steps=[*plan.steps, *following.steps], reasoning=following.reasoning)
-
-
-def _position(named: re.Match[str], plan: Plan) -> int:
-    """Which step is meant, by its place in the plan."""
-    drawn = [position for position, step in enumerate(plan.steps) if step.draws]
-    word = (named["before"] or named["after"]).lower()
-    if word == "last":
-        return drawn[-1]
-    count = ORDINALS.get(word) or NUMBERS.get(word) or int(re.sub(r"\D", "", word))
-    by_number = {plan.steps[position].number: position for position in drawn}
-    if named["step"] and count in by_number:
-        return by_number[count]
-    if not 1 <= count <= len(drawn):
-        raise BackendError(f"there is no picture {count}: the document has {len(drawn)} picture(s)")
-    return drawn[count - 1]
-
-
-def _added(wish: Wish, plan: Plan) -> list[Add]:
-    """New things, each in a place that nothing in the plan has."""
-    told = [parse(step.instruction or "").operations for step in plan.steps]
-    taken = {op.place for operations in told for op in operations if isinstance(op, Add)}
-    added = []
-    for add in wish.things:
-        sky = add.subject.habitat == "sky"
-        free = [place for place in RING if place not in taken and place.startswith("top") == sky]
-        place = add.place or (None if add.anchor else next(iter(free), "top" if sky else "bottom"))
-        taken.add(place)
-        size = add.size or ("tiny" if add.count > 1 else "small")
-        added.append(replace(add, colour=add.colour or add.subject.colour, size=size, place=place))
-    return added
-
-
-def _changes(request: str, plan: Plan) -> list[Operation]:
-    wish = read_wish(request)
-    backdrop: list[Operation] = [Backdrop(wish.backdrop)] if wish.backdrop else []
-    return [*backdrop, *wish.edits, *_added(wish, plan)]
-
-
-def _with_changed_step(request: str, plan: Plan, position: int, named: str) -> Plan:
-    step = plan.steps[position]
-    kinds = [op.kind for op in parse(step.instruction or "").operations if not isinstance(op, Backdrop)]
-    try:
-        changes = _changes(request.replace(named, " it "), plan)
-    except BackendError:  # "make step 2 red" says nothing about what; then it is what the step draws
-        if not kinds:
-            raise
-        changes = _changes(request.replace(named, f" the {kinds[0]} "), plan)
-    operations = list(parse(step.instruction or "").operations)
-    for change in changes:
-        operations = _changed(operations, change)
-    text = " ".join([step.text, *(_edit_draft(change).text for change in changes)])
-    name = ", ".join([step.name, *(_edit_draft(change).name.lower() for change in changes)])
-    draft = Draft(name, tuple(operations), text)
-    changed = _finish(request, Wish(), [draft] if operations else [], first=step.number, opening=[]).steps
-    steps = [*plan.steps[:position], *changed, *plan.steps[position + 1 :]]
-    return Plan(steps=steps, reasoning=f"Step {step.number} changes, and every picture after it.")
-
-
-def _changed(operations: list[Operation], change: Operation) -> list[Operation]:
-    """The operations of a step with one more wish: met by what the step does anyway, where that is possible."""
-    match change:
-        case Backdrop():
-            return [change, *(op for op in operations if not isinstance(op, Backdrop))]
-        case Recolour(kind=kind, colour=colour) if any(isinstance(op, Add) and op.kind == kind for op in operations):
-            return [replace(op, colour=colour) if isinstance(op, Add) and op.kind == kind else op for op in operations]
-        case Remove(kind=kind) if any(isinstance(op, Add) and op.kind == kind for op in operations):
-            return [op for op in operations if not (isinstance(op, Add) and op.kind == kind)]
-        case _:
-            return [*operations, change]
+        drafts.append(edit_draft(asked))
+    return finish(request, wish, drafts, first=len(images) + 1, opening=[])
 
 
 def _free_places(picture: Picture) -> list[str]:
@@ -454,78 +214,3 @@ def _description(images: Sequence[Picture]) -> Plan:
         for number, image in enumerate(images, start=1)
     ]
     return Plan(steps=steps, reasoning="The request asks about the given pictures, so every step is text.")
-
-
-def _finish(request: str, wish: Wish, drafts: list[Draft], first: int, opening: list[Operation]) -> Plan:
-    """Fit the drafts to the number of steps that was asked for and write the prompts."""
-    if wish.steps is not None:
-        drafts = _fit(drafts, wish.steps)
-    rng = Random(request)
-    steps = []
-    for number, draft in enumerate(drafts, start=first):
-        operations = (*opening, *draft.operations) if number == first else draft.operations
-        prompt = describe(casual(Instructions(operations), rng))
-        instruction = describe(Instructions(operations))
-        steps.append(
-            Step(
-                number=number,
-                name=draft.name,
-                instruction=instruction,
-                prompt=prompt,
-                auxiliary_text=draft.text,
-            )
-        )
-    kinds = list(dict.fromkeys(add.kind for draft in drafts for add in draft.operations if isinstance(add, Add)))
-    return Plan(steps=steps, reasoning=f"{len(steps)} step(s), about: {', '.join(kinds) or 'changes to the picture'}.")
-
-
-def _fit(drafts: list[Draft], steps: int) -> list[Draft]:
-    """An explicit number of steps is binding: neighbours are joined, or small things added around the subject."""
-    if steps < 1:
-        raise BackendError("the request asks for 0 steps; ask for at least one")
-    taken = {op.place for draft in drafts for op in draft.operations if isinstance(op, Add)}
-    kinds = {op.kind for draft in drafts for op in draft.operations if isinstance(op, Add)}
-    places = [place for place in RING if place not in taken]
-    fillers = [kind for kind in FILLERS if kind not in kinds]
-    spare = steps - len(drafts)
-    if spare > min(len(places), len(fillers)):
-        raise BackendError(
-            f"the request asks for {steps} steps, but the sandbox can fill at most "
-            f"{len(drafts) + min(len(places), len(fillers))} of them; ask for fewer"
-        )
-    if spare > 0:
-        extra = [_filler(kind, places) for kind in fillers[:spare]]
-        return drafts + [replace(_edit_draft(add), text=f"Company arrives: {noun_phrase(add)}.") for add in extra]
-    bounds = [round(number * len(drafts) / steps) for number in range(steps + 1)]
-    return [_join(drafts[low:high]) for low, high in pairwise(bounds)]
-
-
-def _filler(kind: str, places: list[str]) -> Add:
-    """A small thing in a place that suits it, which is taken out of `places`."""
-    in_the_sky = subjects()[kind].habitat == "sky"
-    place = next((name for name in places if name.startswith("top") == in_the_sky), places[0])
-    places.remove(place)
-    return Add(kind, size="small", colour=subjects()[kind].colour, place=place)
-
-
-def _join(drafts: list[Draft]) -> Draft:
-    operations = tuple(operation for draft in drafts for operation in draft.operations)
-    names = [drafts[0].name, *(draft.name.lower() for draft in drafts[1:])]
-    return Draft(", ".join(names), operations, " ".join(draft.text for draft in drafts))
-
-
-def casual(instructions: Instructions, rng: Random) -> Instructions:
-    """The same instructions as a planner would prompt them: attributes are left open now and then."""
-
-    def open_up(operation: Operation) -> Operation:
-        if not isinstance(operation, Add):
-            return operation
-        if rng.random() < CASUAL:
-            operation = replace(operation, size=None)
-        if rng.random() < CASUAL:
-            operation = replace(operation, colour=None)
-        if rng.random() < CASUAL / 2:
-            operation = replace(operation, place=None, relation=None, anchor=None)
-        return operation
-
-    return replace(instructions, operations=tuple(open_up(operation) for operation in instructions.operations))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from interleaver.sandbox.drafting import casual
 from interleaver.sandbox.language import Add, Backdrop, Instructions, Operation, Recolour, Remove, describe
-from interleaver.sandbox.planner import casual
 from interleaver.sandbox.primer import backgrounds, subjects
 from interleaver.sandbox.world import COLOURS, PAPER, PLACES, RELATIONS, SIZES, Item, Scene, place_centre
 
