@@ -65,7 +65,9 @@ def _span() -> RunTree | None:
     """The span of the node at work; None when the run is not traced."""
     from langsmith.run_helpers import get_current_run_tree
 
-    return get_current_run_tree()
+    span = get_current_run_tree()
+    # Around an untraced graph stands whatever span its caller is in, which is none of ours.
+    return span if span and "langgraph_node" in span.metadata else None
 
 
 def _describe(span: RunTree, what: str, **metadata: Any) -> None:
