@@ -195,7 +195,8 @@ def _tell_result(runner: Runner, record: RunRecord, document: dict[str, Any]) ->
     if document["reason"]:
         click.echo(click.style(f"Reason: {document['reason']}", fg="red"))
     click.echo(f"Open {folder / 'document.html'}")
-    failed_calls = [attempt for step in document["steps"] for attempt in step["attempts"] if attempt["error"]]
+    failed_steps = [step for step in document["steps"] if step["outcome"] != "accepted"]
+    failed_calls = [attempt for step in failed_steps for attempt in step["attempts"] if attempt["error"]]
     if failed_calls:
         click.echo(f"Try again where it failed: {_resume_command(runner, record)}")
 
@@ -309,7 +310,7 @@ def graph() -> None:
     \b
     interleaver graph > graph.mmd
     """
-    from interleaver.graph.app import graph as compiled
+    from interleaver import graph as compiled
 
     click.echo(compiled.get_graph().draw_mermaid())
 

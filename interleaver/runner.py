@@ -18,10 +18,10 @@ from interleaver.graph.compose import compose_document
 from interleaver.graph.context import Context
 from interleaver.graph.events import Event, read_event
 from interleaver.graph.inputs import check_request
-from interleaver.graph.state import RunState, attempts_of, failure_of
+from interleaver.graph.state import RunState, attempts_of, failure_of, result_of
 from interleaver.pictures import MAX_BYTES, Picture
 from interleaver.traces.runs import RunRecord
-from interleaver.types import Exchange
+from interleaver.types import Exchange, Outcome
 from interleaver.ui.document import write_document
 
 Graph = CompiledStateGraph[RunState, Context, Any, Any]
@@ -158,7 +158,7 @@ async def _before_first_failure(graph: Graph, state: RunState, config: RunnableC
     What was done before that call stays: a picture without a verdict is judged again, not drawn again.
     """
     failure = failure_of(state)
-    failed = next((attempt for attempt in attempts_of(state) if attempt.error), None)
+    failed = next((attempt for attempt in attempts_of(state) if attempt.error and _is_open(state, attempt.step)), None)
     if failure and failure.where == "planner":
         node, position, attempts = "planner", 0, 0
     elif failed:
@@ -172,6 +172,12 @@ async def _before_first_failure(graph: Graph, state: RunState, config: RunnableC
         if at_node and (node == "planner" or len(attempts_of(then, position)) == attempts):
             return snapshot.config
     return None
+
+
+def _is_open(state: RunState, position: int) -> bool:
+    """Whether a step came to no good end; what a person accepted after a failure stays as it is."""
+    result = result_of(state, position)
+    return result is None or result.outcome is not Outcome.ACCEPTED
 
 
 def read_picture(path: Path) -> Picture:

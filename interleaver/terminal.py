@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 import click
@@ -112,11 +113,18 @@ def _review_plan(question: dict[str, Any]) -> dict[str, Any]:
                 continue
             step = steps[int(number)]
             field = "instruction" if step["prompt"] else "auxiliary_text"
-            edits[int(number)] = {"number": int(number), field: _ask("What it should show", step[field])}
+            said = _ask("What it should show", step[field])
+            if said != step[field]:
+                edits[int(number)] = {"number": int(number), field: said}
 
 
 def _ask(question: str, default: str | None = None) -> str:
-    said: str = click.prompt(question, default=default, err=True).strip()
+    # Ctrl-C must reach the prompt: the event loop, which it holds up, would only take note of it.
+    at_work = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        said: str = click.prompt(question, default=default, err=True).strip()
+    finally:
+        signal.signal(signal.SIGINT, at_work)
     if said == "q":
         raise click.Abort
     return said

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,22 @@ def test_public_doors():
            "from interleaver import graph; print(type(graph).__name__)"  # fmt: skip
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "CompiledStateGraph"
+
+
+def test_a_profile_for_servers_is_no_affair_of_an_import():
+    code = "import interleaver; print(type(interleaver.graph).__name__)"
+    environment = {**os.environ, "INTERLEAVER_PROFILE": "nonsense"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.stdout.strip() == "CompiledStateGraph", result.stderr
+    served = subprocess.run(
+        [sys.executable, "-c", "import interleaver.graph.app"], capture_output=True, text=True, env=environment
+    )
+    assert "the profile 'nonsense' cannot be read" in served.stderr
+    profile = ROOT.parent / "tests" / "served.toml"
+    code = "from interleaver.graph.app import graph, images; print(images.url, images.public_url)"
+    environment["INTERLEAVER_PROFILE"] = str(profile)
+    served = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert served.stdout.split() == ["memory://served", "https://pictures.example/p"], served.stderr
 
 
 def test_langgraph_json_names_the_compiled_graph():

@@ -1,9 +1,13 @@
 """The reviews of `interleaver run --review`, answered on standard input."""
 
 import json
+import os
+import pty
 import re
+import signal
 import subprocess
 import sys
+import time
 
 COMMAND = [sys.executable, "-m", "interleaver.cli", "run"]
 TWO_THINGS = "a boat and a tree"
@@ -67,6 +71,32 @@ def test_who_leaves_is_asked_again_later(tmp_path):
     command = re.search(r"carry on with: interleaver run (.*)", left.stderr)[1]
     done = review(tmp_path, *command.split(), say=["a", "1", "1"])
     assert done.returncode == 0 and "Complete: 2 steps, 2 drawings." in done.stdout, done.stderr
+
+
+def test_a_step_that_is_shown_and_left_as_it_is_keeps_its_prompt(tmp_path):
+    plain = document_of(review(tmp_path, "--review", "--json", TWO_THINGS, say=["a"]))
+    looked = document_of(review(tmp_path, "--review", "--json", TWO_THINGS, say=["e", "1", "", "a"]))
+    prompts = [[step["attempts"][0]["prompt"] for step in document["steps"]] for document in (plain, looked)]
+    assert prompts[0] == prompts[1]
+
+
+def test_one_interrupt_leaves_a_question(tmp_path):
+    """On a terminal, since only there does the prompt wait in the line editor."""
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "--review", TWO_THINGS], cwd=tmp_path, stdin=secondary, stdout=secondary, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    os.close(secondary)
+    with process:
+        said = ""
+        while "[q]uit for now" not in said:
+            said += process.stderr.read(1)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 3
+        assert "The run waits for your answer" in process.stderr.read()
+    os.close(primary)
 
 
 def test_a_run_that_was_begun_keeps_its_reviews(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shlex
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,7 @@ from mcp.types import (
 from pydantic import AnyUrl, BaseModel, Field
 
 from interleaver.adapters.tool import DESCRIPTION
-from interleaver.errors import InterleaverError
+from interleaver.errors import BadInput, InterleaverError
 from interleaver.graph.chat import PREVIEW
 from interleaver.graph.context import RunSettings
 from interleaver.graph.events import (
@@ -38,7 +39,7 @@ from interleaver.graph.events import (
 from interleaver.graph.inputs import read_image
 from interleaver.pictures import MAX_BYTES, encoded_as, shrunk
 from interleaver.runner import Reviewer, Runner
-from interleaver.traces.runs import RunSummary
+from interleaver.traces.runs import RunRecord, RunSummary
 
 MAX_LISTED = 100
 Client = Context[ServerSession, Any]
@@ -115,12 +116,15 @@ def create_server(runner: Runner, profile: str | None, host: str = "127.0.0.1", 
             ]
             given = settings.model_dump(exclude_unset=True) if settings else {}
             record = await runner.begin(request, pictures, given, profile)
-            progress = Progress()
-            async for event in runner.work(record, _reviewer(client)):
-                done, total, message = progress.after(event)
-                if message:
-                    await client.report_progress(done, total, message)
-            return await _result(runner, record.run_id)
+            return await _work(runner, record, client)
+        except InterleaverError as error:
+            raise ToolError(str(error)) from None
+
+    @server.tool(description="Carry on a run that was interrupted, waits for a person, or could not be finished.")
+    async def resume_run(run_id: str, client: Client) -> Annotated[CallToolResult, Illustration]:
+        try:
+            record = await asyncio.to_thread(runner.runs.record, run_id)
+            return await _work(runner, record, client)
         except InterleaverError as error:
             raise ToolError(str(error)) from None
 
@@ -141,10 +145,23 @@ def create_server(runner: Runner, profile: str | None, host: str = "127.0.0.1", 
 
     @server.resource("document://{run_id}", mime_type="text/markdown", description="A document as Markdown.")
     async def document(run_id: str) -> str:
-        runner.runs.record(run_id)
-        return (runner.runs.folder(run_id) / "document.md").read_text(encoding="utf-8")
+        record, made = await _made(runner, run_id)
+        parts = [
+            f"![{block['alt']}]({_uri(block)})" if "sha256" in block else block["text"] for block in made["blocks"]
+        ]
+        return "\n\n".join([f"# {record.request}", *parts])
 
     return server
+
+
+async def _work(runner: Runner, record: RunRecord, client: Client) -> CallToolResult:
+    """Carry a run out, telling the client how it goes."""
+    progress = Progress()
+    async for event in runner.work(record, _reviewer(client, record)):
+        done, total, message = progress.after(event)
+        if message:
+            await client.report_progress(done, total, message)
+    return await _result(runner, record.run_id)
 
 
 class Progress:
@@ -183,18 +200,17 @@ def _as_link(image: str) -> str:
     return image.replace("picture://", "sha256:", 1) if image.startswith("picture://") else image
 
 
-def _reviewer(client: Client) -> Reviewer | None:
+def _reviewer(client: Client, record: RunRecord) -> Reviewer | None:
     """Whoever sits at the client, if it can ask them."""
     if not client.session.check_client_capability(ClientCapabilities(elicitation=ElicitationCapability())):
         return None
 
     async def ask(question: dict[str, Any]) -> Any:
         (card,) = question["action_requests"]
-        message = "\n".join(filter(None, [question["error"], card["description"]]))
         form = PlanDecision if question["kind"] == "plan_review" else StepDecision
-        reply = await client.elicit(message, form)
+        reply = await client.elicit(card["description"], form)
         if reply.action != "accept":
-            raise ToolError("the review was declined; the run waits, and is carried on with: interleaver run --resume")
+            raise BadInput(f"run {record.run_id} waits for an answer; resume_run asks again")
         return reply.data.model_dump(exclude_defaults=True)
 
     return ask
@@ -202,9 +218,7 @@ def _reviewer(client: Client) -> Reviewer | None:
 
 async def _result(runner: Runner, run_id: str) -> CallToolResult:
     """A run as structured data, and as content in reading order: text, previews, and links to the whole pictures."""
-    record, made = runner.runs.record(run_id), runner.runs.document(run_id)
-    if made is None:
-        raise ToolError(f"run {run_id} is unfinished; carry it on with: interleaver run --resume {run_id}")
+    record, made = await _made(runner, run_id)
     said = f"{made['status']}: {made['reason']}" if made["reason"] else made["status"]
     content: list[ContentBlock] = [TextContent(type="text", text=f"Run {run_id}, {said}")]
     parts = []
@@ -213,7 +227,7 @@ async def _result(runner: Runner, run_id: str) -> CallToolResult:
             content.append(TextContent(type="text", text=block["text"]))
             parts.append(Part(type="text", text=block["text"]))
         else:
-            uri = f"picture://{block['sha256']}"
+            uri = _uri(block)
             content += await _shown(runner, block["sha256"], block["alt"], uri)
             parts.append(Part(type="image", text=block["alt"], uri=uri))
     told = Illustration(
@@ -221,6 +235,24 @@ async def _result(runner: Runner, run_id: str) -> CallToolResult:
     )
     failed = made["status"] == "failed"
     return CallToolResult(content=content, structuredContent=told.model_dump(mode="json"), isError=failed)
+
+
+async def _made(runner: Runner, run_id: str) -> tuple[RunRecord, dict[str, Any]]:
+    """A run and its document.
+
+    Raises:
+        BadInput: there is no such run, or it has made none yet.
+    """
+    record = await asyncio.to_thread(runner.runs.record, run_id)
+    made = await asyncio.to_thread(runner.runs.document, run_id)
+    if made is None:
+        resume = shlex.join(["interleaver", "run", "--resume", run_id, "--out", str(runner.runs.root)])
+        raise BadInput(f"run {run_id} is unfinished; carry it on with the tool resume_run, or with: {resume}")
+    return record, made
+
+
+def _uri(block: dict[str, Any]) -> str:
+    return f"picture://{block['sha256']}"
 
 
 async def _shown(runner: Runner, sha256: str, alt: str, uri: str) -> Sequence[ContentBlock]:

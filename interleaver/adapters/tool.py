@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from interleaver.agents import Critic, Planner
 from interleaver.errors import BadInput
 from interleaver.graph.builder import build_graph
-from interleaver.graph.chat import preview_block
+from interleaver.graph.chat import preview_blocks
 from interleaver.graph.context import RunSettings
 from interleaver.graph.state import RunInput, RunOutput
 from interleaver.tools import ImageGenerator
@@ -105,8 +105,7 @@ def as_tool(
         if not previews:
             return text, document
         pictures = [block.image for block in made.blocks if isinstance(block, ImageBlock)]
-        blocks = [await preview_block(picture, store) for picture in pictures]
-        return [{"type": "text", "text": text}, *blocks], document
+        return [{"type": "text", "text": text}, *await preview_blocks(pictures, store)], document
 
     def illustrate_in_a_thread(request: str, images: list[str]) -> tuple[Any, dict[str, Any]]:
         # The nodes are async; whoever calls synchronously may have a running loop of their own.

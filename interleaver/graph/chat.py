@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.messages.content import create_image_block, create_text_block
 from pydantic import BaseModel, ValidationError
 
+from interleaver.errors import BackendUnavailable
 from interleaver.pictures import shrunk
 from interleaver.traces.images import ImageStore
 from interleaver.types import Document, ImageRef, Plan, StepResult, TextBlock
@@ -68,7 +69,11 @@ def read_message(message: HumanMessage) -> tuple[str, list[str]]:
 
 
 async def answer(
-    document: Document, told: Told | None, images: ImageStore, pictures: Literal["previews", "links"]
+    document: Document,
+    told: Told | None,
+    images: ImageStore,
+    pictures: Literal["previews", "links"],
+    note: str | None = None,
 ) -> AIMessage:
     """The document as a message.
 
@@ -78,8 +83,9 @@ async def answer(
         images: the store of its pictures.
         pictures: *previews* shows each picture as an image block of at most `PREVIEW` pixels, with a link to the whole
             one; *links* as Markdown in the text, for front ends that show that.
+        note: what to say before it.
     """
-    blocks: list[Any] = []
+    blocks: list[Any] = [_paragraph(note)] if note else []
     if document.reason:
         blocks.append(_paragraph(f"({document.status}: {document.reason})"))
     for block in document.blocks:
@@ -90,16 +96,23 @@ async def answer(
         if pictures == "links":
             blocks.append(_paragraph(f"!{link}"))
         else:
-            blocks += [await preview_block(block.image, images), _paragraph(link)]
+            blocks += [*await preview_blocks([block.image], images), _paragraph(link)]
     metadata = {NAME: told.model_dump(mode="json", exclude_none=True) if told else {}}
     return AIMessage(content=blocks, name=NAME, response_metadata=metadata)
 
 
-async def preview_block(ref: ImageRef, images: ImageStore) -> dict[str, Any]:
-    """A small picture as an image content block: a few kilobytes, in base64."""
-    preview = await asyncio.to_thread(shrunk, await images.get(ref), PREVIEW, "WEBP")
-    encoded = base64.b64encode(preview.data).decode()
-    return dict(create_image_block(base64=encoded, mime_type=preview.media_type))
+async def preview_blocks(refs: Sequence[ImageRef], images: ImageStore) -> list[dict[str, Any]]:
+    """Small pictures as image content blocks, a few kilobytes each, in base64; none of what the store has lost."""
+    blocks = []
+    for ref in refs:
+        try:
+            picture = await images.get(ref)
+        except BackendUnavailable:
+            continue
+        preview = await asyncio.to_thread(shrunk, picture, PREVIEW, "WEBP")
+        encoded = base64.b64encode(preview.data).decode()
+        blocks.append(dict(create_image_block(base64=encoded, mime_type=preview.media_type)))
+    return blocks
 
 
 def _paragraph(text: str) -> Any:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 TIMEOUT = 20.0
 """Seconds that a whole fetch may take."""
 MAX_REDIRECTS = 3
+TRANSLATED = [ipaddress.IPv6Network(net) for net in ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")]
+"""IPv6 networks whose addresses end in the IPv4 address that they stand for."""
+LOCAL = [ipaddress.ip_network(net) for net in ("64:ff9b:1::/48", "fec0::/10", "192.88.99.0/24")]
+"""Networks that are private or have no proper end, though Python counts them as public."""
 
 
 async def fetch(url: str, name: str, hosts: Collection[str] = ()) -> bytes:
@@ -35,25 +39,42 @@ async def fetch(url: str, name: str, hosts: Collection[str] = ()) -> bytes:
     """
     import httpx
 
-    client = httpx.AsyncClient(
-        transport=_transport(name, hosts),
-        follow_redirects=True,
-        max_redirects=MAX_REDIRECTS,
-        timeout=TIMEOUT,
-        trust_env=False,  # a proxy would resolve names itself, past the check
-    )
     try:
-        async with asyncio.timeout(TIMEOUT), client, client.stream("GET", url) as response:
-            if not response.is_success:
-                raise BadInput(f"{name} cannot be fetched: {url} answers with status {response.status_code}")
-            data = bytearray()
-            async for chunk in response.aiter_bytes():
-                data += chunk
-                if len(data) > MAX_BYTES:
-                    raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
-            return bytes(data)
+        address = httpx.URL(url)
+        if not address.host:
+            raise BadInput(f"{name} is given as {url[:40]!r}, which names no host")
+        # Pictures are compressed already; an answer that is packed again may unpack to anything.
+        async with (
+            asyncio.timeout(TIMEOUT),
+            httpx.AsyncClient(
+                transport=_transport(name, hosts),
+                follow_redirects=True,
+                max_redirects=MAX_REDIRECTS,
+                timeout=TIMEOUT,
+                headers={"Accept-Encoding": "identity"},
+                trust_env=False,  # a proxy would resolve names itself, past the check
+            ) as client,
+            client.stream("GET", address) as response,
+        ):
+            return await _body(response, name)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
-        raise BadInput(f"{name} cannot be fetched: {url}: {error or type(error).__name__}") from None
+        # Query and user of an address may be secrets, so neither is repeated.
+        told = url.partition("?")[0].rpartition("@")[2]
+        raise BadInput(f"{name} cannot be fetched from {told}: {type(error).__name__}") from None
+
+
+async def _body(response: httpx.Response, name: str) -> bytes:
+    if not response.is_success:
+        raise BadInput(f"{name} cannot be fetched: {response.url.host} answers with status {response.status_code}")
+    packed = response.headers.get("content-encoding", "identity")
+    if packed != "identity":
+        raise BadInput(f"{name} cannot be fetched: {response.url.host} sends it packed as {packed}, unasked")
+    data = bytearray()
+    async for chunk in response.aiter_raw():
+        data += chunk
+        if len(data) > MAX_BYTES:
+            raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
+    return bytes(data)
 
 
 def _transport(name: str, hosts: Collection[str]) -> httpx.AsyncBaseTransport:
@@ -64,13 +85,17 @@ def _transport(name: str, hosts: Collection[str]) -> httpx.AsyncBaseTransport:
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             host = request.url.host
             if request.url.scheme not in ("http", "https"):
-                raise BadInput(f"{name} is given as {request.url.scheme}:, only http: and https: are fetched")
-            if host not in hosts:
-                address = await _public_address(host, name)
-                # The Host header is set already; the certificate must still be that of the name.
-                request.extensions = {**request.extensions, "sni_hostname": host}
-                request.url = request.url.copy_with(host=address)
-            return await super().handle_async_request(request)
+                raise BadInput(f"{name} leads to a {request.url.scheme}: address; only http: and https: are fetched")
+            if host in hosts:
+                return await super().handle_async_request(request)
+            # The request itself stays as it is: redirects are relative to it. The certificate must be that of the name.
+            pinned = httpx.Request(
+                request.method,
+                request.url.copy_with(host=await _public_address(host, name)),
+                headers=request.headers,
+                extensions={**request.extensions, "sni_hostname": host},
+            )
+            return await super().handle_async_request(pinned)
 
     return Guarded()
 
@@ -104,9 +129,8 @@ def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet, also when an IPv6 address wraps an IPv4 one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip in ipaddress.ip_network("64:ff9b::/96"):  # NAT64: a gateway turns it into the IPv4 address at its end
-            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
-        wrapped = ip.ipv4_mapped or ip.sixtofour
+        ending = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if any(ip in net for net in TRANSLATED) else None
+        wrapped = ip.ipv4_mapped or ip.sixtofour or ending
         if wrapped:
             return is_public(str(wrapped))
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip.version == net.version and ip in net for net in LOCAL)

@@ -23,16 +23,16 @@ IMAGE_TAG = "<image>"
 
 @dataclass(frozen=True)
 class Task:
-    """What a run is to do.
+    """What a run is asked to do.
 
     Attributes:
-        request: with an `<image>` tag where each picture belongs.
-        images: the pictures that came with it.
+        request: with an `<image>` tag where each picture belongs; not checked yet.
+        given: the pictures that came with it, as they came.
         told: the document that the chat has come to, which the request may want to change.
     """
 
-    request: str
-    images: list[Picture]
+    request: Any
+    given: Any
     told: Told | None = None
 
 
@@ -45,7 +45,9 @@ def check_request(request: object, images: int) -> None:
     if not isinstance(request, str):
         raise BadInput(f"the request is a {type(request).__name__}; give a string")
     if not request.strip():
-        raise BadInput('the request is empty; say what to make, for example "How to draw a cat step by step?"')
+        raise BadInput(
+            'the request is empty, and no chat message is open; say what to make, for example "How to draw a cat?"'
+        )
     if len(request) > MAX_REQUEST:
         raise BadInput(f"the request has {len(request):,} characters; at most {MAX_REQUEST:,} are allowed")
     tags = request.count(IMAGE_TAG)
@@ -56,31 +58,32 @@ def check_request(request: object, images: int) -> None:
         )
 
 
-async def read_task(state: RunState, store: ImageStore, hosts: Collection[str]) -> Task:
-    """The request and its pictures: from the chat when its last human message is open, else from `request`.
+def read_task(state: RunState) -> Task:
+    """What is asked: a `request` that is new, else the open message of the chat, else the `request` as before."""
+    request, messages = state.get("request", ""), state.get("messages", [])
+    if request and request != state.get("heard"):
+        return Task(request, state.get("images") or [])
+    message = unanswered(messages)
+    if message:
+        return Task(*read_message(message), last_told(messages))
+    if state.get("feedback"):  # the same request again, its pictures read already
+        return Task(request, state["given"])
+    return Task(request, state.get("images") or [])
 
-    Pictures that arrive as bytes or by address are put into the store.
+
+async def read_pictures(task: Task, store: ImageStore, hosts: Collection[str]) -> list[Picture]:
+    """The pictures of a request; those that arrive as bytes or by address are put into the store.
 
     Raises:
         BadInput: the request or a picture cannot be used.
     """
-    messages = state.get("messages", [])
-    message, told = unanswered(messages), None
-    given: Any
-    if message:
-        (request, given), told = read_message(message), last_told(messages)
-    elif state.get("feedback"):  # the same request again, read already
-        request, given = state["request"], state["given"]
-    else:
-        request, given = state.get("request", ""), state.get("images") or []
-    if not isinstance(given, list):
-        raise BadInput(f"images is a {type(given).__name__}; give a list")
-    check_request(request, len(given))
-    pictures = [
+    if not isinstance(task.given, list):
+        raise BadInput(f"images is a {type(task.given).__name__}; give a list")
+    check_request(task.request, len(task.given))
+    return [
         await read_image(image, f"picture {number} of the request", store, hosts)
-        for number, image in enumerate(given, start=1)
+        for number, image in enumerate(task.given, start=1)
     ]
-    return Task(request, pictures, told)
 
 
 async def read_image(image: Any, name: str, store: ImageStore, hosts: Collection[str] = ()) -> Picture:
@@ -100,7 +103,7 @@ async def read_image(image: Any, name: str, store: ImageStore, hosts: Collection
         try:
             return await store.get(ImageRef.model_validate(image))
         except ValueError:
-            raise BadInput(f"{name} is neither an ImageRef nor a data: URL") from None
+            raise BadInput(f"{name} is neither an ImageRef as JSON nor a text (a link, data: URL or address)") from None
     sha256 = store.linked(image)
     if sha256:
         return await store.find(sha256)

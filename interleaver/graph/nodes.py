@@ -15,7 +15,7 @@ from interleaver.agents.exchanges import recording
 from interleaver.errors import BackendError, BackendUnavailable, BadInput
 from interleaver.graph import tracing
 from interleaver.graph.backends import Backends, call
-from interleaver.graph.chat import answer
+from interleaver.graph.chat import Told, answer, last_told
 from interleaver.graph.compose import blocks_of, compose_document
 from interleaver.graph.context import Context, RunSettings, given_settings
 from interleaver.graph.events import (
@@ -29,7 +29,7 @@ from interleaver.graph.events import (
     VerdictGiven,
     emit,
 )
-from interleaver.graph.inputs import IMAGE_TAG, Task, read_task
+from interleaver.graph.inputs import IMAGE_TAG, Task, read_pictures, read_task
 from interleaver.graph.review import PlanReview, ReviewedAttempt, StepReview, ask
 from interleaver.graph.revision import keep, told_by
 from interleaver.graph.state import (
@@ -84,12 +84,10 @@ class Nodes:
     async def planner(self, state: RunState, runtime: Runtime[Context]) -> Update:
         """Write the plan, or change the one that the chat has come to."""
         settings = Context.model_validate(self.defaults.model_dump() | given_settings(runtime.context))
-        feedback = state.get("feedback", "")
         fresh: Update = {
             "settings": settings.model_dump(),
-            "images": [],
             "given": [],
-            "feedback": "",
+            "inserted": [],
             "plan": {"steps": []},
             "attempts": None,
             "results": None,
@@ -105,18 +103,21 @@ class Nodes:
         started = time.monotonic()
         with recording() as exchanges:
             try:
-                task = await read_task(state, self.images, self.image_hosts)
-                fresh |= {"request": task.request, "given": [image.ref.model_dump() for image in task.images]}
+                task = read_task(state)
+                fresh |= {"request": task.request, "heard": task.request}
+                images = await read_pictures(task, self.images, self.image_hosts)
+                fresh["given"] = [image.ref.model_dump() for image in images]
                 backend: Planner = await self.backends.pick("planner", settings)
-                fresh |= await _planned(backend, task, state, feedback)
+                fresh |= await self._plan(backend, task, images, state)
                 self._begin(state, fresh)
             except (BackendError, BadInput) as error:
                 fresh["failure"] = _failure("planner", error)
-        earlier = state.get("plan_exchanges", []) if feedback else []
+        again = bool(state.get("feedback"))
+        earlier = state.get("plan_exchanges", []) if again else []
         fresh["plan_exchanges"] = earlier + [
             exchange.model_dump(mode="json", exclude_none=True) for exchange in exchanges
         ]
-        before = state.get("plan_seconds", 0.0) if feedback else 0.0
+        before = state.get("plan_seconds", 0.0) if again else 0.0
         return fresh | {"plan_seconds": round(time.monotonic() - started + before, 3)}
 
     async def review(self, state: RunState) -> Update:
@@ -168,13 +169,14 @@ class Nodes:
 
     async def accept(self, state: RunState) -> Update:
         """Close the step at work and turn to the next."""
-        position, step = state["position"], current_step(state)
+        position, step, plan = state["position"], current_step(state), plan_of(state)
         assert step is not None  # routing sends only existing steps here
         attempts = attempts_of(state, position)
         result = result_of(state, position) or close_step(step, attempts, settings_of(state))
         tracing.tell_outcome(step, result)
         emit(StepEnded(step=position, number=step.number, outcome=result.outcome, reason=result.reason))
-        self._emit_blocks(blocks_of(plan_of(state), position, result), len(compose_document(state).blocks))
+        earlier = (blocks_of(plan, n, ended) for n in range(position) if (ended := result_of(state, n)))
+        self._emit_blocks(blocks_of(plan, position, result), sum(map(len, earlier)))
         update: Update = {
             "results": {str(position): result.model_dump(mode="json")},
             "position": position + 1,
@@ -191,8 +193,33 @@ class Nodes:
         emit(DocumentReady(status=document.status, reason=document.reason))
         tracing.tell_document(document)
         told = told_by(state) if document.steps else None
-        message = await answer(document, told, self.images, settings_of(state).chat_pictures)
+        note = _note(last_told(state.get("messages", [])), plan_of(state))
+        message = await answer(document, told, self.images, settings_of(state).chat_pictures, note)
         return {"document": document.model_dump(mode="json"), "status": document.status, "messages": [message]}
+
+    async def _plan(self, backend: Planner, task: Task, images: list[Picture], state: RunState) -> Update:
+        """The plan, and how much of the document before it stays."""
+        wanted, told = _with_feedback(task.request, state.get("feedback", "")), task.told
+        if told and isinstance(backend, Reviser):
+            revised = await call(backend, lambda: backend.revise(wanted, images, told.plan), Plan)
+            if revised.steps:
+                request = f"{told.request}\n\nThen: {task.request}"
+                return keep(state, told, revised.numbered(), await self._still_there(told)) | {
+                    "request": request,
+                    "heard": request,
+                    "given": [image.model_dump() for image in told.given],
+                    "inserted": [image.ref.model_dump() for image in images],
+                }
+        plan = await call(backend, lambda: backend.plan(wanted, images), Plan)
+        return {"plan": plan.numbered().model_dump(mode="json")}
+
+    async def _still_there(self, told: Told) -> int:
+        """How many first steps of a document have their pictures in the store, if they have any."""
+        for position in range(len(told.plan.steps)):
+            result = told.results.get(position)
+            if result and result.image and not await self.images.holds(result.image):
+                return position
+        return len(told.plan.steps)
 
     def _review_step(self, state: RunState) -> Update:
         """Ask about a step of which every attempt was rejected."""
@@ -245,7 +272,7 @@ class Nodes:
         with recording() as attempt.exchanges:
             try:
                 backend: ImageGenerator = await self.backends.pick("generator", settings)
-                attempt.sources = _sources(pictures, settings, backend.capabilities.max_sources)
+                attempt.sources = _sources(pictures, state, position, backend.capabilities.max_sources)
                 sources = [await self.images.get(ref) for ref in attempt.sources]
                 size = (settings.width, settings.height)
                 picture = await call(backend, lambda: backend.generate(prompt, sources, seed, size), Picture)
@@ -326,20 +353,10 @@ def _score(attempt: Attempt) -> tuple[float, int]:
     return (score, attempt.attempt)
 
 
-async def _planned(backend: Planner, task: Task, state: RunState, feedback: str) -> Update:
-    """The plan, and how much of the document before it stays."""
-    wanted = _with_feedback(task.request, feedback)
-    if task.told and isinstance(backend, Reviser):
-        told = task.told
-        revised = await call(backend, lambda: backend.revise(wanted, task.images, told.plan), Plan)
-        if revised.steps:
-            given = [*told.given, *(image.ref for image in task.images)]
-            return keep(state, told, revised.numbered()) | {
-                "request": f"{told.request}\n\nThen: {task.request}",
-                "given": [image.model_dump() for image in given],
-            }
-    plan = await call(backend, lambda: backend.plan(wanted, task.images), Plan)
-    return {"plan": plan.numbered().model_dump(mode="json")}
+def _note(before: Told | None, plan: Plan) -> str | None:
+    """What to say when a planner was asked for a change and made none."""
+    same = before is not None and before.plan.steps == plan.steps
+    return f"Nothing changed. {plan.reasoning}".strip() if same else None
 
 
 def _whose(state: RunState, attempt: Attempt) -> dict[str, int]:
@@ -371,8 +388,11 @@ def _dump(attempt: Attempt) -> dict[str, Any]:
     return attempt.model_dump(mode="json", exclude_none=True)
 
 
-def _sources(pictures: list[ImageRef], settings: Context, limit: int) -> list[ImageRef]:
-    wanted = pictures if settings.references == "all" else pictures[-1:]
+def _sources(pictures: list[ImageRef], state: RunState, position: int, limit: int) -> list[ImageRef]:
+    """The pictures to edit, the one that a step starts from as the last."""
+    wanted = pictures if settings_of(state).references == "all" else pictures[-1:]
+    if position == state["kept"]:
+        wanted = [ImageRef.model_validate(image) for image in state["inserted"]] + wanted
     return wanted[-limit:] if limit else []
 
 

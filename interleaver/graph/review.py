@@ -191,11 +191,15 @@ class StepReview(BaseModel):
             return {"action": "skip"}
         if kind not in ("approve", "edit"):
             return {"action": kind}
-        args = decision["edited_action"]["args"] if kind == "edit" else {}
-        prompt = args.get("prompt", self.attempts[-1].prompt)
-        if prompt != self.attempts[-1].prompt:
-            return {"action": "rewrite", "prompt": prompt}
-        return {"action": "pick", "attempt": args.get("attempt", next(reversed(self._drawn()), None))}
+        last_drawn, last_prompt = next(reversed(self._drawn()), None), self.attempts[-1].prompt
+        if kind == "approve":
+            return {"action": "pick", "attempt": last_drawn}
+        args = decision["edited_action"]["args"]
+        if args.get("prompt", last_prompt) != last_prompt:
+            return {"action": "rewrite", "prompt": args["prompt"]}
+        if args.get("attempt", last_drawn) != last_drawn:
+            return {"action": "pick", "attempt": args["attempt"]}
+        raise BadInput("the answer cannot be used: the edit changes neither attempt nor prompt; approve to keep them")
 
 
 @overload

@@ -6,29 +6,33 @@ from typing import Any
 
 from interleaver.graph.chat import Told
 from interleaver.graph.state import RunState, attempts_of, key_of, plan_of, result_of
-from interleaver.types import ImageRef, Outcome, Plan, Step
-
-USABLE = (Outcome.ACCEPTED, Outcome.EXHAUSTED, Outcome.UNVERIFIED, Outcome.TEXT)
+from interleaver.types import ImageRef, Plan, Step
 
 
 def kept_steps(told: Told, plan: Plan) -> int:
-    """How many first steps of a new plan ask for the same pictures as before, and have them.
+    """How many first steps of a new plan ask for the same pictures as before, and have come to an end.
 
-    Every picture builds on those before it, so from the first change on all are drawn again.
+    Every picture builds on those before it, so from the first change on all are drawn again. A step that failed or was
+    left out stays so until it changes.
     """
     for position, (old, new) in enumerate(zip(told.plan.steps, plan.steps, strict=False)):
-        result = told.results.get(position)
-        if not (_same_picture(old, new) and result and result.outcome in USABLE):
+        if position not in told.results or not _same_picture(old, new):
             return position
     return min(len(told.plan.steps), len(plan.steps))
 
 
-def keep(state: RunState, told: Told, plan: Plan) -> dict[str, Any]:
+def keep(state: RunState, told: Told, plan: Plan, most: int | None = None) -> dict[str, Any]:
     """The changes to the state that put a new plan in the place of the one before.
 
     Steps whose pictures stay are left as they were; all later ones are forgotten, to be drawn anew.
+
+    Args:
+        state: the run.
+        told: the document before.
+        plan: the new plan, numbered.
+        most: how many steps can stay at most; None: as many as are the same.
     """
-    kept = kept_steps(told, plan)
+    kept = kept_steps(told, plan) if most is None else min(most, kept_steps(told, plan))
     results = {str(position): told.results[position].model_dump(mode="json") for position in range(kept)}
     here = state.get("results", {})
     ours = all(here.get(position) == result for position, result in results.items())
@@ -53,7 +57,7 @@ def edit_plan(state: RunState, plan: Plan) -> dict[str, Any]:
     For time travel: `graph.update_state(config, edit_plan(state, plan), as_node="review")`, then run on. What does
     not depend on the change keeps its picture.
     """
-    fresh: dict[str, Any] = {"feedback": "", "failure": None, "document": {}, "status": "running"}
+    fresh: dict[str, Any] = {"inserted": [], "failure": None, "document": {}, "status": "running"}
     return keep(state, told_by(state), plan.numbered()) | fresh
 
 

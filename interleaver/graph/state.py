@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 from langchain_core.messages import AnyMessage
-from langgraph.channels import DeltaChannel
+from langgraph.channels import DeltaChannel, EphemeralValue
 from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict  # typing's own gives no JSON schema before Python 3.12
 
@@ -56,7 +56,7 @@ class RunInput(TypedDict, total=False):
 
     request: Annotated[str, DeltaChannel(newest)]
     """What to make; an `<image>` tag stands where each picture belongs."""
-    images: list[Any]
+    images: Annotated[list[Any], EphemeralValue]
     """The request's pictures: `ImageRef`s (as JSON) or links of the graph's image store, `data:` URLs, or addresses."""
     messages: Annotated[list[AnyMessage], DeltaChannel(chat)]
     """A chat whose last human message is the request, with its pictures as image content blocks. When the chat has come
@@ -78,7 +78,9 @@ class RunState(RunInput, RunOutput, total=False):
     """Everything a run knows."""
 
     given: list[Json]
-    """The request's pictures as `ImageRef`s, checked and in the store; `images` is emptied once they are read."""
+    """The pictures that the document starts from, as `ImageRef`s, checked and in the store."""
+    inserted: list[Json]
+    """Pictures that came with a change; the first step that is drawn again gets them beside its own."""
     settings: Json
     """The run's `Context`, fixed when planning began."""
     plan: Annotated[Json, DeltaChannel(newest)]
@@ -87,8 +89,10 @@ class RunState(RunInput, RunOutput, total=False):
     """How long the planner worked on this request, over all its plans."""
     plan_exchanges: Annotated[list[Json], DeltaChannel(newest)]
     """Every `Exchange` with the planner about this request, over all its plans."""
-    feedback: str
-    """What a reviewer asked to be changed when the plan was rejected; "" otherwise."""
+    heard: Annotated[str, DeltaChannel(newest)]
+    """The `request` as the planner left it; another one there is new."""
+    feedback: Annotated[str, EphemeralValue]
+    """What a reviewer asked to be changed when the plan was rejected; there for the planner's next turn alone."""
     attempts: Annotated[dict[str, Json], DeltaChannel(merge)]
     """Every `Attempt` at the plan, under `position/attempt`; the critic adds its verdict, and none is removed."""
     drafts: Annotated[dict[str, Json], DeltaChannel(merge)]

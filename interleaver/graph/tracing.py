@@ -13,8 +13,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from interleaver.errors import BackendUnavailable
 from interleaver.traces.images import ImageStore
-from interleaver.types import Attempt, Document, Outcome, Step, StepResult
+from interleaver.types import Attempt, Document, ImageRef, Outcome, Step, StepResult
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -25,23 +26,42 @@ log = logging.getLogger(__name__)
 
 async def tell_attempt(step: Step, attempt: Attempt, images: ImageStore) -> None:
     """Describe the generator's or critic's work on an attempt, which is the span at work."""
-    from langsmith.schemas import Attachment
-
     span = _span()
     if span is None:
         return
     _describe(span, f"step {step.number}, attempt {attempt.attempt}", step=step.number, attempt=attempt.attempt)
-    attachments: dict[str, Any] = span.attachments  # its type knows only attachments that were read back
-    span.add_metadata({"seed": attempt.seed, "prompt": attempt.prompt})
-    for name, ref in [("before", attempt.sources[-1] if attempt.sources else None), ("picture", attempt.image)]:
-        if ref:
-            picture = await images.get(ref)
-            attachments[name] = Attachment(mime_type=ref.media_type, data=picture.data)
+    span.add_metadata({"seed": attempt.seed})
+    if not _hidden():
+        span.add_metadata({"prompt": attempt.prompt})
+        await _attach(
+            span, {"before": attempt.sources[-1] if attempt.sources else None, "picture": attempt.image}, images
+        )
     if attempt.verdict:
-        said = attempt.verdict.reasoning
+        said = None if _hidden() else attempt.verdict.reasoning
         _send(span, "accepted", float(attempt.verdict.accepted), said)
         if attempt.verdict.score is not None:
             _send(span, "critic_score", attempt.verdict.score, said)
+
+
+async def _attach(span: RunTree, pictures: dict[str, ImageRef | None], images: ImageStore) -> None:
+    from langsmith.schemas import Attachment
+
+    attachments: dict[str, Any] = span.attachments  # its type knows only attachments that were read back
+    for name, ref in pictures.items():
+        if ref is None:
+            continue
+        try:
+            picture = await images.get(ref)
+        except BackendUnavailable:
+            continue  # the run itself says so where it matters
+        attachments[name] = Attachment(mime_type=ref.media_type, data=picture.data)
+
+
+def _hidden() -> bool:
+    """Whether LangSmith is to see what goes in and out; pictures and prompts are just that."""
+    from langsmith.utils import get_env_var
+
+    return "true" in (get_env_var("HIDE_INPUTS"), get_env_var("HIDE_OUTPUTS"))
 
 
 def tell_outcome(step: Step, result: StepResult) -> None:
@@ -57,7 +77,8 @@ def tell_document(document: Document) -> None:
     if span is None or not document.steps:
         return
     done = sum(step.outcome in (Outcome.ACCEPTED, Outcome.TEXT) for step in document.steps)
-    _send(span, "complete", float(document.status == "complete"), document.reason, run_id=span.trace_id)
+    reason = None if _hidden() else document.reason
+    _send(span, "complete", float(document.status == "complete"), reason, run_id=span.trace_id)
     _send(span, "steps_done", done / len(document.steps), None, run_id=span.trace_id)
 
 

@@ -86,6 +86,13 @@ class ImageStore:
             return await asyncio.to_thread(Picture.decode, data, f"picture {sha256[:12]}")
         raise BadInput(f"picture {sha256[:12]} is not in the image store {self.url}")
 
+    async def holds(self, ref: ImageRef) -> bool:
+        """Whether a picture is there."""
+        try:
+            return bool(await asyncio.to_thread(lambda: self._place[0].exists(self.path(ref))))
+        except OSError:
+            return False
+
     async def put(self, picture: Picture) -> ImageRef:
         """Keep a picture and return its reference.
 

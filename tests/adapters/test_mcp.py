@@ -96,7 +96,7 @@ async def test_illustrate_fetch_list_and_look(transport, tmp_path, http_server):
         (picture,) = (await client.read_resource(told["parts"][1]["uri"])).contents
         assert Picture.decode(base64.b64decode(picture.blob)).width == 512
         (markdown,) = (await client.read_resource(f"document://{told['run_id']}")).contents
-        assert markdown.text.startswith("# a boat and a tree")
+        assert markdown.text.startswith("# a boat and a tree") and f"]({told['parts'][1]['uri']})" in markdown.text
 
         again = await client.call_tool("get_document", {"run_id": told["run_id"]})
         assert again.structuredContent == told
@@ -157,13 +157,38 @@ async def test_a_client_that_cannot_ask_leaves_the_run_waiting(tmp_path):
     (tmp_path / "interleaver.toml").write_text("[run]\nreview = true\n")
     async with over_stdio(tmp_path) as client:
         made = await client.call_tool("illustrate", TWO_THINGS)
-    assert made.isError
-    command = re.search(r"carry it on with: (interleaver run --resume \S+)", made.content[0].text)[1]
+        run_id = re.search(r"run (\S+) is unfinished", made.content[0].text)[1]
+        again = await client.call_tool("resume_run", {"run_id": run_id})
+        with pytest.raises(McpError, match="is unfinished"):
+            await client.read_resource(f"document://{run_id}")
+    assert made.isError and again.isError
+    command = re.search(r"or with: (interleaver run --resume .*)", made.content[0].text)[1]
     resume = [*COMMAND[:3], *command.split()[1:]]
     resumed = await asyncio.to_thread(
         subprocess.run, resume, cwd=tmp_path, input="a\n", capture_output=True, text=True, timeout=60
     )
     assert resumed.returncode == 0 and "Complete: 2 steps" in resumed.stdout, resumed.stderr
+
+
+async def test_a_review_that_is_declined_can_be_taken_up_again(tmp_path):
+    (tmp_path / "interleaver.toml").write_text("[run]\nreview = true\n")
+    maybe, approve = ({"action": action, "feedback": ""} for action in ("maybe", "approve"))
+    answers = [
+        ElicitResult(action="decline"),
+        *(ElicitResult(action="accept", content=said) for said in (maybe, approve)),
+    ]
+    asked = []
+
+    async def answer(context, request):
+        asked.append(request.message)
+        return answers.pop(0)
+
+    async with over_stdio(tmp_path, elicitation_callback=answer) as client:
+        declined = await client.call_tool("illustrate", TWO_THINGS)
+        run_id = re.search(r"run (\S+) waits for an answer; resume_run asks again", declined.content[0].text)[1]
+        made = await client.call_tool("resume_run", {"run_id": run_id})
+    assert made.structuredContent["status"] == "complete" and made.structuredContent["run_id"] == run_id
+    assert "action: Input should be" in asked[2]
 
 
 async def test_several_at_once(tmp_path, http_server):
@@ -196,7 +221,7 @@ async def test_an_agent_with_langchain_mcp_adapters(transport, tmp_path, http_se
     )
     client = MultiServerMCPClient({"interleaver": connection})
     tools = await client.get_tools()
-    assert sorted(tool.name for tool in tools) == ["get_document", "illustrate", "list_runs"]
+    assert sorted(tool.name for tool in tools) == ["get_document", "illustrate", "list_runs", "resume_run"]
     agent = create_agent(SandboxAssistant(), tools)
     result = await agent.ainvoke({"messages": [HumanMessage("a boat and a tree")]})
     told = result["messages"][-2]

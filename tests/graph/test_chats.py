@@ -1,12 +1,17 @@
 """The graph as a chat: a document as the answer, and later messages that change it."""
 
+import asyncio
 import base64
+import contextlib
 import json
+import shutil
+from typing import ClassVar
 
 import pytest
 from conftest import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, messages_from_dict, messages_to_dict
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 
 from interleaver import Document, ImageStore, build_graph
 from interleaver.errors import BackendError
@@ -221,3 +226,128 @@ class TestTimeTravel:
         fork = await graph.aupdate_state(before.config, {"plan": plan.model_dump(mode="json")})
         await graph.ainvoke(None, fork)
         assert [prompt for prompt, _, _ in generator.calls[3:]] == ["edited"]
+
+
+class TestWhatStaysOfAnEarlierRun:
+    """A thread whose last run was cut off, or left at a question, goes on with what is asked now."""
+
+    def graph(self, images, planner, **options):
+        return build_graph(
+            planner=planner, critic=ScriptedCritic(), generator=PlainGenerator(), images=images
+        ).compile(checkpointer=InMemorySaver())  # fmt: skip
+
+    CONFIG: ClassVar = {"configurable": {"thread_id": "t"}}
+
+    async def test_a_new_request_comes_before_a_message_that_was_never_answered(self, images):
+        planner = ScriptedPlanner(drawn_plan(1))
+        graph = self.graph(images, planner)
+        await graph.ainvoke({"messages": [HumanMessage("OLD")]}, self.CONFIG, context={"review": True})
+        result = await graph.ainvoke({"request": "NEW"}, self.CONFIG)
+        assert planner.requests == ["OLD", "NEW"] and result["document"]["request"] == "NEW"
+
+    async def test_a_parent_with_messages_of_its_own_may_write_the_request(self, images):
+        planner = ScriptedPlanner(drawn_plan(1))
+        result = await self.graph(images, planner).ainvoke(
+            {"messages": [HumanMessage("hello, can you help?")], "request": "a boat"}, self.CONFIG
+        )
+        assert planner.requests == ["a boat"] and result["document"]["request"] == "a boat"
+
+    async def test_feedback_and_pictures_of_a_run_that_was_cut_off_are_gone(self, images):
+        class Slow(ScriptedPlanner):
+            async def plan(self, request, images):
+                self.pictures = len(images)
+                plan = await super().plan(request, images)
+                if "more cats" in request or request == "A":
+                    await asyncio.sleep(60)
+                return plan
+
+        planner = Slow(drawn_plan(1))
+        graph = self.graph(images, planner)
+        ref = (await images.put(plain_picture())).model_dump()
+        reject = Command(resume={"action": "reject", "feedback": "more cats"})
+        for cut_off in (
+            [({"request": "OLD", "images": [ref]}, None), (reject, 0.3)],
+            [({"request": "A", "images": [ref]}, 0.3)],
+        ):
+            for value, limit in cut_off:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(limit):
+                        await graph.ainvoke(value, self.CONFIG, context={"review": True})
+            result = await graph.ainvoke({"request": "NEW"}, self.CONFIG)
+            assert planner.requests[-1] == "NEW" and planner.pictures == 0
+            assert result["status"] == "complete"
+
+    async def test_a_message_that_cannot_be_used_is_named_in_its_document(self, images):
+        graph = self.graph(images, ScriptedPlanner(drawn_plan(1)))
+        await graph.ainvoke({"messages": [HumanMessage("FIRST")]}, self.CONFIG)
+        broken = [{"type": "text", "text": "SECOND"}, {"type": "image", "url": "data:image/png;base64,aGVsbG8="}]
+        result = await graph.ainvoke({"messages": [HumanMessage(broken)]}, self.CONFIG)
+        assert result["document"]["request"] == "SECOND" and "is not a picture" in result["document"]["reason"]
+
+    async def test_nothing_to_do_is_told(self, images):
+        graph = self.graph(images, ScriptedPlanner(drawn_plan(1)))
+        result = await graph.ainvoke({"messages": [AIMessage("hello")]}, self.CONFIG)
+        assert "no chat message is open" in result["document"]["reason"]
+
+
+async def test_pictures_that_the_store_has_lost_are_drawn_again(images, tmp_path):
+    planner = Revising(drawn_plan(3), lambda plan: Plan(steps=[*plan.steps, Step(prompt="more", instruction="More")]))
+    say, generator, _ = chat(images, planner)
+    await say("Draw three")
+    shutil.rmtree(images.url)
+    result, state = await say("add one")
+    assert result["status"] == "complete" and state["kept"] == 0 and len(generator.calls) == 7
+
+
+async def test_a_lost_picture_costs_the_answer_its_preview_only(images):
+    class Careless(ScriptedCritic):
+        async def judge(self, *arguments):
+            shutil.rmtree(images.url)
+            return await super().judge(*arguments)
+
+    graph = build_graph(
+        planner=ScriptedPlanner(drawn_plan(1)), critic=Careless(), generator=PlainGenerator(), images=images
+    ).compile()
+    result = await graph.ainvoke({"request": "x"})
+    assert [block["type"] for block in result["messages"][-1].content] == ["text", "text"]
+
+
+async def test_a_step_that_was_left_out_stays_so(images):
+    added = Step(number=4, instruction="More", prompt="more")
+    planner = Revising(drawn_plan(3), lambda plan: Plan(steps=[*plan.steps, added]))
+    say, generator, _ = chat(images, planner, critic=ScriptedCritic(True, BackendError("x")))
+    generator.failures = {1: BackendError("refused")}
+    await say("Draw three")
+    result, _ = await say("add one")
+    assert [prompt for prompt, _, _ in generator.calls] == ["p1", "p2", "p3", "more"]
+    assert [step["outcome"] for step in result["document"]["steps"]][1] == "failed"
+
+
+async def test_a_change_that_changes_nothing_says_why(images):
+    planner = Revising(drawn_plan(2), lambda plan: plan.model_copy(update={"reasoning": "There is no picture 9."}))
+    say, generator, _ = chat(images, planner)
+    await say("Draw two")
+    result, _ = await say("change picture 9")
+    assert result["messages"][-1].content[0]["text"].strip() == "Nothing changed. There is no picture 9."
+    assert len(generator.calls) == 2 and result["status"] == "complete"
+
+
+@pytest.mark.parametrize("changed", [1, 2])
+async def test_a_picture_that_comes_with_a_change_goes_into_the_step_that_changes(images, changed):
+    planner = Revising(drawn_plan(2), with_step(changed, prompt="with the dog"))
+    generator = PlainGenerator()
+    graph = build_graph(planner=planner, critic=ScriptedCritic(), generator=generator, images=images).compile(
+        checkpointer=InMemorySaver()
+    )
+    config = {"configurable": {"thread_id": "t"}}
+    start, dog = await images.put(plain_picture((1, 1, 1))), plain_picture((2, 2, 2))
+    await graph.ainvoke({"request": "Go on", "images": [start.model_dump()]}, config)
+    url = "data:image/png;base64," + base64.b64encode(dog.data).decode()
+    message = HumanMessage(
+        [{"type": "text", "text": "put this dog in"}, {"type": "image_url", "image_url": {"url": url}}]
+    )
+    await graph.ainvoke({"messages": [message]}, config)
+    sources = [sources for prompt, _, sources in generator.calls[2:]]
+    before = start.sha256 if changed == 1 else generator.calls[1][2][0] and sources[0][-1]
+    assert sources[0] == [dog.ref.sha256, before] and before != dog.ref.sha256
+    assert all(dog.ref.sha256 not in later for later in sources[1:])

@@ -1,5 +1,6 @@
 """Pictures by address: fetched from the public internet, never from a private network unless it is allowed."""
 
+import gzip
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -26,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
             "/file": (302, {"Location": "file:///etc/passwd"}, b""),
             "/loop": (302, {"Location": "/loop"}, b""),
             "/large": (200, {}, bytes(3_000)),
+            "/packed": (200, {"Content-Encoding": "gzip"}, gzip.compress(bytes(2**20))),
         }[self.path]
         self.send_response(status)
         for name, value in {**headers, "Content-Length": len(body)}.items():
@@ -53,6 +55,8 @@ def server():
         ("127.0.0.1", False), ("10.1.2.3", False), ("172.16.0.1", False), ("192.168.1.1", False), ("0.0.0.0", False),
         ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False), ("255.255.255.255", False),
         ("::1", False), ("::", False), ("fe80::1%eth0", False), ("fd00::1", False), ("ff02::1", False),
+        ("fec0::1", False), ("64:ff9b:1::7f00:1", False), ("::127.0.0.1", False), ("::ffff:0:7f00:1", False),
+        ("192.88.99.1", False),
         ("::ffff:127.0.0.1", False), ("::ffff:10.0.0.1", False), ("64:ff9b::a00:1", False), ("2002:7f00:1::", False),
     ],
 )  # fmt: skip
@@ -87,8 +91,10 @@ async def test_the_address_that_was_checked_is_the_one_that_is_asked(server, mon
 
     monkeypatch.setattr(fetching, "_look_up", once)
     port = server.rpartition(":")[2]
-    assert await fetch(f"http://picture.example:{port}/picture.png", "picture 1") == plain_picture().data
-    assert asked == ["picture.example"]
+    for path, times in (("picture.png", 1), ("redirect", 2)):
+        asked.clear()
+        assert await fetch(f"http://picture.example:{port}/{path}", "picture 1") == plain_picture().data
+        assert asked == ["picture.example"] * times
 
 
 @LOOPBACK
@@ -103,13 +109,21 @@ async def test_an_allowed_host_is_asked(server):
     [
         ("/away", "'169.254.169.254' is a private address"),
         ("/file", "file"),
-        ("/loop", "redirect"),
+        ("/loop", "TooManyRedirects"),
         ("/missing", "answers with status 404"),
+        ("/packed", "packed as gzip, unasked"),
     ],
 )
 async def test_what_does_not_lead_to_a_picture_is_told(server, path, said):
     with pytest.raises(BadInput, match=said):
         await fetch(server + path, "picture 1", {"127.0.0.1"})
+
+
+@LOOPBACK
+async def test_what_is_secret_in_an_address_is_not_told():
+    with pytest.raises(BadInput) as error:
+        await fetch("http://user:secret@127.0.0.1:1/x.png?key=secret", "picture 1", {"127.0.0.1"})
+    assert "secret" not in str(error.value) and "127.0.0.1:1/x.png" in str(error.value)
 
 
 @LOOPBACK

@@ -190,6 +190,8 @@ class TestAStep:
             ({"action": "rewrite", "prompt": " "}, "needs a prompt"),
             ({"action": "approve"}, "one of pick, rewrite, skip, stop"),
             ([1], "it is not an object"),
+            ({"decisions": [{"type": "edit", "edited_action": {"args": {"promt": "x"}}}]}, "changes neither"),
+            ({"decisions": [{"type": "edit", "edited_action": {"args": {}}}]}, "changes neither"),
             ({"decisions": [{"type": "respond", "message": "?"}]}, "action: Input should be"),
         ],
     )
@@ -244,6 +246,8 @@ async def test_reviews_of_both_kinds_in_one_run_stream_the_document(images):
             events.append(read_event(chunk))
         start = Command(resume=answer)
     document = (await graph.aget_state(config)).values["document"]
+    indexes = [event.index for event in events if event.type == "block_ready"]
+    assert indexes == [0, 1, 2, 3]
     last_plan = max(n for n, event in enumerate(events) if event.type == "plan_ready")
     blocks = [event.block.model_dump(mode="json") for event in events[last_plan:] if event.type == "block_ready"]
     assert document["status"] == "complete" and blocks == document["blocks"]
