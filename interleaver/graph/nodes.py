@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Collection
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from langgraph.runtime import Runtime
 
@@ -30,6 +30,7 @@ from interleaver.graph.events import (
     emit,
 )
 from interleaver.graph.inputs import IMAGE_TAG, Task, read_pictures, read_task
+from interleaver.graph.outcomes import close_step, early_end, failed
 from interleaver.graph.review import PlanReview, ReviewedAttempt, StepReview, ask
 from interleaver.graph.revision import keep, told_by
 from interleaver.graph.state import (
@@ -50,12 +51,10 @@ from interleaver.traces.images import ImageStore
 from interleaver.types import (
     Attempt,
     Block,
-    Failure,
     ImageBlock,
     ImageRef,
     Outcome,
     Plan,
-    Step,
     StepResult,
     Verdict,
 )
@@ -111,7 +110,7 @@ class Nodes:
                 fresh |= await self._plan(backend, task, images, state)
                 self._begin(state, fresh)
             except (BackendError, BadInput) as error:
-                fresh["failure"] = _failure("planner", error)
+                fresh["failure"] = failed("planner", error)
         again = bool(state.get("feedback"))
         earlier = state.get("plan_exchanges", []) if again else []
         fresh["plan_exchanges"] = earlier + [
@@ -146,7 +145,7 @@ class Nodes:
         prompt = state["prompt"] or step.prompt or ""
         attempt, unavailable = await self._draw(state, position, number, prompt, pictures_of(state))
         await tracing.tell_attempt(step, attempt, self.images)
-        return _record(attempt) | ({"failure": _failure("generator", attempt.error)} if unavailable else {})
+        return _record(attempt) | ({"failure": failed("generator", attempt.error)} if unavailable else {})
 
     async def critic(self, state: RunState) -> Update:
         """Judge the picture that was just drawn."""
@@ -184,7 +183,7 @@ class Nodes:
             "granted": 0,
         }
         if not state.get("failure"):
-            update["failure"] = _early_end(state, step, result)
+            update["failure"] = early_end(state, step, result)
         return update
 
     async def compose(self, state: RunState) -> Update:
@@ -193,7 +192,7 @@ class Nodes:
         emit(DocumentReady(status=document.status, reason=document.reason))
         tracing.tell_document(document)
         told = told_by(state) if document.steps else None
-        note = _note(last_told(state.get("messages", [])), plan_of(state))
+        note = _note(state, last_told(state.get("messages", [])))
         message = await answer(document, told, self.images, settings_of(state).chat_pictures, note)
         return {"document": document.model_dump(mode="json"), "status": document.status, "messages": [message]}
 
@@ -236,7 +235,7 @@ class Nodes:
         if reply.action == "rewrite":
             return {"prompt": reply.prompt, "granted": len(attempts)}
         if reply.action == "stop":
-            return {"failure": _failure("review", f"stopped by the reviewer at step {step.number}")}
+            return {"failure": failed("review", f"stopped by the reviewer at step {step.number}")}
         if reply.action == "skip":
             result = StepResult(outcome=Outcome.FAILED, reason="left out by the reviewer")
         else:
@@ -329,33 +328,10 @@ class Nodes:
         return canvas
 
 
-def close_step(step: Step, attempts: list[Attempt], settings: Context) -> StepResult:
-    """The result of a step, from its attempts."""
-    if not step.draws:
-        return StepResult(outcome=Outcome.TEXT)
-    last, drawn = attempts[-1], [attempt for attempt in attempts if attempt.image]
-    if not drawn:
-        return StepResult(outcome=Outcome.FAILED, reason=last.error)
-    kept = last if last.image else drawn[-1]
-    if last.image and last.verdict is None:
-        return StepResult(outcome=Outcome.UNVERIFIED, attempt=kept.attempt, image=kept.image, reason=last.error)
-    if last.verdict and last.verdict.accepted:
-        return StepResult(outcome=Outcome.ACCEPTED, attempt=kept.attempt, image=kept.image)
-    if settings.on_exhausted == "keep_best":
-        kept = max(drawn, key=_score)
-    said = last.error or (last.verdict.reasoning if last.verdict else "")
-    reason = f"none of {len(attempts)} attempt(s) was accepted: {said}"
-    return StepResult(outcome=Outcome.EXHAUSTED, attempt=kept.attempt, image=kept.image, reason=reason)
-
-
-def _score(attempt: Attempt) -> tuple[float, int]:
-    score = attempt.verdict.score if attempt.verdict and attempt.verdict.score is not None else 0.0
-    return (score, attempt.attempt)
-
-
-def _note(before: Told | None, plan: Plan) -> str | None:
+def _note(state: RunState, before: Told | None) -> str | None:
     """What to say when a planner was asked for a change and made none."""
-    same = before is not None and before.plan.steps == plan.steps
+    plan = plan_of(state)
+    same = before is not None and before.plan.steps == plan.steps and state.get("kept") == len(plan.steps)
     return f"Nothing changed. {plan.reasoning}".strip() if same else None
 
 
@@ -363,21 +339,6 @@ def _whose(state: RunState, attempt: Attempt) -> dict[str, int]:
     """Which attempt an event is about."""
     number = plan_of(state).steps[attempt.step].number
     return {"step": attempt.step, "number": number, "attempt": attempt.attempt}
-
-
-def _early_end(state: RunState, step: Step, result: StepResult) -> dict[str, str] | None:
-    """The failure that ends the run after this step, if there is one."""
-    if result.outcome is Outcome.EXHAUSTED and settings_of(state).on_exhausted == "stop":
-        return _failure("critic", f"step {step.number} was not accepted and on_exhausted is stop")
-    spent = spent_budget(state)
-    later = plan_of(state).steps[state["position"] + 1 :]
-    if spent and any(step.draws for step in later):
-        return _failure("budget", spent)
-    return None
-
-
-def _failure(where: Literal["planner", "generator", "critic", "budget", "review"], reason: object) -> dict[str, str]:
-    return Failure(where=where, reason=str(reason)).model_dump()
 
 
 def _record(attempt: Attempt) -> Update:
@@ -391,8 +352,8 @@ def _dump(attempt: Attempt) -> dict[str, Any]:
 def _sources(pictures: list[ImageRef], state: RunState, position: int, limit: int) -> list[ImageRef]:
     """The pictures to edit, the one that a step starts from as the last."""
     wanted = pictures if settings_of(state).references == "all" else pictures[-1:]
-    if position == state["kept"]:
-        wanted = [ImageRef.model_validate(image) for image in state["inserted"]] + wanted
+    if position == state.get("kept", 0):
+        wanted = [ImageRef.model_validate(image) for image in state.get("inserted", [])] + wanted
     return wanted[-limit:] if limit else []
 
 
