@@ -33,6 +33,8 @@ SMALL = 384
 """With `MANY_IMAGES` pictures or more, each is shown at most this many pixels wide and high, as in the paper."""
 MAX_QUOTED = 4_000
 CUT = {"length", "max_tokens", "model_length"}
+WHOLE = ("}", "]", "</answer>", "```", "</svg>")
+"""How an answer ends that was cut at the token limit when nothing was missing any more."""
 FILTERED = {"content_filter", "safety", "prohibited_content", "blocklist", "recitation", "spii", "image_safety"}
 
 
@@ -146,8 +148,8 @@ class Conversation:
         while True:
             exchange = self._exchange(turns)
             try:
-                await self._call(turns, ask, exchange)
-                return await asyncio.to_thread(read, exchange.answer), exchange.reasoning
+                cut = await self._call(turns, ask, exchange)
+                return await self._read(exchange, read, cut), exchange.reasoning
             except UnreadableAnswer as error:
                 exchange.problem = exchange.problem or "unreadable"
                 exchange.error = str(error)
@@ -162,8 +164,26 @@ class Conversation:
             finally:
                 record(exchange)
 
-    async def _call(self, turns: list[list[Part]], ask: Ask, exchange: Exchange) -> None:
-        """Call the model once and write what it said into the exchange."""
+    async def _read(self, exchange: Exchange, read: Callable[[str], T], cut: bool) -> T:
+        """Make sense of an answer; one that was cut at the token limit may be whole all the same."""
+        if cut and not exchange.answer.rstrip().endswith(WHOLE):
+            raise self._truncated(exchange)
+        try:
+            return await asyncio.to_thread(read, exchange.answer)
+        except UnreadableAnswer:
+            if cut:
+                raise self._truncated(exchange) from None
+            raise
+
+    def _truncated(self, exchange: Exchange) -> UnreadableAnswer:
+        exchange.problem = "truncated"
+        return UnreadableAnswer(
+            f"{self.endpoint.name}: the answer was cut at the token limit after {exchange.usage.output_tokens} tokens; "
+            f"raise {self.role}.max_tokens"
+        )
+
+    async def _call(self, turns: list[list[Part]], ask: Ask, exchange: Exchange) -> bool:
+        """Call the model once and write what it said into the exchange; whether it was cut at the token limit."""
         started = time.monotonic()
         try:
             messages = await asyncio.to_thread(_as_messages, turns)
@@ -177,6 +197,7 @@ class Conversation:
             exchange.seconds = round(time.monotonic() - started, 3)
         _read_message(answer, exchange)
         self._check(answer, exchange)
+        return _finish_reason(answer) in CUT
 
     def _runnable(self, ask: Ask) -> Runnable[Any, Any]:
         if not isinstance(self.settings.model, str):
@@ -192,7 +213,7 @@ class Conversation:
         return self.chat.bind(extra_body=extra) if extra else self.chat
 
     def _check(self, answer: AIMessage, exchange: Exchange) -> None:
-        """Tell refusals, filtered, cut and empty answers from answers."""
+        """Tell refusals, filtered and empty answers from answers."""
         name, reason = self.endpoint.name, _finish_reason(answer)
         refusal = answer.additional_kwargs.get("refusal")
         if refusal or reason == "refusal":
@@ -201,13 +222,7 @@ class Conversation:
         if reason in FILTERED:
             exchange.problem = "content_filter"
             raise Refused(f"{name}: a content filter kept the answer back ({reason}); reword the request")
-        if reason in CUT and not exchange.answer.rstrip().endswith(("}", "]", "</answer>", "```", "</svg>")):
-            exchange.problem = "truncated"
-            raise UnreadableAnswer(
-                f"{name}: the answer was cut at the token limit after {exchange.usage.output_tokens} tokens; "
-                f"raise {self.role}.max_tokens"
-            )
-        if not exchange.answer.strip():
+        if not exchange.answer.strip() and reason not in CUT:
             exchange.problem = "empty"
             hint = f", only {len(exchange.reasoning)} characters of reasoning" if exchange.reasoning else ""
             raise UnreadableAnswer(f"{name}: the answer is empty{hint}")

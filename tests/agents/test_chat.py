@@ -172,6 +172,8 @@ async def test_what_cannot_be_read_is_asked_once_more_with_the_error():
         (chat_reply(None), "empty", UnreadableAnswer, "the answer is empty"),
         (chat_reply(None, reasoning="so be it"), "empty", UnreadableAnswer, "only 8 characters of reasoning"),
         (chat_reply('{"previous_', finish="length"), "truncated", UnreadableAnswer, "raise critic.max_tokens"),
+        (chat_reply("so {that}", finish="length"), "truncated", UnreadableAnswer, "raise critic.max_tokens"),
+        (chat_reply("", finish="length"), "truncated", UnreadableAnswer, "raise critic.max_tokens"),
         (chat_reply(None, refusal="I can't."), "refusal", Refused, "refused: I can't."),
         (chat_reply("", finish="content_filter"), "content_filter", Refused, "content filter"),
     ],
