@@ -21,7 +21,7 @@ A = TypeVar("A", bound=BaseModel)
 
 
 class StepEdit(BaseModel):
-    """A change to one step of the plan: the fields that are given replace the step's.
+    """A change to one step of the plan: the fields that are given replace the step's ("" empties one).
 
     An instruction without a prompt becomes the prompt too, since the old one would draw something else.
     """
@@ -104,7 +104,7 @@ class PlanReview(BaseModel):
             if edit.number not in steps:
                 known = ", ".join(map(str, steps))
                 raise BadInput(f"the answer cannot be used: there is no step {edit.number}; the plan has {known}")
-            fields = edit.model_dump(exclude_unset=True, exclude={"number"})
+            fields = edit.model_dump(exclude_none=True, exclude={"number"})
             if edit.instruction and steps[edit.number].draws:
                 fields = {"prompt": edit.instruction} | fields
             steps[edit.number] = steps[edit.number].model_copy(update=fields)

@@ -73,6 +73,15 @@ class TestThePlan:
         ]
         assert result["document"]["steps"][1]["name"] == "Boat"
 
+    async def test_a_field_that_is_null_stays_and_an_empty_prompt_makes_a_step_of_words(self, images):
+        _, go, generator, _ = await paused(images, context={"review": True})
+        edits = [{"number": 1, "name": None, "instruction": None, "prompt": "clearer"}, {"number": 2, "prompt": ""}]
+        result = await go({"action": "edit", "steps": edits})
+        assert [prompt for prompt, _, _ in generator.calls] == ["clearer"]
+        assert [(step["name"], step["outcome"]) for step in result["document"]["steps"]] == [
+            ("S1", "accepted"), ("S2", "text"),
+        ]  # fmt: skip
+
     async def test_the_edit_of_a_front_end(self, images):
         plan = Plan(steps=[*drawn_plan(2).steps, Step(number=3, auxiliary_text="The end.")])
         _, go, generator, _ = await paused(images, context={"review": True}, plan=plan)
