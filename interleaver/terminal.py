@@ -84,8 +84,8 @@ class Reviewer:
             said = attempt["error"] or (attempt["verdict"] or {}).get("reasoning", "")
             click.echo(f"  {attempt['attempt']}. {picture}\n     {said}", err=True)
         while True:
-            said = _ask("[1-9] keep that attempt, [w]rite a prompt, [s]kip the picture, sto[p] here, [q]uit for now")
-            if said.isdigit():
+            said = _choose("[1-9] keep that attempt, [w]rite a prompt, [s]kip the picture, sto[p] here, [q]uit for now")
+            if said.isdecimal():
                 return {"action": "pick", "attempt": int(said)}
             if said == "w":
                 return {"action": "rewrite", "prompt": _ask("Prompt", question["attempts"][-1]["prompt"])}
@@ -99,14 +99,14 @@ def _review_plan(question: dict[str, Any]) -> dict[str, Any]:
         click.echo(f"  {number:>2}. {step['instruction'] or step['auxiliary_text']}", err=True)
     edits: dict[int, dict[str, Any]] = {}
     while True:
-        said = _ask("[a]pprove, [e]dit a step, [r]eject with feedback, [q]uit for now")
+        said = _choose("[a]pprove, [e]dit a step, [r]eject with feedback, [q]uit for now")
         if said == "a":
             return {"action": "edit", "steps": list(edits.values())} if edits else {"action": "approve"}
         if said == "r":
             return {"action": "reject", "feedback": _ask("What should be different?")}
         if said == "e":
-            number = _ask("Which step?")
-            if not number.isdigit() or int(number) not in steps:
+            number = _choose("Which step?")
+            if not number.isdecimal() or int(number) not in steps:
                 click.echo(
                     f"There is no step {json.dumps(number)}; the plan has {', '.join(map(str, steps))}", err=True
                 )
@@ -125,6 +125,11 @@ def _ask(question: str, default: str | None = None) -> str:
         said: str = click.prompt(question, default=default, err=True).strip()
     finally:
         signal.signal(signal.SIGINT, at_work)
+    return said
+
+
+def _choose(question: str) -> str:
+    said = _ask(question)
     if said == "q":
         raise click.Abort
     return said
