@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-
-
 ELSEWHERE = {"openai_agents", "server_client"}
 """Examples that need a paid model or a server: the tests of the adapters and of the server run them."""
 
@@ -20,15 +19,25 @@ def test_examples_are_short(example):
     assert len([line for line in example.read_text().splitlines() if line.strip()]) <= 25
 
 
-@pytest.mark.parametrize(
-    "example",
-    [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in ELSEWHERE],
-    ids=lambda path: path.stem,
-)
-def test_examples_run(example, tmp_path):
-    result = subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert "boat" in result.stdout
+RUNNABLE = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in ELSEWHERE]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Every example, run in a folder of its own, two at a time."""
+
+    def run(example):
+        folder = tmp_path_factory.mktemp(example.stem)
+        return subprocess.run([sys.executable, example], cwd=folder, capture_output=True, text=True, timeout=120)
+
+    with ThreadPoolExecutor(2) as threads:
+        return dict(zip(RUNNABLE, threads.map(run, RUNNABLE), strict=True))
+
+
+@pytest.mark.parametrize("example", RUNNABLE, ids=lambda path: path.stem)
+def test_examples_run(example, finished):
+    assert finished[example].returncode == 0, finished[example].stderr
+    assert "boat" in finished[example].stdout
 
 
 def test_the_program_in_the_readme_runs(tmp_path):

@@ -1,5 +1,6 @@
 """The reviews of `interleaver run --review`, answered on standard input."""
 
+import contextlib
 import json
 import os
 import pty
@@ -9,15 +10,17 @@ import subprocess
 import sys
 import time
 
+from click.testing import CliRunner
+
+from interleaver.cli import main
+
 COMMAND = [sys.executable, "-m", "interleaver.cli", "run"]
 TWO_THINGS = "a boat and a tree"
 
 
 def review(folder, *arguments, say):
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, input="".join(f"{line}\n" for line in say), capture_output=True, text=True,
-        timeout=60,
-    )  # fmt: skip
+    with contextlib.chdir(folder):
+        return CliRunner().invoke(main, ["run", *arguments], input="".join(f"{line}\n" for line in say))
 
 
 def document_of(result):
@@ -27,7 +30,7 @@ def document_of(result):
 
 def test_approve(tmp_path):
     result = review(tmp_path, "--review", TWO_THINGS, say=["a"])
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert "Draw a large green tree on the right." in result.stderr  # the plan, as the reviewer sees it
     assert "Complete: 2 steps" in result.stdout
 
@@ -43,7 +46,7 @@ def test_edit_a_step_that_is_there(tmp_path):
 
 def test_reject_plans_again(tmp_path):
     result = review(tmp_path, "--review", TWO_THINGS, say=["r", "a moon too", "a"])
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert result.stdout.count("Plan of") == 2
 
 
@@ -57,7 +60,7 @@ def test_a_step_that_was_never_accepted(tmp_path):
     written = review(tmp_path, *arguments, say=["a", "w", "Draw nothing.", "s", "s"])
     first, second = document_of(written)["steps"]
     assert [attempt["prompt"] for attempt in first["attempts"]][1] == "Draw nothing."
-    assert (first["outcome"], second["outcome"]) == ("failed", "failed") and written.returncode == 3
+    assert (first["outcome"], second["outcome"]) == ("failed", "failed") and written.exit_code == 3
 
     stopped = review(tmp_path, *arguments, say=["a", "p"])
     assert document_of(stopped)["reason"] == "stopped by the reviewer at step 1"
@@ -66,11 +69,11 @@ def test_a_step_that_was_never_accepted(tmp_path):
 def test_who_leaves_is_asked_again_later(tmp_path):
     for say in ([], ["q"], ["e", "q"]):
         left = review(tmp_path, "--review", "--max-attempts", "1", TWO_THINGS, say=say)
-        assert left.returncode == 3 and "The run waits for your answer" in left.stderr
+        assert left.exit_code == 3 and "The run waits for your answer" in left.stderr
         assert not list(tmp_path.glob("out/*/document.json"))
     command = re.search(r"carry on with: interleaver run (.*)", left.stderr)[1]
     done = review(tmp_path, *command.split(), say=["a", "1", "1"])
-    assert done.returncode == 0 and "Complete: 2 steps, 2 drawings." in done.stdout, done.stderr
+    assert done.exit_code == 0 and "Complete: 2 steps, 2 drawings." in done.stdout, done.stderr
 
 
 def test_a_step_that_is_shown_and_left_as_it_is_keeps_its_prompt(tmp_path):
@@ -101,4 +104,4 @@ def test_one_interrupt_leaves_a_question(tmp_path):
 
 def test_a_run_that_was_begun_keeps_its_reviews(tmp_path):
     result = review(tmp_path, "--resume", "x", "--review", say=[])
-    assert result.returncode == 2 and "--resume carries a run on as it was begun" in result.stderr
+    assert result.exit_code == 2 and "--resume carries a run on as it was begun" in result.stderr
