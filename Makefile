@@ -8,7 +8,7 @@ demo: .venv/base.stamp
 	$(BIN)/interleaver run "How to draw a cat step by step?"
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
