@@ -11,8 +11,14 @@ import sys
 import time
 
 from click.testing import CliRunner
+from conftest import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan
 
+from interleaver import build_graph
 from interleaver.cli import main
+from interleaver.config import Profile
+from interleaver.errors import BackendError
+from interleaver.graph.context import RunSettings
+from interleaver.runner import Runner
 
 COMMAND = [sys.executable, "-m", "interleaver.cli", "run"]
 TWO_THINGS = "a boat and a tree"
@@ -105,3 +111,24 @@ def test_one_interrupt_leaves_a_question(tmp_path):
 def test_a_run_that_was_begun_keeps_its_reviews(tmp_path):
     result = review(tmp_path, "--resume", "x", "--review", say=[])
     assert result.exit_code == 2 and "--resume carries a run on as it was begun" in result.stderr
+
+
+async def test_carrying_on_keeps_what_a_person_picked_after_a_failure(tmp_path):
+    """The failed attempt lies behind the person's choice; there is nothing left to try again."""
+    profile = Profile(run=RunSettings(on_exhausted="ask", max_attempts=2))
+    runner = Runner(profile, tmp_path)
+    generator = PlainGenerator({1: BackendError("refused")})
+    runner.builder = build_graph(
+        planner=ScriptedPlanner(drawn_plan(1)), critic=ScriptedCritic(False), generator=generator,
+        images=runner.runs.images, settings=profile.run,
+    )  # fmt: skip
+
+    async def pick(question):
+        return {"action": "pick", "attempt": 1}
+
+    record = await runner.begin("x", [], {})
+    for _ in range(2):
+        async for _ in runner.work(record, pick):
+            pass
+        assert runner.runs.document(record.run_id)["status"] == "complete"
+        assert len(generator.calls) == 2

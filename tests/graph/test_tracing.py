@@ -136,6 +136,17 @@ def test_the_key_goes_into_a_header_and_nowhere_else(traced):
     assert "secret" not in result.stdout + result.stderr
 
 
+def test_what_is_to_be_hidden_stays_here(tmp_path):
+    with serving(langsmith) as server:
+        result = run(tmp_path, server.url, LANGSMITH_HIDE_INPUTS="true", LANGSMITH_HIDE_OUTPUTS="true")
+        parts = parts_of(server.requests)
+    prompt = json.loads(result.stdout)["steps"][0]["attempts"][0]["prompt"]
+    assert "critic: step 1, attempt 1" in [span["name"] for span in spans_of(parts).values()]
+    assert not any(name.startswith("attachment.") for name in parts)
+    assert not any(prompt.encode() in data for data in parts.values())
+    assert {json.loads(data).get("comment") for name, data in parts.items() if name.startswith("feedback.")} == {None}
+
+
 def test_without_langsmith_nothing_is_sent_and_nothing_warns(tmp_path):
     with serving(langsmith) as server:
         result = run(tmp_path, None, LANGSMITH_ENDPOINT=server.url, LANGSMITH_API_KEY="secret")
