@@ -1,16 +1,22 @@
 """The profile: which models to use and how, in one TOML file.
 
-    [planner]                    # likewise [critic] and [generator]
+    [planner]                    # likewise [critic], [generator] and [judge]
     backend = "sandbox"          # a registered name; the other fields are the backend's own settings
+    concurrency = 8              # calls at a time; no limit by default
 
     [run]                        # the fields of `RunSettings`
     max_attempts = 3
 
     [store]
-    out = "out"                  # where runs are kept
+    out = "out"                  # where runs are kept, a folder or any fsspec URL
+    checkpoints = "postgresql://user@host/database"   # SQLite beside the runs by default
     images = "s3://bucket/runs"  # the image store, any fsspec URL; a folder below `out` by default
     public_url = "https://..."   # where readers can fetch the pictures, if something serves them
     image_hosts = ["files.lan"]  # private hosts from which the pictures of a request may be fetched
+
+    [prices]                     # in any currency, to tell what runs cost
+    planner = {input = 0.3, output = 2.5}   # a million tokens; likewise critic and generator
+    picture = 0.04               # a drawing
 
 Secrets have no place in it: a backend reads its key from the environment.
 """
@@ -19,26 +25,36 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from interleaver.errors import BadInput, explain
 from interleaver.graph.builder import Builder, build_graph
 from interleaver.graph.context import RunSettings
 from interleaver.registry import Kind, create
+from interleaver.traces.checkpointers import check_address
 from interleaver.traces.images import ImageStore
 from interleaver.traces.runs import RunStore, images_below
+from interleaver.traces.trace import Trace
 
 DEFAULT_PROFILE = "interleaver.toml"
 
 
 class BackendSettings(BaseModel):
-    """One model: the name of its backend, and the settings that this backend takes."""
+    """One model: the name of its backend, how many calls it takes at a time, and the backend's own settings."""
 
     model_config = ConfigDict(extra="allow")
 
     backend: str = "sandbox"
+    concurrency: int | None = Field(None, ge=1)
+
+    @property
+    def title(self) -> str:
+        """The backend and its model, for example "chat gpt-5"."""
+        extra = self.model_extra or {}
+        model = extra.get("model") or extra.get("preset")
+        return f"{self.backend} {model}" if isinstance(model, str) else self.backend
 
 
 class StoreSettings(BaseModel):
@@ -46,16 +62,47 @@ class StoreSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    out: Path = Path("out")
+    out: str = "out"
     images: str | None = None
+    checkpoints: Annotated[str, AfterValidator(check_address)] | None = None
     public_url: str | None = None
     image_hosts: list[str] = Field(default_factory=list)
 
-    def open(self, out: Path | None = None) -> RunStore:
+    def open(self, out: str | Path | None = None) -> RunStore:
         """The store of the runs, below another folder if one is given."""
         root = out or self.out
         images = ImageStore(self.images or images_below(root), self.public_url)
-        return RunStore(root, images)
+        return RunStore(root, images, self.checkpoints)
+
+
+class TokenPrices(BaseModel):
+    """What a million tokens of a model cost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+
+
+class Prices(BaseModel):
+    """What models cost, in any currency."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    planner: TokenPrices = Field(default_factory=TokenPrices)
+    critic: TokenPrices = Field(default_factory=TokenPrices)
+    generator: TokenPrices = Field(default_factory=TokenPrices)
+    judge: TokenPrices = Field(default_factory=TokenPrices)
+    picture: float = Field(0.0, ge=0)
+
+    def cost(self, trace: Trace) -> float:
+        """What a run cost."""
+        drawings = [attempt for attempt in [*trace.attempts, *trace.drafts] if attempt.image]
+        tokens = 0.0
+        for exchange in trace.exchanges():
+            price: TokenPrices = getattr(self, exchange.role)
+            tokens += exchange.usage.input_tokens * price.input + exchange.usage.output_tokens * price.output
+        return tokens / 1e6 + len(drawings) * self.picture
 
 
 class Profile(BaseModel):
@@ -66,8 +113,10 @@ class Profile(BaseModel):
     planner: BackendSettings = Field(default_factory=BackendSettings)
     critic: BackendSettings = Field(default_factory=BackendSettings)
     generator: BackendSettings = Field(default_factory=BackendSettings)
+    judge: BackendSettings = Field(default_factory=BackendSettings)
     run: RunSettings = Field(default_factory=RunSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    prices: Prices = Field(default_factory=Prices)
 
     def create(self, kind: Kind) -> Any:
         """Make the backend of a kind.
@@ -91,7 +140,12 @@ class Profile(BaseModel):
             images=images,
             settings=self.run,
             image_hosts=self.store.image_hosts,
+            concurrency={kind: getattr(self, kind).concurrency for kind in ("planner", "critic", "generator")},
         )
+
+    def models(self) -> dict[str, str]:
+        """Who is planner, critic and generator."""
+        return {kind: getattr(self, kind).title for kind in ("planner", "critic", "generator")}
 
 
 def ready_profiles() -> dict[str, Path]:

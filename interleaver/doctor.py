@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from pydantic import BaseModel
@@ -23,7 +22,7 @@ class Check(BaseModel):
     said: str
 
 
-async def examine(profile: str | None, out: Path | None) -> list[Check]:
+async def examine(profile: str | None, out: str | None) -> list[Check]:
     """Examine this installation with a profile; all that is left behind is a blank picture in the store."""
     checks = [Check(name="python", ok=True, said=platform.python_version()), *_packages()]
     try:
@@ -69,11 +68,11 @@ async def _backend(profile: Profile, kind: Kind) -> Check:
     return Check(name=kind, ok=True, said=f"{name}: {said}" if said else name)
 
 
-async def _stores(profile: Profile, out: Path | None) -> list[Check]:
+async def _stores(profile: Profile, out: str | None) -> list[Check]:
     store = profile.store.open(out)
     try:
         store.prepare()
-        folder = Check(name="runs", ok=True, said=f"{store.root} can be written to")
+        folder = Check(name="runs", ok=True, said=f"{store.root.url} can be written to")
     except InterleaverError as error:
         return [Check(name="runs", ok=False, said=str(error))]
     try:

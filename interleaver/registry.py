@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from interleaver.errors import BadInput, did_you_mean, explain
 
-Kind = Literal["planner", "critic", "generator"]
+Kind = Literal["planner", "critic", "generator", "judge"]
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
     "planner": {
@@ -31,6 +31,10 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "pool": "interleaver.tools.combined:GeneratorPool",
         "draw-and-edit": "interleaver.tools.combined:DrawAndEdit",
     },
+    "judge": {
+        "sandbox": "interleaver.sandbox.judge:SandboxJudge",
+        "chat": "interleaver.agents.judging:ChatJudge",
+    },
 }
 
 
@@ -39,7 +43,8 @@ def backends(kind: Kind) -> dict[str, EntryPoint]:
     """All backends of a kind, by name.
 
     A third-party package adds one by declaring an entry point in the group `interleaver.planners`,
-    `interleaver.critics` or `interleaver.generators` that names a class whose arguments are its settings.
+    `interleaver.critics`, `interleaver.generators` or `interleaver.judges` that names a class whose arguments are its
+    settings.
     """
     group = f"interleaver.{kind}s"
     found = {entry.name: entry for entry in entry_points(group=group)}
@@ -62,7 +67,7 @@ def create(kind: Kind, name: str, **settings: Any) -> Any:
     fields = signature(backend).parameters
     for field in settings:
         if field not in fields:
-            valid = ", ".join(["backend", *fields])
+            valid = ", ".join(["backend", "concurrency", *fields])
             hint = did_you_mean(field, fields)
             raise BadInput(f"{kind} {name!r} has no field {field!r}{hint}; valid fields: {valid}")
     try:

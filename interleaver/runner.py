@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +23,8 @@ from interleaver.graph.inputs import check_request
 from interleaver.graph.state import RunState, attempts_of, failure_of, result_of
 from interleaver.pictures import MAX_BYTES, Picture
 from interleaver.traces.runs import RunRecord
-from interleaver.types import Exchange, Outcome
+from interleaver.traces.trace import Trace
+from interleaver.types import Outcome
 from interleaver.ui.document import write_document
 
 Graph = CompiledStateGraph[RunState, Context, Any, Any]
@@ -32,12 +35,13 @@ Reviewer = Callable[[dict[str, Any]], Awaitable[Any]]
 class Runner:
     """Carries out runs of one profile below one folder."""
 
-    def __init__(self, profile: Profile, out: Path | None = None):
+    def __init__(self, profile: Profile, out: str | Path | None = None, documents: bool = True):
         """Set up a runner.
 
         Args:
             profile: the models and settings.
             out: the folder of the runs; the profile's by default.
+            documents: whether a run leaves a page to read beside its trace.
 
         Raises:
             BadInput: a backend of the profile cannot be made.
@@ -45,9 +49,16 @@ class Runner:
         self.profile = profile
         self.runs = profile.store.open(out)
         self.builder = profile.build(self.runs.images)
+        self.documents = documents
 
     async def begin(
-        self, request: str, images: list[Picture], settings: dict[str, Any], profile: str | None = None
+        self,
+        request: str,
+        images: list[Picture],
+        settings: dict[str, Any],
+        profile: str | None = None,
+        run_id: str | None = None,
+        tags: dict[str, str] | None = None,
     ) -> RunRecord:
         """Register a run; nothing is planned or drawn yet.
 
@@ -56,6 +67,8 @@ class Runner:
             images: in the order of the request's `<image>` tags.
             settings: fields of `RunSettings` that differ from the profile.
             profile: absolute path of the file that this runner's profile was read from, for resuming the run.
+            run_id: what to call the run; made from the time and the request by default.
+            tags: what to remember of the request.
 
         Raises:
             BadInput: the request, a setting or the folder of the runs cannot be used.
@@ -65,12 +78,15 @@ class Runner:
             context = Context.model_validate(self.profile.run.model_dump() | settings)
         except ValidationError as error:
             raise BadInput(explain(error, Context)) from None
-        self.runs.prepare()
+        await asyncio.to_thread(self.runs.prepare)
         refs = [await self.runs.images.put(picture) for picture in images]
-        return self.runs.begin(request, refs, context.model_dump(), profile)
+        told = {"models": self.profile.models(), "tags": tags or {}}
+        return await asyncio.to_thread(self.runs.begin, request, refs, context.model_dump(), profile, run_id, **told)
 
-    async def work(self, record: RunRecord, reviewer: Reviewer | None = None) -> AsyncIterator[Event]:
-        """Carry a run on from where it stands, and write its document at the end.
+    async def work(
+        self, record: RunRecord, reviewer: Reviewer | None = None, owner: str | None = None
+    ) -> AsyncIterator[Event]:
+        """Carry a run on from where it stands, and write its trace and document at the end.
 
         Yields its events as they happen. A run that has ended is carried on from the first call that failed, if one
         did; the steps after it are drawn again, since they build on its picture. A run that asks a person stops
@@ -79,16 +95,20 @@ class Runner:
         Args:
             record: the run.
             reviewer: who answers its questions.
+            owner: for whom this process works, see `RunStore.lock`.
 
         Raises:
             BadInput: another process works on the run.
         """
-        self.runs.prepare()
-        with self.runs.lock(record.run_id):
-            async with self._graph() as graph:
+        await asyncio.to_thread(self.runs.prepare)
+        async with self.runs.lock(record.run_id, owner):
+            # Two processes may have begun a run of one name at the same moment; the file says which of them counts.
+            record = await asyncio.to_thread(self.runs.record, record.run_id)
+            async with self._graph(record) as graph:
                 config, context = _config_of(record), Context.model_validate(record.context)
                 start: dict[str, Any] | Command[Any] | None
                 start, config_now = await _where_it_stands(graph, record, config)
+                idle = config_now is None and await asyncio.to_thread(self.runs.has_ended, record.run_id)
                 while config_now is not None:
                     async for event in self._stream(graph, start, config_now, context):
                         yield event
@@ -99,17 +119,35 @@ class Runner:
                     if reviewer is None:
                         return
                     start, config_now = Command(resume=await reviewer(questions[0])), config
-                state = cast(RunState, (await graph.aget_state(config)).values)
-                folder = self.runs.folder(record.run_id)
-                document = compose_document(state)
-                await write_document(folder, record.run_id, document, attempts_of(state), self.runs.images)
+                await self._close(record, cast(RunState, (await graph.aget_state(config)).values), idle)
 
-    async def exchanges(self, record: RunRecord) -> list[Exchange]:
-        """Every call of a chat model in a run."""
-        async with self._graph() as graph:
-            state = cast(RunState, (await graph.aget_state(_config_of(record))).values)
-        planned = [Exchange.model_validate(exchange) for exchange in state.get("plan_exchanges", [])]
-        return planned + [exchange for attempt in attempts_of(state) for exchange in attempt.exchanges]
+    async def pictures(self, record: RunRecord) -> set[str]:
+        """The SHA-256 of every picture that a run refers to, ended or not."""
+        async with self._graph(record) as graph:
+            state = (await graph.aget_state(_config_of(record))).values
+        given = {image.sha256 for image in record.images}
+        if not state.get("plan") or "settings" not in state:
+            return given
+        return given | set(Trace.from_state(state, record.run_id, "run").pictures())
+
+    async def _close(self, record: RunRecord, state: RunState, idle: bool) -> None:
+        """Write what a run leaves; the trace comes last, since its presence says that the run has ended."""
+        document = compose_document(state)
+        if self.documents:
+            folder = self.runs.folder(record.run_id)
+            await write_document(folder, record.run_id, document, attempts_of(state), self.runs.images)
+        if idle:  # there was nothing to do, so the trace that is there stays as it is
+            return
+        trace = Trace.from_state(
+            state,
+            record.run_id,
+            "run",
+            models=record.models,
+            tags=record.tags,
+            started_at=record.started_at,
+            ended_at=datetime.now(UTC),
+        )
+        await asyncio.to_thread(self.runs.write_trace, trace)
 
     async def _stream(
         self, graph: Graph, start: dict[str, Any] | Command[Any] | None, config: RunnableConfig, context: Context
@@ -121,18 +159,14 @@ class Runner:
                 yield event
 
     @asynccontextmanager
-    async def _graph(self) -> AsyncIterator[Graph]:
-        import aiosqlite
-        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-
-        # Other runs write to the same database; a minute covers any queue of them.
-        async with aiosqlite.connect(self.runs.checkpoints, timeout=60) as connection:
-            yield self.builder.compile(checkpointer=AsyncSqliteSaver(connection))
+    async def _graph(self, record: RunRecord) -> AsyncIterator[Graph]:
+        async with self.runs.checkpointer(record.run_id) as checkpointer:
+            yield self.builder.compile(checkpointer=checkpointer)
 
 
 def _config_of(record: RunRecord) -> RunnableConfig:
     return {
-        "configurable": {"thread_id": record.run_id},
+        "configurable": {"thread_id": record.thread},
         "recursion_limit": 100_000,
         "run_name": f"interleaver: {record.request[:60]}",
         "metadata": {"run": record.run_id},

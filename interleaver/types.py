@@ -7,6 +7,7 @@ models, so it passes through any checkpointer and any server as ordinary JSON.
 from __future__ import annotations
 
 from enum import StrEnum
+from math import sqrt
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -86,6 +87,32 @@ class Verdict(BaseModel):
     )
 
 
+class Judgement(BaseModel):
+    """What a judge says of one step, after VIEScore: four scores from 0 to 10, where 10 is the best."""
+
+    editing: float = Field(ge=0, le=10, description="How far the step did what was asked.")
+    preserving: float = Field(ge=0, le=10, description="How far everything else was left alone.")
+    naturalness: float = Field(ge=0, le=10, description="How natural the picture looks.")
+    soundness: float = Field(ge=0, le=10, description="How free it is of artefacts.")
+    success: bool = Field(description="Whether the step counts as done.")
+    reasoning: str = ""
+
+    @property
+    def semantics(self) -> float:
+        """Semantic consistency, 0 to 10: the lower of editing success and absence of over-editing."""
+        return min(self.editing, self.preserving)
+
+    @property
+    def quality(self) -> float:
+        """Perceptual quality, 0 to 10: the lower of naturalness and absence of artefacts."""
+        return min(self.naturalness, self.soundness)
+
+    @property
+    def overall(self) -> float:
+        """0 to 10: the geometric mean of the two."""
+        return sqrt(self.semantics * self.quality)
+
+
 class Message(BaseModel):
     """One turn of a conversation with a model; an `<image>` tag stands where each picture was."""
 
@@ -103,7 +130,7 @@ class Usage(BaseModel):
 class Exchange(BaseModel):
     """One call of a chat model, word for word: what a training row is made of."""
 
-    role: Literal["planner", "critic", "generator"]
+    role: Literal["planner", "critic", "generator", "judge"]
     model: str
     messages: list[Message] = Field(description="What the model was given; its answer is not among them.")
     images: list[ImageRef] = Field(default_factory=list, description="The pictures, in the order of their tags.")

@@ -15,6 +15,7 @@ BELOW = {
     "agents": {"agents"},
     "tools": {"tools", "agents"},
     "graph": {"graph", "agents", "tools", "traces"},
+    "cli": {"cli", "adapters", "graph", "agents", "tools", "traces", "serving", "ui"},
     "adapters": {"adapters", "graph", "agents", "tools", "traces"},
     "sandbox": {"sandbox", "agents", "tools"},
     "serving": {"serving", "tools"},

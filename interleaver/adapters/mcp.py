@@ -246,7 +246,7 @@ async def _made(runner: Runner, run_id: str) -> tuple[RunRecord, dict[str, Any]]
     record = await asyncio.to_thread(runner.runs.record, run_id)
     made = await asyncio.to_thread(runner.runs.document, run_id)
     if made is None:
-        resume = shlex.join(["interleaver", "run", "--resume", run_id, "--out", str(runner.runs.root)])
+        resume = shlex.join(["interleaver", "run", "--resume", run_id, "--out", runner.runs.root.url])
         raise BadInput(f"run {run_id} is unfinished; carry it on with the tool resume_run, or with: {resume}")
     return record, made
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from langgraph.errors import GraphBubbleUp
 from tenacity import (
@@ -38,7 +40,11 @@ class Backends:
     planner: Planner | None = None
     critic: Critic | None = None
     generator: ImageGenerator | None = None
+    concurrency: Mapping[str, int | None] = field(default_factory=dict)
     _named: dict[tuple[Kind, str], Any] = field(default_factory=dict)
+    _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]] = field(
+        default_factory=WeakKeyDictionary
+    )
 
     async def pick(self, kind: Kind, settings: Context) -> Any:
         """The backend of a kind that these settings ask for."""
@@ -50,6 +56,15 @@ class Backends:
             # Making a backend imports its module and may read files, which would block the loop.
             self._named[key] = await asyncio.to_thread(create, *key)
         return self._named[key]
+
+    def slot(self, kind: Kind) -> AbstractAsyncContextManager[None]:
+        """Room for one more call of a kind; whoever enters waits until there is some."""
+        limit = self.concurrency.get(kind)
+        if limit is None:
+            return nullcontext()
+        # A semaphore belongs to the loop it is first waited for in, and a graph may be run in several in turn.
+        slots = self._slots.setdefault(asyncio.get_running_loop(), {})
+        return slots.setdefault(kind, asyncio.Semaphore(limit))
 
 
 async def call(backend: object, work: Callable[[], Awaitable[T]], answer: type[T]) -> T:

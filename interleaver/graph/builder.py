@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from langgraph.graph import START, StateGraph
 
@@ -26,6 +26,7 @@ def build_graph(
     images: ImageStore | None = None,
     settings: RunSettings | None = None,
     image_hosts: Collection[str] = (),
+    concurrency: Mapping[str, int | None] | None = None,
 ) -> Builder:
     """Build the state machine, uncompiled: call `.compile(checkpointer=..., store=...)` on it.
 
@@ -36,13 +37,20 @@ def build_graph(
         images: where the pictures are kept; the folder `out/.store/images` by default.
         settings: what a run does unless its `Context` says otherwise.
         image_hosts: hosts from which the pictures of a request may be fetched although their addresses are private.
+        concurrency: how many calls `planner`, `critic` and `generator` take at a time, over all runs of the graph in
+            this process; no limit where it says nothing.
 
     Returns:
         A builder whose graph takes `RunInput` and gives `RunOutput`. A run that cannot be finished does not raise: it
         ends with `status` partial or failed and a document that says why. Only settings that do not fit `Context`
         raise, a `pydantic.ValidationError`, before anything is done.
     """
-    nodes = Nodes(Backends(planner, critic, generator), images or ImageStore(), settings or RunSettings(), image_hosts)
+    nodes = Nodes(
+        Backends(planner, critic, generator, concurrency or {}),
+        images or ImageStore(),
+        settings or RunSettings(),
+        image_hosts,
+    )
     builder = StateGraph(RunState, context_schema=Context, input_schema=RunInput, output_schema=RunOutput)
     builder.add_node("planner", nodes.planner)
     builder.add_node("review", nodes.review)

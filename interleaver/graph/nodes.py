@@ -107,7 +107,9 @@ class Nodes:
                 images = await read_pictures(task, self.images, self.image_hosts)
                 fresh["given"] = [image.ref.model_dump() for image in images]
                 backend: Planner = await self.backends.pick("planner", settings)
-                fresh |= await self._plan(backend, task, images, state)
+                async with self.backends.slot("planner"):
+                    started = time.monotonic()
+                    fresh |= await self._plan(backend, task, images, state)
                 self._begin(state, fresh)
             except (BackendError, BadInput) as error:
                 fresh["failure"] = failed("planner", error)
@@ -274,7 +276,9 @@ class Nodes:
                 attempt.sources = _sources(pictures, state, position, backend.capabilities.max_sources)
                 sources = [await self.images.get(ref) for ref in attempt.sources]
                 size = (settings.width, settings.height)
-                picture = await call(backend, lambda: backend.generate(prompt, sources, seed, size), Picture)
+                async with self.backends.slot("generator"):
+                    started = time.monotonic()
+                    picture = await call(backend, lambda: backend.generate(prompt, sources, seed, size), Picture)
                 attempt.image = await self.images.put(picture)
             except (BackendError, BadInput) as error:
                 attempt.error = str(error)
@@ -306,9 +310,11 @@ class Nodes:
                 backend: Critic = await self.backends.pick("critic", settings_of(state))
                 after = await self.images.get(image)
                 before = await self._before(attempt, after)
-                attempt.verdict = await call(
-                    backend, lambda: backend.judge(step, before, after, attempt.prompt), Verdict
-                )
+                async with self.backends.slot("critic"):
+                    started = time.monotonic()
+                    attempt.verdict = await call(
+                        backend, lambda: backend.judge(step, before, after, attempt.prompt), Verdict
+                    )
             except (BackendError, BadInput) as error:
                 attempt.error = f"the critic gave no verdict: {error}"
         attempt.exchanges += exchanges

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import uuid
-from functools import cached_property
-from typing import Any
 
 from interleaver.errors import BackendUnavailable, BadInput
 from interleaver.pictures import EXTENSIONS, Picture
+from interleaver.traces.folders import Folder
 from interleaver.types import ImageRef
 
 DEFAULT_URL = "out/.store/images"
@@ -31,18 +28,13 @@ class ImageStore:
             public_url: where readers can fetch its pictures over HTTP, as `<public_url>/<sha256>.png`; None when
                 nothing serves them.
         """
-        self.url = url
+        self.folder = Folder(url, "image store")
         self.public_url = public_url.rstrip("/") if public_url else None
 
-    @cached_property
-    def _place(self) -> tuple[Any, str]:
-        import fsspec
-
-        try:
-            filesystem, root = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise BadInput(f"the image store {self.url!r} cannot be opened: {error}") from None
-        return filesystem, root.rstrip("/")
+    @property
+    def url(self) -> str:
+        """The folder or URL that the store was opened with."""
+        return self.folder.url
 
     def check(self) -> None:
         """Open the store's filesystem.
@@ -50,12 +42,11 @@ class ImageStore:
         Raises:
             BadInput: the URL names a filesystem that is unknown or not installed.
         """
-        _ = self._place
+        self.folder.check()
 
     def path(self, ref: ImageRef) -> str:
         """Where the bytes of `ref` lie within the store's filesystem."""
-        root = self._place[1]
-        return f"{root}/{ref.sha256[:2]}/{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"
+        return self.folder.path(name_of(ref))
 
     def link(self, ref: ImageRef) -> str:
         """How to name a picture to somebody outside: its public address, or `sha256:<hash>` where it has none."""
@@ -80,7 +71,7 @@ class ImageStore:
         for media_type in EXTENSIONS:
             ref = ImageRef(sha256=sha256, media_type=media_type, width=1, height=1)
             try:
-                data = await asyncio.to_thread(self._read, ref)
+                data = await asyncio.to_thread(self.read, ref)
             except BackendUnavailable:
                 continue
             return await asyncio.to_thread(Picture.decode, data, f"picture {sha256[:12]}")
@@ -89,7 +80,7 @@ class ImageStore:
     async def holds(self, ref: ImageRef) -> bool:
         """Whether a picture is there."""
         try:
-            return bool(await asyncio.to_thread(lambda: self._place[0].exists(self.path(ref))))
+            return await asyncio.to_thread(self.folder.exists, name_of(ref))
         except OSError:
             return False
 
@@ -111,30 +102,24 @@ class ImageStore:
         Raises:
             BackendUnavailable: the store does not hold it, or cannot be read.
         """
-        data = await asyncio.to_thread(self._read, ref)
+        data = await asyncio.to_thread(self.read, ref)
         return Picture(data, ref.media_type, ref.width, ref.height)
 
-    def _read(self, ref: ImageRef) -> bytes:
+    def read(self, ref: ImageRef) -> bytes:
+        """The bytes of a picture, unchecked; see `get`."""
         try:
-            data: bytes = self._place[0].cat_file(self.path(ref))
+            return self.folder.read(name_of(ref))
         except OSError as error:
             raise BackendUnavailable(
                 f"picture {ref.sha256[:12]} is not in the image store {self.url}: {error}"
             ) from None
-        return data
 
     def _write(self, picture: Picture) -> None:
-        from fsspec.implementations.local import LocalFileSystem
+        name = name_of(picture.ref)
+        if not self.folder.exists(name):
+            self.folder.write(name, picture.data)
 
-        filesystem, path, data = self._place[0], self.path(picture.ref), picture.data
-        if filesystem.exists(path):
-            return
-        if isinstance(filesystem, LocalFileSystem):
-            # Object stores publish a whole object at once; a local file needs the rename to do so.
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            draft = f"{path}.{uuid.uuid4().hex}"
-            with open(draft, "wb") as file:
-                file.write(data)
-            os.replace(draft, path)
-        else:
-            filesystem.pipe_file(path, data)
+
+def name_of(ref: ImageRef) -> str:
+    """The file of a picture within its store."""
+    return f"{ref.sha256[:2]}/{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"

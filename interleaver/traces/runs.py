@@ -1,52 +1,65 @@
-"""The run store: a folder with one folder for each run."""
+"""The run store: a folder with one folder for each run, on any fsspec URL."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from pydantic import BaseModel, Field, ValidationError
 
 from interleaver.errors import BadInput, did_you_mean
+from interleaver.traces import checkpointers, locks
+from interleaver.traces.folders import Folder
 from interleaver.traces.images import ImageStore
+from interleaver.traces.trace import Skipped, Trace, read_trace
 from interleaver.types import ImageRef
 
 STORE_FOLDER = ".store"
 RUN_FILE = "run.json"
+TRACE_FILE = "trace.json"
 DOCUMENT_FILE = "document.json"
+READERS = 8
+"""How many files are read at a time, which hides the latency of object stores."""
 
 
-def images_below(root: Path) -> str:
+def images_below(root: str | Path) -> str:
     """Where the pictures of the runs below a folder are kept, unless something else is said."""
-    return str(root / STORE_FOLDER / "images")
+    return f"{str(root).rstrip('/')}/{STORE_FOLDER}/images"
 
 
 class RunRecord(BaseModel):
     """How a run began: written once, before anything is done.
 
     Attributes:
+        thread: the thread of its checkpoints.
         context: the run's `Context`.
         profile: absolute path of the profile that names its models; None for the default one.
+        models: who is planner, critic and generator.
+        tags: what the prompt list says of the request.
     """
 
     run_id: str
+    thread: str
     request: str
     images: list[ImageRef]
     context: dict[str, Any]
     profile: str | None
+    models: dict[str, str] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
     started_at: datetime
 
 
 class RunSummary(BaseModel):
-    """A run as `runs list` shows it. `status` is `unfinished` as long as there is no document."""
+    """A run as `runs list` shows it. `status` is `unfinished` until the run has come to an end."""
 
     run_id: str
     request: str
@@ -57,66 +70,89 @@ class RunSummary(BaseModel):
 
 
 class RunStore:
-    """Runs below a local folder: `<root>/<run_id>/`, with pictures and checkpoints of all runs in `<root>/.store/`."""
+    """Runs below a folder: `<root>/<run_id>/`, with pictures and checkpoints of all runs in `<root>/.store/`."""
 
-    def __init__(self, root: Path, images: ImageStore | None = None):
+    def __init__(self, root: str | Path, images: ImageStore | None = None, checkpoints: str | None = None):
         """Open the store.
 
         Args:
-            root: the folder of the runs.
+            root: the folder of the runs, local or any URL that fsspec knows.
             images: where their pictures are kept; below `root` by default.
+            checkpoints: a PostgreSQL connection string; None keeps the checkpoints below `root`, in SQLite.
         """
-        self.root = root
+        self.root = Folder(root, "folder of the runs")
         self.images = images or ImageStore(images_below(root))
-        self.checkpoints = root / STORE_FOLDER / "checkpoints.sqlite"
+        self.postgres = checkpoints
 
     def prepare(self) -> None:
-        """Make the folders.
+        """See to it that runs can be written.
 
         Raises:
             BadInput: the folder cannot be written to, or the image store cannot be opened.
         """
         self.images.check()
+        probe = f"{STORE_FOLDER}/probe-{secrets.token_hex(4)}"
         try:
-            (self.root / STORE_FOLDER).mkdir(parents=True, exist_ok=True)
-            probe = self.root / STORE_FOLDER / f"probe-{secrets.token_hex(4)}"
-            probe.touch()
-            probe.unlink()
+            self.root.write(probe, b"")
+            self.root.remove(probe)
         except OSError as error:
-            raise BadInput(f"the folder {str(self.root)!r} (--out) cannot be written to: {error.strerror}") from None
+            said = error.strerror or error
+            raise BadInput(f"the folder {self.root.url!r} (--out) cannot be written to: {said}") from None
 
-    def folder(self, run_id: str) -> Path:
+    def folder(self, run_id: str) -> Folder:
         """The folder of a run."""
         return self.root / run_id
 
-    def begin(self, request: str, images: list[ImageRef], context: dict[str, Any], profile: str | None) -> RunRecord:
-        """Register a new run."""
+    def begin(
+        self,
+        request: str,
+        images: list[ImageRef],
+        context: dict[str, Any],
+        profile: str | None,
+        run_id: str | None = None,
+        **told: dict[str, str],
+    ) -> RunRecord:
+        """Register a new run.
+
+        Args:
+            request: what to make.
+            images: the pictures of the request.
+            context: the run's `Context`.
+            profile: absolute path of the profile.
+            run_id: what to call it; made from the time and the request by default.
+            told: `models` and `tags` of the record.
+        """
         now = datetime.now(UTC)
-        slug = re.sub(r"[^a-z0-9]+", "-", request.lower()).strip("-")[:32].strip("-") or "run"
         record = RunRecord(
-            run_id=f"{now:%Y%m%d-%H%M%S}-{slug}-{secrets.token_hex(2)}",
+            run_id=run_id or f"{now:%Y%m%d-%H%M%S}-{slug_of(request)}-{secrets.token_hex(2)}",
+            thread=secrets.token_hex(16),
             request=request,
             images=images,
             context=context,
             profile=profile,
             started_at=now,
+            **told,
         )
-        self.folder(record.run_id).mkdir(parents=True)
-        write_whole(self.folder(record.run_id) / RUN_FILE, record.model_dump_json(indent=2).encode())
+        self.folder(record.run_id).write(RUN_FILE, record.model_dump_json(indent=2).encode())
         return record
 
-    @contextmanager
-    def lock(self, run_id: str) -> Iterator[None]:
+    def lock(self, run_id: str, owner: str | None = None) -> AbstractAsyncContextManager[None]:
         """Hold a run for this process alone; it is let go when the process ends, however it ends.
+
+        Args:
+            run_id: the run.
+            owner: who holds it, where several processes stand for one; whoever holds it may take it again.
 
         Raises:
             BadInput: another process works on the run.
         """
-        try:
-            with FileLock(self.root / STORE_FOLDER / f"{run_id}.lock", timeout=0):
-                yield
-        except Timeout:
-            raise BadInput(f"run {run_id} is being worked on by another process; wait for it or stop it") from None
+        return locks.hold(self.root / STORE_FOLDER / "locks", run_id, owner)
+
+    def checkpointer(self, run_id: str) -> AbstractAsyncContextManager[BaseCheckpointSaver[Any]]:
+        """What keeps the checkpoints of a run."""
+        if self.postgres:
+            return checkpointers.postgres(self.postgres)
+        return checkpointers.sqlite(self.root / STORE_FOLDER / "checkpoints", f"{run_id}.sqlite")
 
     def record(self, run_id: str) -> RunRecord:
         """How a run began.
@@ -124,50 +160,93 @@ class RunStore:
         Raises:
             BadInput: there is no such run.
         """
-        try:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_id):
-                raise FileNotFoundError(run_id)
-            return RunRecord.model_validate_json((self.folder(run_id) / RUN_FILE).read_bytes())
-        except (OSError, ValidationError):
+        found = self.find(run_id)
+        if found is None:
             known = [summary.run_id for summary in self.summaries()]
             hint = did_you_mean(run_id, known) or (
                 f"; the newest is {known[0]}" if known else "; there are no runs yet"
             )
-            raise BadInput(f"there is no run {run_id!r} in {str(self.root)!r}{hint}") from None
+            raise BadInput(f"there is no run {run_id!r} in {self.root.url!r}{hint}")
+        return found
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """How a run began; None when there is no such run."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_id):
+            return None
+        try:
+            return RunRecord.model_validate_json(self.folder(run_id).read(RUN_FILE))
+        except (OSError, ValidationError):
+            return None
+
+    def write_trace(self, trace: Trace) -> None:
+        """Keep the trace of a run; from then on it has ended."""
+        self.folder(trace.run_id).write(TRACE_FILE, trace.model_dump_json(exclude_none=True).encode())
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether a run has come to an end, good or bad."""
+        return self.folder(run_id).exists(TRACE_FILE)
+
+    def trace(self, run_id: str) -> Trace | Skipped | None:
+        """The trace of a run; None as long as the run has not ended, and why it cannot be read when it can't."""
+        folder = self.folder(run_id)
+        try:
+            return read_trace(folder.read(TRACE_FILE), run_id)
+        except FileNotFoundError:
+            if folder.exists(DOCUMENT_FILE):
+                said = "it was made before traces were kept; read its checkpoints instead (sqlite:...)"
+                return Skipped(what=run_id, reason="trace of another version", detail=said)
+            return None
+        except OSError as error:
+            return Skipped(what=run_id, reason="unreadable file", detail=str(error))
+
+    def run_ids(self) -> Iterator[str]:
+        """The runs in the order of their names, ended or not."""
+        yield from (name for name in self.root.names() if not name.startswith("."))
+
+    async def traces(self) -> AsyncIterator[Trace | Skipped]:
+        """The traces of all runs that have ended, in the order of their names; a few are read ahead."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(READERS) as pool:
+            pending: list[asyncio.Future[Trace | Skipped | None]] = []
+            for run_id in await asyncio.to_thread(lambda: list(self.run_ids())):
+                pending.append(loop.run_in_executor(pool, self.trace, run_id))
+                if len(pending) >= 2 * READERS:
+                    found = await pending.pop(0)
+                    if found:
+                        yield found
+            for future in pending:
+                found = await future
+                if found:
+                    yield found
 
     def document(self, run_id: str) -> dict[str, Any] | None:
-        """What `document.json` of a run says; None as long as the run has never come to an end."""
+        """What `document.json` of a run says; None as long as none was written."""
         try:
-            data: dict[str, Any] = json.loads((self.folder(run_id) / DOCUMENT_FILE).read_bytes())
+            data: dict[str, Any] = json.loads(self.folder(run_id).read(DOCUMENT_FILE))
         except (OSError, ValueError):
             return None
         return data
 
     def summaries(self) -> list[RunSummary]:
         """All runs, the newest first."""
-        return sorted(self._read_all(), key=lambda run: (run.started_at, run.run_id), reverse=True)
+        with ThreadPoolExecutor(READERS) as pool:
+            found = [summary for summary in pool.map(self._summary, self.run_ids()) if summary]
+        return sorted(found, key=lambda run: (run.started_at, run.run_id), reverse=True)
 
-    def _read_all(self) -> list[RunSummary]:
-        summaries = []
-        for file in self.root.glob(f"*/{RUN_FILE}"):
-            try:
-                record = RunRecord.model_validate_json(file.read_bytes())
-            except (OSError, ValidationError):
-                continue  # a folder that only looks like a run
-            document = self.document(record.run_id)
-            summaries.append(
-                RunSummary(
-                    **record.model_dump(include={"run_id", "request", "started_at"}),
-                    seed=record.context["seed"],
-                    status=document["status"] if document else "unfinished",
-                    steps=len(document["steps"]) if document else None,
-                )
-            )
-        return summaries
+    def _summary(self, run_id: str) -> RunSummary | None:
+        record = self.find(run_id)
+        if record is None:
+            return None  # a folder that only looks like a run
+        trace = self.trace(run_id)
+        status = "unreadable" if isinstance(trace, Skipped) else trace.status if trace else "unfinished"
+        return RunSummary(
+            **record.model_dump(include={"run_id", "request", "started_at"}),
+            seed=record.context["seed"],
+            status=status,
+            steps=len(trace.plan.steps) if isinstance(trace, Trace) else None,
+        )
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, never sees half of it."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    draft.write_bytes(data)
-    os.replace(draft, path)
+def slug_of(request: str) -> str:
+    """The first words of a request, as they may stand in a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", request.lower()).strip("-")[:32].strip("-") or "run"

@@ -10,14 +10,14 @@ import base64
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from interleaver.pictures import EXTENSIONS, Picture, shrunk
+from interleaver.traces.folders import Folder
 from interleaver.traces.images import ImageStore
-from interleaver.traces.runs import DOCUMENT_FILE, write_whole
+from interleaver.traces.runs import DOCUMENT_FILE
 from interleaver.types import Attempt, Document, ImageBlock, ImageRef, Outcome, StepSummary, TextBlock
 
 INLINE_BYTES = 400_000
@@ -43,7 +43,7 @@ class StepView:
 
 
 async def write_document(
-    folder: Path, run_id: str, document: Document, attempts: list[Attempt], images: ImageStore
+    folder: Folder, run_id: str, document: Document, attempts: list[Attempt], images: ImageStore
 ) -> None:
     """Write the files of a run.
 
@@ -60,27 +60,24 @@ async def write_document(
 
 
 def _write_files(
-    folder: Path, run_id: str, document: Document, attempts: list[Attempt], pictures: dict[str, Picture]
+    folder: Folder, run_id: str, document: Document, attempts: list[Attempt], pictures: dict[str, Picture]
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     paths = _picture_paths(document, attempts)
     for (_, sha256), path in paths.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        write_whole(folder / path, pictures[sha256].data)
-    write_whole(folder / "document.html", render_html(document, attempts, pictures).encode())
-    write_whole(folder / "document.md", render_markdown(document, paths).encode())
+        folder.write(path, pictures[sha256].data)
+    folder.write("document.html", render_html(document, attempts, pictures).encode())
+    folder.write("document.md", render_markdown(document, paths).encode())
     _remove_stale(folder, set(paths.values()))
     # Last, since its presence says that the document is there.
     content = as_json(run_id, document, attempts, paths)
-    write_whole(folder / DOCUMENT_FILE, json.dumps(content, indent=2, ensure_ascii=False).encode())
+    folder.write(DOCUMENT_FILE, json.dumps(content, indent=2, ensure_ascii=False).encode())
 
 
-def _remove_stale(folder: Path, current: set[str]) -> None:
+def _remove_stale(folder: Folder, current: set[str]) -> None:
     """Remove the pictures of attempts that a resumed run has replaced; their bytes stay in the image store."""
-    for name in ("pictures", "attempts"):
-        for file in (folder / name).glob("*"):
-            if f"{name}/{file.name}" not in current:
-                file.unlink()
+    for file in folder.files():
+        if file.path.startswith(("pictures/", "attempts/")) and file.path not in current:
+            folder.remove(file.path)
 
 
 Paths = dict[tuple[int, str], str]

@@ -159,11 +159,13 @@ def test_a_run_that_does_not_exist_is_told(tmp_path, run_id):
         store.record(run_id)
 
 
-def test_a_run_is_held_by_one_process(tmp_path):
-    store = RunStore(tmp_path)
+@pytest.mark.parametrize("url", ["{tmp}", "memory://held"])
+async def test_a_run_is_held_by_one_process(tmp_path, url):
+    store, other = RunStore(url.format(tmp=tmp_path)), RunStore(url.format(tmp=tmp_path))
     store.prepare()
-    with store.lock("r"):
-        with pytest.raises(BadInput, match="another process"), RunStore(tmp_path).lock("r"):
-            pass
-    with RunStore(tmp_path).lock("r"):
+    async with store.lock("r"):
+        with pytest.raises(BadInput, match="another process"):
+            async with other.lock("r"):
+                pass
+    async with other.lock("r"):
         pass

@@ -5,6 +5,7 @@ from conftest import PlainGenerator, ScriptedCritic, ScriptedPlanner
 from interleaver import Document, build_graph
 from interleaver.errors import BackendError
 from interleaver.graph.state import attempts_of
+from interleaver.traces.folders import Folder
 from interleaver.types import Plan, Step
 from interleaver.ui.document import write_document
 
@@ -27,7 +28,7 @@ async def written(tmp_path, images):
     ])  # fmt: skip
     document = Document.model_validate(state["document"])
     folder = tmp_path / "run"
-    await write_document(folder, "run-1", document, attempts_of(state), images)
+    await write_document(Folder(folder), "run-1", document, attempts_of(state), images)
     return folder, document
 
 

@@ -1,4 +1,4 @@
-"""`interleaver serve ...`: planner, critic and generator services, and what stands in front of several of them."""
+"""`interleaver serve ...` and `interleaver mcp`: what others can call."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from interleaver.cli.common import clear_errors, out_option, profile_option
 from interleaver.errors import BadInput, did_you_mean
 from interleaver.serving.fleet import Fleet
 
@@ -57,11 +58,9 @@ vllm_options = _options(
 )
 
 
-def add_commands(serve: click.Group, clear_errors: Callable[[Command], Command]) -> None:
-    """Add the commands to the group `interleaver serve`."""
-    for command in (planner, critic, generator, nginx):
-        command.callback = clear_errors(cast(Command, command.callback))
-        serve.add_command(command)
+@click.group()
+def serve() -> None:
+    """Serve planner, critic and image generators, on one machine or many."""
 
 
 def _chat_options(command: Command) -> Command:
@@ -79,8 +78,9 @@ def _chat_options(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
-@click.command()
+@serve.command()
 @_chat_options
+@clear_errors
 def planner(**options: Any) -> None:
     """Serve a planner with vLLM: a checkpoint folder or a hub id.
 
@@ -92,8 +92,9 @@ def planner(**options: Any) -> None:
     _serve_chat("planner", **options)
 
 
-@click.command()
+@serve.command()
 @_chat_options
+@clear_errors
 def critic(**options: Any) -> None:
     """Serve a critic with vLLM: a checkpoint folder or a hub id.
 
@@ -165,7 +166,7 @@ def _announce(profile: str) -> None:
     sys.stdout.flush()
 
 
-@click.command()
+@serve.command()
 @click.argument("name")
 @where
 @click.option("--weights", metavar="PATH", help="Another hub id or a local folder.")
@@ -185,6 +186,7 @@ def _announce(profile: str) -> None:
 @click.option(
     "--wait", type=float, default=1800.0, show_default=True, metavar="SECONDS", help="How long to wait for vLLM-Omni."
 )
+@clear_errors
 def generator(
     name: str,
     host: str,
@@ -335,13 +337,14 @@ def _range(replicas: str) -> tuple[int, int]:
     return int(least), int(most)
 
 
-@click.command()
+@serve.command()
 @click.argument("servers", nargs=-1, required=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where nginx listens; 0.0.0.0 for all addresses.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Likewise.")
 @click.option(
     "--seconds", type=click.IntRange(1), default=600, show_default=True, help="How long one request may take."
 )
+@clear_errors
 def nginx(servers: tuple[str, ...], host: str, port: int, seconds: int) -> None:
     """Print an nginx configuration that spreads requests over several servers of one model.
 
@@ -366,3 +369,34 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+@click.command()
+@profile_option
+@out_option
+@click.option("--http", is_flag=True, help="Serve streamable HTTP instead of standard input and output.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen, with --http.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Likewise.")
+@clear_errors
+def mcp(profile: str | None, out: str | None, http: bool, host: str, port: int) -> None:
+    """Serve the graph to MCP clients: tools to illustrate and look up runs, pictures as resources.
+
+    \b
+    interleaver mcp                      # what an MCP client starts
+    interleaver mcp --http --port 8000   # at http://127.0.0.1:8000/mcp
+    """
+    from interleaver.config import find_profile, load_profile
+    from interleaver.extras import need
+    from interleaver.runner import Runner
+
+    need("mcp", "mcp")
+    from interleaver.adapters.mcp import create_server
+
+    runner = Runner(load_profile(profile), out)
+    runner.runs.prepare()
+    server = create_server(runner, find_profile(profile), host, port)
+    if http:
+        click.echo(f"MCP at http://{host}:{port}/mcp", err=True)
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            click.echo("It asks for no key: put something in front of it that does.", err=True)
+    server.run("streamable-http" if http else "stdio")

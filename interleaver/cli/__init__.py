@@ -1,0 +1,26 @@
+"""The command line: `interleaver run | runs | serve | mcp | graph | doctor`.
+
+Exit codes: 0 done, 2 the command was not understood or its input cannot be used, 3 a run ended partial or failed,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import click
+
+from interleaver.cli.common import OneLineErrors
+from interleaver.cli.look import doctor, graph
+from interleaver.cli.run import run
+from interleaver.cli.runs import runs
+from interleaver.cli.serve import mcp, serve
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="interleaver")
+@click.option("--debug", is_flag=True, help="Show where an unforeseen error came from.")
+def main(debug: bool) -> None:
+    """One request in, an illustrated document out."""
+
+
+for command in (run, runs, serve, mcp, graph, doctor):
+    main.add_command(command)

@@ -1,0 +1,5 @@
+"""`python -m interleaver.cli`."""
+
+from interleaver.cli import main
+
+main()

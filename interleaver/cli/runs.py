@@ -1,0 +1,68 @@
+"""`interleaver runs ...`: the documents that were made."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import click
+
+from interleaver.cli.common import clear_errors, json_option, open_store, out_option, profile_option
+from interleaver.errors import BadInput
+
+
+@click.group()
+def runs() -> None:
+    """Look at runs that were made."""
+
+
+@runs.command("list")
+@profile_option
+@out_option
+@json_option
+@clear_errors
+def list_runs(profile: str | None, out: str | None, as_json: bool) -> None:
+    """List all runs, the newest first.
+
+    \b
+    interleaver runs list
+    """
+    summaries = open_store(profile, out).summaries()
+    if as_json:
+        click.echo(json.dumps([summary.model_dump(mode="json") for summary in summaries], indent=2))
+        return
+    if not summaries:
+        click.echo('There are no runs yet. Begin with: interleaver run "How to draw a cat step by step?"')
+    for summary in summaries:
+        click.echo(f"{summary.run_id:58} {summary.status:10} {summary.request[:60]}")
+
+
+@runs.command()
+@click.argument("run_id")
+@profile_option
+@out_option
+@json_option
+@clear_errors
+def show(run_id: str, profile: str | None, out: str | None, as_json: bool) -> None:
+    """Show a run: its steps, attempts and verdicts.
+
+    \b
+    interleaver runs show 20260131-093000-how-to-draw-a-cat-1a2b
+    """
+    store = open_store(profile, out)
+    record, document = store.record(run_id), store.document(run_id)
+    if document is None:
+        resume = shlex.join(["interleaver", "run", "--resume", run_id, "--out", store.root.url])
+        raise BadInput(f"run {run_id} is unfinished; carry on with: {resume}")
+    if as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    click.echo(
+        f"{record.request}\n{document['status']}, seed {document['seed']}, begun {record.started_at:%Y-%m-%d %H:%M}"
+    )
+    for step in document["steps"]:
+        click.echo(f"\n{step['number']}. {step['name']}: {step['outcome'] or 'not reached'}")
+        for attempt in step["attempts"]:
+            said = {True: "accepted", False: "rejected", None: "no verdict"}[attempt["accepted"]]
+            click.echo(f"   {attempt['attempt']}. {said}: {attempt['prompt']}")
+            click.echo(f"      {attempt['error'] or attempt['reasoning']}")
