@@ -23,6 +23,7 @@ MAX_TRIES = 30
 NOTHING = {"", "null", "none", "n/a"}
 """What models write into a field, in quotes, to say that there is nothing."""
 
+_EXACT = re.compile(r"<think>((?:(?!</think>).)*)</think>\s*<answer>\s*", re.DOTALL)
 _THINK = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?=</?answer>|$)", re.IGNORECASE | re.DOTALL)
 _SWALLOWED = re.compile(r"""["']?(?:step_number|execution_plan|previous_step_success)["']\s*:""")
@@ -70,22 +71,42 @@ def _parse(text: str, key: str, read: Callable[[dict[str, Any], str], T]) -> T:
         raise UnreadableAnswer("the answer is empty")
     if len(text) > MAX_ANSWER:
         raise UnreadableAnswer(f"the answer has {len(text):,} characters; at most {MAX_ANSWER:,} are read")
-    found = _as_written(text, key)
-    if found is not None:
-        return read(found, "")
+    exact = _as_written(text.strip(), key)
+    if exact is not None:
+        return read(*exact)
     reasoning, rest = _split(text)
-    return read(read_literal_in(rest, key), reasoning)
+    found = read_literal_in(rest, key)
+    _refuse_swallowed(found)
+    return read(found, reasoning)
 
 
-def _as_written(text: str, key: str) -> dict[str, Any] | None:
-    """An answer that is one JSON object and nothing else, whatever tags its texts hold; None when it isn't."""
-    if not text.lstrip().startswith("{"):
+def _as_written(text: str, key: str) -> tuple[dict[str, Any], str] | None:
+    """The object and the reasoning of an answer in exactly one of the two forms; None when it is in neither.
+
+    An exact answer cannot be misread, whatever tags and keys its texts mention.
+    """
+    tagged = _EXACT.match(text)
+    begin, end = (tagged.end(), "</answer>") if tagged else (0, "")
+    if not text.startswith("{", begin):
         return None
     try:
-        found, end = read_json(text.strip())
+        found, length = read_json(text[begin:])
     except (ValueError, RecursionError):
         return None
-    return found if end == len(text.strip()) and key in found else None
+    whole = text[begin + length :].strip() == end and key in found
+    return (found, tagged[1].strip() if tagged else "") if whole else None
+
+
+def _refuse_swallowed(value: object, name: str = "") -> None:
+    """Raise when a text goes on into the fields behind it, as it does where a quote is missing."""
+    if isinstance(value, str) and _SWALLOWED.search(value):
+        raise UnreadableAnswer(f"{name} has swallowed what follows it: a quote is missing")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_swallowed(inner, key)
+    if isinstance(value, list):
+        for inner in value:
+            _refuse_swallowed(inner, name)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -214,8 +235,6 @@ def _text(found: dict[str, Any], key: str, name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise UnreadableAnswer(f"{key} of {name} is {value!r:.60}; it must be text or null")
-    if _SWALLOWED.search(value):
-        raise UnreadableAnswer(f"{key} of {name} has swallowed what follows it: a quote is missing")
     return None if value.strip().lower() in NOTHING else _clean(value)
 
 

@@ -98,3 +98,11 @@ def test_hostile_answers_are_refused_in_time(hostile):
     with pytest.raises(UnreadableAnswer):
         parse_plan(f"{hostile} execution_plan")
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("said", ["</think>", "</answer>", "<answer>{", 'x", "previous_step_success": false', "<think>"])
+def test_an_exact_answer_is_read_whatever_its_texts_mention(said):
+    """As a grammar lets a model write it."""
+    fields = json.dumps({"previous_step_success": False, "refine_prompt": f"a {said} b"})
+    verdict = parse_verdict(f"<think>red <answer> {{</think>\n<answer>\n{fields}   \n</answer>\n")
+    assert verdict.refined_prompt == f"a {said} b" and verdict.reasoning == "red <answer> {"
