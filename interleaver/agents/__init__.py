@@ -1,6 +1,6 @@
-"""Planner and critic."""
+"""Planner, critic and judge."""
 
 from interleaver.agents.answers import parse_plan, parse_verdict
-from interleaver.agents.protocols import Critic, Planner, Reviser
+from interleaver.agents.protocols import Critic, Judge, Planner, Reviser
 
-__all__ = ["Critic", "Planner", "Reviser", "parse_plan", "parse_verdict"]
+__all__ = ["Critic", "Judge", "Planner", "Reviser", "parse_plan", "parse_verdict"]

@@ -115,7 +115,7 @@ class Ask:
 class Conversation:
     """Asks a chat model, reads its answer, asks once more when it cannot be read, and keeps a record of it all."""
 
-    def __init__(self, model: ChatModel, role: Literal["planner", "critic", "generator"]):
+    def __init__(self, model: ChatModel, role: Literal["planner", "critic", "generator", "judge"]):
         self.role = role
         self.settings = model
         self.endpoint = model.endpoint(role)

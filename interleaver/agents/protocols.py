@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from interleaver.pictures import Picture
-from interleaver.types import Plan, Step, Verdict
+from interleaver.types import Judgement, Plan, Step, Verdict
 
 
 class Planner(Protocol):
@@ -64,5 +64,24 @@ class Critic(Protocol):
         Raises:
             UnreadableAnswer: the critic answered something that is not a verdict.
             BackendUnavailable: the critic could not be reached.
+        """
+        ...
+
+
+class Judge(Protocol):
+    """Scores a step that was drawn, for training and for measuring; no run depends on it."""
+
+    async def score(self, step: Step, before: Picture, after: Picture) -> Judgement:
+        """Score a step.
+
+        Args:
+            step: the step that was drawn.
+            before: the picture the step started from; a white canvas where there was none.
+            after: what was drawn.
+
+        Raises:
+            UnreadableAnswer: the judge's answer holds no scores.
+            BackendUnavailable: the judge could not be reached.
+            BackendError: it cannot judge this picture.
         """
         ...

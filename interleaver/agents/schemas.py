@@ -45,6 +45,11 @@ VERDICT_SCHEMA = _answer(
     "Whether a step succeeded, and a better prompt if it did not.",
     {"reasoning": TEXT, "previous_step_success": {"type": "boolean"}, "refine_prompt": TEXT},
 )
+SCORES_SCHEMA = _answer(
+    "scores",
+    "Two scores of one picture.",
+    {"reasoning": TEXT, "score": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}},
+)
 
 
 def write_plan(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `interleaver run | runs | serve | mcp | graph | doctor`.
+"""The command line: `interleaver run | runs | batch | traces | serve | mcp | graph | doctor`.
 
 Exit codes: 0 done, 2 the command was not understood or its input cannot be used, 3 a run ended partial or failed,
 130 interrupted.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import click
 
+from interleaver.cli.batch import batch
 from interleaver.cli.common import OneLineErrors
 from interleaver.cli.look import doctor, graph
 from interleaver.cli.run import run
 from interleaver.cli.runs import runs
 from interleaver.cli.serve import mcp, serve
+from interleaver.cli.traces import traces
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,5 +24,5 @@ def main(debug: bool) -> None:
     """One request in, an illustrated document out."""
 
 
-for command in (run, runs, serve, mcp, graph, doctor):
+for command in (run, runs, batch, traces, serve, mcp, graph, doctor):
     main.add_command(command)

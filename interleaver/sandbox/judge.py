@@ -7,12 +7,17 @@ is the square root of their product.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from math import sqrt
 
+from interleaver.errors import BackendError
+from interleaver.pictures import Picture
 from interleaver.sandbox.language import Add, Backdrop, Operation, Recolour, Remove
 from interleaver.sandbox.reading import parse
-from interleaver.sandbox.world import RELATIONS, SIZES, Item, Scene, extent, place_centre, row_of
+from interleaver.sandbox.world import RELATIONS, SIZES, Item, Scene, extent, place_centre, row_of, scene_behind
+from interleaver.types import Judgement as Scores
+from interleaver.types import Step
 
 PLACE_TOLERANCE = 0.1
 SIZE_TOLERANCE = 0.15
@@ -49,6 +54,29 @@ class Judgement:
     def success(self) -> bool:
         """Whether the step is right in every respect."""
         return not self.findings
+
+
+class SandboxJudge:
+    """The judge as a backend: exact scores for pictures that the sandbox drew."""
+
+    async def score(self, step: Step, before: Picture, after: Picture) -> Scores:
+        """Score a step; see `interleaver.agents.Judge`."""
+        found = await asyncio.to_thread(_judge_pictures, step.goal, before, after)
+        return Scores(
+            editing=found.editing,
+            preserving=found.preserving,
+            naturalness=10.0,
+            soundness=found.quality,
+            success=found.success,
+            reasoning="; ".join(found.findings),
+        )
+
+
+def _judge_pictures(instruction: str, before: Picture, after: Picture) -> Judgement:
+    scene = scene_behind(after)
+    if scene is None:
+        raise BackendError("the sandbox judge knows the truth of the sandbox's own pictures only; set another [judge]")
+    return judge(instruction, scene_behind(before), scene)
 
 
 def judge(instruction: str, before: Scene | None, after: Scene) -> Judgement:

@@ -20,6 +20,10 @@ EXPIRE = 60.0
 """Seconds without a sign of life after which others may take the run."""
 
 
+class Taken(BadInput):
+    """Somebody else holds it."""
+
+
 @asynccontextmanager
 async def hold(folder: Folder, name: str, owner: str | None = None) -> AsyncIterator[None]:
     """Hold a name for this process alone.
@@ -34,7 +38,7 @@ async def hold(folder: Folder, name: str, owner: str | None = None) -> AsyncIter
         owner: who holds it, where several processes stand for one; whoever holds a lease may take it again.
 
     Raises:
-        BadInput: somebody else holds it.
+        Taken: somebody else holds it.
     """
     taken = f"run {name} is being worked on by another process; wait for it or stop it"
     if folder.local:
@@ -43,7 +47,7 @@ async def hold(folder: Folder, name: str, owner: str | None = None) -> AsyncIter
         try:
             lock.acquire()
         except Timeout:
-            raise BadInput(taken) from None
+            raise Taken(taken) from None
         try:
             yield
         finally:
@@ -51,7 +55,7 @@ async def hold(folder: Folder, name: str, owner: str | None = None) -> AsyncIter
         return
     owner = owner or secrets.token_hex(8)
     if not await asyncio.to_thread(_claim, folder, f"{name}.json", owner):
-        raise BadInput(taken)
+        raise Taken(taken)
     renewing = asyncio.create_task(_renew(folder, f"{name}.json", owner))
     try:
         yield

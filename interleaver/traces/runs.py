@@ -144,7 +144,7 @@ class RunStore:
             owner: who holds it, where several processes stand for one; whoever holds it may take it again.
 
         Raises:
-            BadInput: another process works on the run.
+            Taken: another process works on the run.
         """
         return locks.hold(self.root / STORE_FOLDER / "locks", run_id, owner)
 
@@ -181,6 +181,22 @@ class RunStore:
     def write_trace(self, trace: Trace) -> None:
         """Keep the trace of a run; from then on it has ended."""
         self.folder(trace.run_id).write(TRACE_FILE, trace.model_dump_json(exclude_none=True).encode())
+
+    def adopt(self, trace: Trace) -> None:
+        """Keep a trace that was made elsewhere, as a run of this store."""
+        record = RunRecord(
+            run_id=trace.run_id,
+            thread=secrets.token_hex(16),
+            request=trace.request,
+            images=trace.images,
+            context={"seed": 0} | trace.settings,
+            profile=None,
+            models=trace.models,
+            tags=trace.tags,
+            started_at=trace.started_at or trace.ended_at or datetime.now(UTC),
+        )
+        self.folder(trace.run_id).write(RUN_FILE, record.model_dump_json(indent=2).encode())
+        self.write_trace(trace)
 
     def has_ended(self, run_id: str) -> bool:
         """Whether a run has come to an end, good or bad."""

@@ -1,0 +1,1 @@
+"""Many runs: from a list of prompts to a store full of traces."""

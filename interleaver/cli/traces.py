@@ -1,0 +1,423 @@
+"""`interleaver traces ...`: runs as data, wherever they were made."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from interleaver.cli.common import UNFINISHED, clear_errors, json_option, profile_option
+from interleaver.errors import BadInput
+
+if TYPE_CHECKING:
+    from interleaver.traces.sources import Source
+    from interleaver.traces.stats import Stats
+    from interleaver.traces.trace import Skipped, Trace
+
+source_argument = click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+images_option = click.option(
+    "--images", metavar="URL", help="The image store, where it is not the runs' own or the profile's."
+)
+strict_option = click.option("--strict", is_flag=True, help="Stop at the first thing that cannot be used.")
+
+
+def open_sources(sources: tuple[str, ...], profile: str | None, images: str | None) -> list[Source]:
+    """The sources that a command is about; the profile's runs when none is named."""
+    from interleaver.config import load_profile
+    from interleaver.graph.builder import build_graph
+    from interleaver.traces.images import ImageStore
+    from interleaver.traces.sources import open_source
+
+    loaded = load_profile(profile)
+    if images:
+        loaded.store.images = images
+
+    def images_of(address: str) -> ImageStore:
+        inside = Path(address).is_dir() or ("://" in address and not address.startswith(("http", "postgres")))
+        return loaded.store.open(address if inside else None).images
+
+    return [
+        open_source(address, images_of(address), lambda saver: build_graph().compile(checkpointer=saver))
+        for address in sources or (loaded.store.out,)
+    ]
+
+
+async def read_all(sources: list[Source], strict: bool) -> AsyncIterator[tuple[Source, Trace | Skipped]]:
+    """Every trace of several sources.
+
+    Raises:
+        BadInput: `strict`, and something cannot be read.
+    """
+    from interleaver.traces.trace import Skipped
+
+    for source in sources:
+        async for found in source.read():
+            if strict and isinstance(found, Skipped):
+                raise BadInput(f"{found.what}: {found.reason}: {found.detail}")
+            yield source, found
+
+
+@click.group()
+def traces() -> None:
+    """Runs as data, wherever they were made.
+
+    A SOURCE is a folder or URL of runs, an export (FILE.jsonl[.gz]), a folder of execution_record.json files,
+    sqlite:FILE or postgresql://... for LangGraph's checkpoints, http://... for a LangGraph server, or
+    "langsmith:PROJECT?filter=...&since=2026-01-31&until=...".
+    """
+
+
+@traces.command("list")
+@source_argument
+@profile_option
+@images_option
+@strict_option
+@json_option
+@clear_errors
+def list_traces(sources: tuple[str, ...], profile: str | None, images: str | None, strict: bool, as_json: bool) -> None:
+    """List the traces of sources.
+
+    \b
+    interleaver traces list out
+    interleaver traces list sqlite:checkpoints.sqlite --json
+    """
+
+    async def show() -> None:
+        from interleaver.traces.trace import Skipped
+
+        async for _, found in read_all(open_sources(sources, profile, images), strict):
+            if isinstance(found, Skipped):
+                _say_skipped(found)
+                continue
+            told = {
+                "run_id": found.run_id,
+                "status": found.status,
+                "steps": len(found.plan.steps),
+                "attempts": len(found.attempts),
+                "seed": found.seed,
+                "source": found.source,
+                "request": found.request,
+            }
+            if as_json:
+                click.echo(json.dumps(told, ensure_ascii=False))
+            else:
+                counted = f"{told['steps']:>3} steps {told['attempts']:>3} attempts"
+                first = " ".join(found.request.split())[:60]
+                click.echo(f"{found.run_id:52} {found.status:10} {counted}  {first}")
+
+    asyncio.run(show())
+
+
+@traces.command()
+@click.argument("source")
+@click.argument("run_id")
+@profile_option
+@images_option
+@json_option
+@clear_errors
+def show(source: str, run_id: str, profile: str | None, images: str | None, as_json: bool) -> None:
+    """Show one trace: its plan, attempts, verdicts and model calls.
+
+    \b
+    interleaver traces show out 20260131-093000-how-to-draw-a-cat-1a2b
+    """
+    found = asyncio.run(_find(source, run_id, profile, images))
+    if as_json:
+        click.echo(found.model_dump_json(indent=2, exclude_none=True))
+        return
+    click.echo(f"{found.request}\n{found.status}, seed {found.seed}, read from a {found.source}")
+    for role, model in found.models.items():
+        click.echo(f"{role}: {model}")
+    if found.failure:
+        click.echo(click.style(f"ended early by the {found.failure.where}: {found.failure.reason}", fg="red"))
+    for position, step in enumerate(found.plan.steps):
+        click.echo(f"\n{step.number}. {step.name}: {found.outcome(position) or 'not reached'}\n   {step.text}")
+        for attempt in found.attempts_at(position):
+            verdict = attempt.verdict
+            said = "no verdict" if verdict is None else "accepted" if verdict.accepted else "rejected"
+            click.echo(f"   {attempt.attempt}. {said}: {attempt.prompt}")
+            click.echo(f"      {attempt.error or (verdict.reasoning if verdict else '')}")
+    exchanges = found.exchanges()
+    if exchanges:
+        problems = Counter(exchange.problem for exchange in exchanges if exchange.problem)
+        told = "".join(f", {count} {problem}" for problem, count in problems.items())
+        click.echo(f"\n{len(exchanges)} model calls{told}")
+
+
+async def _find(address: str, run_id: str, profile: str | None, images: str | None) -> Trace:
+    from interleaver.traces.runs import RunStore
+    from interleaver.traces.sources.files import RunSource
+    from interleaver.traces.trace import Trace
+
+    (source,) = open_sources((address,), profile, images)
+    if isinstance(source, RunSource):  # its traces are found by their names
+        runs: RunStore = source.runs
+        runs.record(run_id)
+        found = runs.trace(run_id)
+        if isinstance(found, Trace):
+            return found
+        raise BadInput(f"run {run_id} has no trace: {found.detail if found else 'it has not ended'}")
+    async for found in source.read():
+        if isinstance(found, Trace) and found.run_id == run_id:
+            return found
+    raise BadInput(f"there is no trace {run_id!r} in {address!r}; `interleaver traces list` shows them")
+
+
+@traces.command()
+@source_argument
+@profile_option
+@images_option
+@strict_option
+@json_option
+@clear_errors
+def stats(sources: tuple[str, ...], profile: str | None, images: str | None, strict: bool, as_json: bool) -> None:
+    """Count: how runs, steps and attempts ended, what went wrong, what it took.
+
+    \b
+    interleaver traces stats out
+    """
+    from interleaver.traces.stats import Stats
+
+    counted = Stats()
+
+    async def count() -> None:
+        async for _, found in read_all(open_sources(sources, profile, images), strict):
+            counted.add(found)
+
+    asyncio.run(count())
+    if as_json:
+        click.echo(json.dumps(counted.summary(), indent=2))
+    else:
+        _say_stats(counted)
+
+
+def _say_stats(counted: Stats) -> None:
+    told = counted.summary()
+
+    def line(name: str, counts: dict[str, Any]) -> None:
+        if counts:
+            click.echo(f"{name:16} " + ", ".join(f"{key} {value:,}" for key, value in counts.items()))
+
+    click.echo(f"{'runs':16} {told['runs']:,}")
+    line("  by status", told["statuses"])
+    click.echo(f"{'steps':16} {told['steps']:,}")
+    line("  by outcome", told["outcomes"])
+    click.echo(f"{'drawings':16} {told['drawings']:,}")
+    for number, at in told["accepted_at_attempt"].items():
+        share = at["accepted"] / at["judged"]
+        click.echo(f"  attempt {number:<6} {at['judged']:>6,} judged, {share:4.0%} accepted  {'#' * round(20 * share)}")
+    line("failure kinds", told["failure_kinds"])
+    for role, counts in told["calls"].items():
+        line(f"{role} calls", counts)
+    line("call problems", told["call_problems"])
+    line("seconds", told["seconds"])
+    for name, values in told["tags"].items():
+        shown = dict(list(values.items())[:12])
+        line(name, shown | ({"...": len(values) - 12} if len(values) > 12 else {}))
+    line("skipped", told["skipped"])
+
+
+@traces.command("import")
+@source_argument
+@profile_option
+@images_option
+@click.option("--out", required=True, metavar="DIR|URL", help="The run store to write to.")
+@strict_option
+@clear_errors
+def import_traces(sources: tuple[str, ...], profile: str | None, images: str | None, out: str, strict: bool) -> None:
+    """Copy traces and their pictures into a run store; those that are there already stay as they are.
+
+    \b
+    interleaver traces import records/ --out runs
+    interleaver traces import "langsmith:my project?since=2026-01-01" --out s3://bucket/runs
+    """
+    if not sources:
+        raise BadInput("name the sources to import from")
+    counted: Counter[str] = Counter()
+
+    async def copy() -> None:
+        from interleaver.traces.images import ImageStore
+        from interleaver.traces.runs import RunStore, images_below
+        from interleaver.traces.sources.files import copy_pictures
+        from interleaver.traces.trace import Skipped
+
+        target = RunStore(out, ImageStore(images_below(out)))
+        await asyncio.to_thread(target.prepare)
+        async for source, found in read_all(open_sources(sources, profile, images), strict):
+            if isinstance(found, Skipped):
+                _say_skipped(found)
+                counted["skipped"] += 1
+                continue
+            if target.has_ended(found.run_id):
+                counted["there already"] += 1
+                continue
+            missing = await copy_pictures(found, source.images, target.images)
+            for one in missing:
+                if strict:
+                    raise BadInput(f"{one.what}: {one.reason}: {one.detail}")
+                _say_skipped(one)
+            counted["pictures missing"] += len(missing)
+            await asyncio.to_thread(target.adopt, found)
+            counted["imported"] += 1
+
+    asyncio.run(copy())
+    click.echo(", ".join(f"{count:,} {what}" for what, count in counted.items() if count) or "nothing to import")
+
+
+@traces.command()
+@source_argument
+@profile_option
+@images_option
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="FILE.jsonl or FILE.jsonl.gz, one trace a line.")  # fmt: skip
+@click.option("--pictures", metavar="DIR|URL", help="Copy the pictures to this image store.")
+@strict_option
+@clear_errors
+def export(
+    sources: tuple[str, ...], profile: str | None, images: str | None, out: Path, pictures: str | None, strict: bool
+) -> None:
+    """Write traces into one file, whole and word for word.
+
+    \b
+    interleaver traces export out --out traces.jsonl.gz --pictures pictures
+    """
+    if not out.name.endswith((".jsonl", ".jsonl.gz")):
+        raise BadInput(f"--out is {str(out)!r}; it must end in .jsonl or .jsonl.gz")
+    counted: Counter[str] = Counter()
+
+    async def write() -> None:
+        from interleaver.traces.images import ImageStore
+        from interleaver.traces.sources.files import copy_pictures
+        from interleaver.traces.trace import Skipped
+
+        target = ImageStore(pictures) if pictures else None
+        draft = out.with_name(f".{out.name}.part")
+        with gzip.open(draft, "wb") if out.suffix == ".gz" else draft.open("wb") as file:
+            async for source, found in read_all(open_sources(sources, profile, images), strict):
+                if isinstance(found, Skipped):
+                    _say_skipped(found)
+                    counted["skipped"] += 1
+                    continue
+                file.write(found.model_dump_json(exclude_none=True).encode() + b"\n")
+                counted["exported"] += 1
+                if target:
+                    for missing in await copy_pictures(found, source.images, target):
+                        _say_skipped(missing)
+        draft.replace(out)
+
+    asyncio.run(write())
+    click.echo(", ".join(f"{count:,} {what}" for what, count in counted.items()) or "nothing to export")
+
+
+@traces.command()
+@click.argument("runs", required=False)
+@profile_option
+@click.option("--keep", "others", multiple=True, metavar="SOURCE",
+              help="Another source whose traces use the same pictures, such as a server's.")  # fmt: skip
+@click.option("--older-than", type=click.FloatRange(0), default=24.0, show_default=True, metavar="HOURS",
+              help="Leave younger files alone.")  # fmt: skip
+@click.option("--delete", is_flag=True, help="Delete them; without it they are only counted.")
+@clear_errors
+def gc(runs: str | None, profile: str | None, others: tuple[str, ...], older_than: float, delete: bool) -> None:
+    """Find pictures that no run needs and checkpoints of complete runs, and delete them.
+
+    \b
+    interleaver traces gc out
+    interleaver traces gc out --keep http://localhost:2024 --delete
+    """
+    from interleaver.config import load_profile
+    from interleaver.runner import Runner
+    from interleaver.traces.cleaning import find_garbage
+    from interleaver.traces.trace import Trace
+
+    loaded = load_profile(profile)
+    store = loaded.store.open(runs)
+
+    async def needed() -> set[str]:
+        runner = Runner(loaded, runs)
+        found: set[str] = set()
+        for run_id in store.run_ids():
+            record, trace = store.find(run_id), store.trace(run_id)
+            if isinstance(trace, Trace):
+                found |= set(trace.pictures())
+            if record and not (isinstance(trace, Trace) and trace.status == "complete"):
+                found |= await runner.pictures(record)  # it may be carried on from its checkpoints
+        async for _, other in read_all(open_sources(others, profile, None) if others else [], strict=True):
+            assert isinstance(other, Trace)
+            found |= set(other.pictures())
+        return found
+
+    garbage = find_garbage(store, asyncio.run(needed()), older_than * 3600)
+    what = (
+        f"{garbage.pictures:,} pictures that no run needs, {garbage.checkpoints:,} checkpoint files of complete runs, "
+        f"{garbage.leftovers:,} leftovers: {garbage.bytes / 2**20:,.1f} MiB"
+    )
+    if not delete:
+        click.echo(f"{what}. --delete removes them")
+        return
+    garbage.remove()
+    click.echo(f"Deleted {what}")
+
+
+@traces.command()
+@click.argument("runs", required=False)
+@profile_option
+@click.option("--by", type=click.Choice(["judge", "critic"]), default="judge", show_default=True,
+              help="Whether the profile's judge scores, or its critic gives verdicts.")  # fmt: skip
+@click.option("--name", help="What to call the labels [default: judge or critic].")
+@click.option("--samples", type=click.IntRange(1), default=1, show_default=True,
+              help="Verdicts of a critic on each attempt, to see how hard it is.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), default=8, show_default=True, help="Runs at a time.")
+@clear_errors
+def label(
+    runs: str | None, profile: str | None, by: Literal["judge", "critic"], name: str | None, samples: int, workers: int
+) -> None:
+    """Have the stored attempts judged again; nothing is drawn, and what is there stays.
+
+    \b
+    interleaver traces label out --by judge --profile strong-judge.toml
+    interleaver traces label out --by critic --samples 8 --name difficulty
+    """
+    if by == "judge" and samples != 1:
+        raise BadInput("--samples goes with --by critic; a judge scores once")
+    counted: Counter[str] = Counter()
+
+    async def work() -> None:
+        from tqdm import tqdm
+
+        from interleaver.batch.label import Labeller
+        from interleaver.config import load_profile
+        from interleaver.traces.sources.files import RunSource
+        from interleaver.traces.trace import Skipped
+
+        loaded = load_profile(profile)
+        store = RunSource(loaded.store.open(runs)).runs
+        labeller = Labeller(loaded, store, by, name or by, samples)
+        with tqdm(total=sum(1 for _ in store.run_ids()), unit="run", dynamic_ncols=True) as bar:
+            async for found in labeller.label(workers):
+                bar.update()
+                if isinstance(found, Skipped):
+                    _say_skipped(found)
+                    counted["runs skipped"] += 1
+                    continue
+                counted["runs"] += 1
+                counted["attempts"] += len(found.labels)
+                for one in found.labels:
+                    counted["without an answer"] += bool(one.problems)
+                    if one.problems:
+                        tqdm.write(f"{found.run_id}, step {one.step + 1}: {one.problems[0]}", file=sys.stderr)
+
+    asyncio.run(work())
+    click.echo(", ".join(f"{count:,} {what}" for what, count in counted.items() if count))
+    sys.exit(UNFINISHED if counted["without an answer"] else 0)
+
+
+def _say_skipped(found: Skipped) -> None:
+    click.echo(click.style(f"{found.what}: {found.reason}: {found.detail}", fg="yellow"), err=True)

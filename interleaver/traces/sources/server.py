@@ -1,0 +1,75 @@
+"""Traces from a LangGraph server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from interleaver.errors import BackendUnavailable, InterleaverError, explain
+from interleaver.pictures import EXTENSIONS, Picture
+from interleaver.traces.images import ImageStore
+from interleaver.traces.trace import Skipped, Trace
+
+PAGE = 50
+
+
+class ServerSource:
+    """The threads of a LangGraph server. Pictures that the image store lacks are fetched from its `/pictures` route.
+
+    A key, where the server wants one, is read by `langgraph-sdk` from LANGGRAPH_API_KEY or LANGSMITH_API_KEY.
+    """
+
+    def __init__(self, address: str, images: ImageStore):
+        self.address = address.rstrip("/")
+        self.images = images
+
+    async def read(self) -> AsyncIterator[Trace | Skipped]:
+        """See `Source.read`."""
+        from langgraph_sdk import get_client
+
+        client = get_client(url=self.address)
+        try:
+            offset = 0
+            while threads := await client.threads.search(limit=PAGE, offset=offset, sort_by="created_at"):
+                offset += len(threads)
+                for thread in threads:
+                    async for found in self._thread(client, thread["thread_id"]):
+                        yield found
+        except httpx.HTTPError as error:
+            raise BackendUnavailable(f"the LangGraph server {self.address} cannot be read: {error}") from None
+        finally:
+            await client.aclose()
+
+    async def _thread(self, client: Any, thread_id: str) -> AsyncIterator[Trace | Skipped]:
+        turns = await client.threads.get_history(thread_id, limit=1000, metadata={"source": "input"})
+        earlier = [turn["parent_checkpoint"] for turn in reversed(turns) if turn.get("parent_checkpoint")]
+        states = [await client.threads.get_state(thread_id, checkpoint=checkpoint) for checkpoint in earlier]
+        states.append(await client.threads.get_state(thread_id))
+        for number, state in enumerate(states, start=1):
+            name = f"{thread_id}-{number}" if len(states) > 1 else thread_id
+            try:
+                trace = Trace.from_state(state["values"] or {}, name, "server", ended_at=state["created_at"])
+            except ValidationError as error:
+                yield Skipped(what=name, reason="invalid trace", detail=explain(error))
+            except ValueError as error:
+                if number == len(states):  # before a thread's first turn there is nothing yet
+                    yield Skipped(what=name, reason="not a run of this graph", detail=str(error))
+            else:
+                await self._fetch(trace)
+                yield trace
+
+    async def _fetch(self, trace: Trace) -> None:
+        """Bring the pictures that the store lacks; what the server doesn't have is told when it is missed."""
+        async with httpx.AsyncClient(timeout=60) as http:
+            for ref in trace.pictures().values():
+                if await self.images.holds(ref):
+                    continue
+                name = f"{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"
+                try:
+                    answer = (await http.get(f"{self.address}/pictures/{name}")).raise_for_status()
+                    await self.images.put(Picture.decode(answer.content, name))
+                except (httpx.HTTPError, InterleaverError):
+                    continue
