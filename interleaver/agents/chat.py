@@ -10,8 +10,9 @@ from pydantic.dataclasses import dataclass as settings
 
 from interleaver.agents.answers import parse_plan, parse_revision, parse_verdict
 from interleaver.agents.conversation import Ask, ChatModel, Conversation
-from interleaver.agents.prompts import IMAGE_TAG, Part, fill, joined, load_prompts, text_of, with_pictures
+from interleaver.agents.prompts import Part, fill, load_prompts, text_of, with_pictures
 from interleaver.agents.schemas import PLAN_SCHEMA, VERDICT_SCHEMA, tagged_grammar, write_plan
+from interleaver.agents.tagged import Form, plan_parts, verdict_parts
 from interleaver.pictures import Picture
 from interleaver.types import Plan, Step, Verdict
 
@@ -46,9 +47,11 @@ class _Agent(ChatModel):
         """Say that the model can be reached, or raise; see `Endpoint.check`."""
         return await self._conversation.check()
 
-    def _ask(self, template: str, form: Literal["plan", "verdict"], **values: Any) -> Ask:
-        schema = {"plan": PLAN_SCHEMA, "verdict": VERDICT_SCHEMA}[form]
-        parts = fill(template, **values, answer_format=text_of(f"{form}.{self.format}"))
+    def _format(self, form: Form) -> str:
+        """How the model is to answer."""
+        return text_of(f"{form}.{self.format}")
+
+    def _ask(self, parts: list[Part], schema: dict[str, Any]) -> Ask:
         if self.format == "structured":
             return Ask(parts, schema=schema)
         return Ask(parts, extra_body=tagged_grammar(schema) if self.guided else {})
@@ -62,18 +65,16 @@ class ChatPlanner(_Agent):
 
     async def plan(self, request: str, images: Sequence[Picture]) -> Plan:
         """Plan the document; see `Planner.plan`."""
-        template = self._templates.guidance if images else self._templates.narrative
-        return await self._plan(parse_plan, template, text_input=with_pictures(request, images))
+        return await self._plan(parse_plan, plan_parts(self._templates, request, images, self._format("plan")))
 
     async def revise(self, request: str, images: Sequence[Picture], plan: Plan) -> Plan:
         """Change a plan; see `Reviser.revise`."""
-        template = self._templates.revising
-        told = with_pictures(request, images)
-        return await self._plan(parse_revision, template, text_input=told, plan=write_plan(plan))
+        told, so_far = with_pictures(request, images), write_plan(plan)
+        parts = fill(self._templates.revising, text_input=told, plan=so_far, answer_format=self._format("plan"))
+        return await self._plan(parse_revision, parts)
 
-    async def _plan(self, read: Callable[[str], Plan], template: str, **values: str | Sequence[Part]) -> Plan:
-        ask = self._ask(template, "plan", **values)
-        plan, reasoning = await self._conversation.ask(ask, read)
+    async def _plan(self, read: Callable[[str], Plan], parts: list[Part]) -> Plan:
+        plan, reasoning = await self._conversation.ask(self._ask(parts, PLAN_SCHEMA), read)
         return plan if plan.reasoning else plan.model_copy(update={"reasoning": reasoning})
 
 
@@ -85,16 +86,6 @@ class ChatCritic(_Agent):
 
     async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
         """Judge a picture; see `Critic.judge`."""
-        template = self._templates.judging.lstrip()
-        while template.startswith(IMAGE_TAG):  # some copies of the official prompt begin with the two pictures
-            template = template.removeprefix(IMAGE_TAG).lstrip()
-        ask = self._ask(
-            template,
-            "verdict",
-            instruction=step.goal,
-            original_instruction=step.prompt or step.goal,
-            rewritten_prompt=prompt,
-        )
-        ask.parts = joined([before, after, "\n", *ask.parts])
-        verdict, reasoning = await self._conversation.ask(ask, parse_verdict)
+        parts = verdict_parts(self._templates, step, prompt, [before, after], self._format("verdict"))
+        verdict, reasoning = await self._conversation.ask(self._ask(parts, VERDICT_SCHEMA), parse_verdict)
         return verdict if verdict.reasoning else verdict.model_copy(update={"reasoning": reasoning})

@@ -1,4 +1,4 @@
-"""The command line: `interleaver run | runs | batch | traces | serve | mcp | graph | doctor`.
+"""The command line: `interleaver run | runs | batch | traces | data | serve | mcp | graph | doctor`.
 
 Exit codes: 0 done, 2 the command was not understood or its input cannot be used, 3 a run ended partial or failed,
 130 interrupted.
@@ -10,6 +10,7 @@ import click
 
 from interleaver.cli.batch import batch
 from interleaver.cli.common import OneLineErrors
+from interleaver.cli.data import data
 from interleaver.cli.look import doctor, graph
 from interleaver.cli.run import run
 from interleaver.cli.runs import runs
@@ -24,5 +25,5 @@ def main(debug: bool) -> None:
     """One request in, an illustrated document out."""
 
 
-for command in (run, runs, batch, traces, serve, mcp, graph, doctor):
+for command in (run, runs, batch, traces, data, serve, mcp, graph, doctor):
     main.add_command(command)

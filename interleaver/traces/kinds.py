@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 KINDS = {
-    "missing": r"\b(missing|absent|lacks?|no longer|is gone|not (there|present|visible)|nothing new|does(n't| not) show|no [a-z]+$)",
+    "missing": r"\b(missing|absent|lacks?|is gone|not (there|visible)|nothing new|does(n't| not) show|no [a-z]+(;|$))",
     "count": r"\b(number|count|too many|too few|there (is|are) \d+ and not|\d+ instead of)\b",
-    "colour": r"\b(colou?rs?|colou?red|hue)\b",
-    "size": r"\b(sizes?|too (large|small|big|tiny)|larger than|smaller than)\b",
+    "colour": r"\b(colou?r(s|ed)?|hue|not (red|orange|yellow|green|blue|purple|pink|brown|black|white|gr[ae]y))\b",
+    "size": r"\b(sizes?|too (large|small|big|tiny)|larger than|smaller than|not (tiny|small|medium|large|huge))\b",
     "place": r"\b(places?|placed|positions?|positioned|wrong side|location|out of place)\b",
-    "damage": r"\b(damaged?|has (moved|turned|changed)|over-?edit\w*|was changed|has been changed|nobody asked|not asked|unasked|extra|unwanted)\b",
-    "quality": r"\b(smudge|smear\w*|blurr?\w*|artefacts?|artifacts?|distort\w*|deform\w*|broken|noise|unnatural|garbled)\b",
+    "damage": r"\b(damaged?|has (moved|turned)|over-?edit\w*|(was|has been|has) changed|nobody asked|unasked|extra)\b",
+    "quality": r"\b(smudge|smear\w*|blurr?\w*|art[ei]facts?|distort\w*|deform\w*|broken|noise|unnatural|garbled)\b",
     "text": r"\b(text|letters?|spell\w*|words?|label(s|led)?)\b",
 }
 """Patterns by kind; the first that is found names the kind."""

@@ -23,7 +23,7 @@ class Stats:
         self.problems: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.tokens: dict[str, Counter[str]] = defaultdict(Counter)
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.drawings = 0
         self.tags: dict[str, Counter[str]] = defaultdict(Counter)
 

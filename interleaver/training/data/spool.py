@@ -1,0 +1,238 @@
+"""The rows of a dataset on disk while it is decided which of them stay.
+
+Memory does not grow with the number of rows: they lie in a scratch SQLite database, where duplicates are found, groups
+are balanced and the dataset is split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from interleaver.training.data.rows import Row
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
+
+Split = Literal["train", "validation"]
+Over = Literal["verdicts", "kinds", "categories"]
+PERMUTATIONS = 64
+BANDS = 8
+"""MinHash signatures that agree in one of 8 bands of 8 are compared; at a similarity of 0.9 that finds 99 of 100."""
+CANDIDATES = 64
+"""How many of them are compared at most, so that a list made from one template takes no quadratic time."""
+SHINGLE = 4
+CAP = 2.0
+"""A group may have this many times the average of the groups."""
+
+_TABLES = """
+CREATE TABLE rows (
+    id INTEGER PRIMARY KEY, source INTEGER, request INTEGER, bucket TEXT, category TEXT, priority INTEGER,
+    shuffle INTEGER, dropped TEXT, split TEXT, data BLOB
+);
+CREATE TABLE signatures (signature BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE requests (hash BLOB PRIMARY KEY, request INTEGER) WITHOUT ROWID;
+CREATE TABLE sketches (request INTEGER PRIMARY KEY, sketch BLOB, shuffle INTEGER);
+CREATE TABLE bands (band INTEGER, request INTEGER);
+CREATE INDEX by_band ON bands (band);
+"""
+
+
+class Spool:
+    """Rows that wait for the selection."""
+
+    def __init__(self, file: Path, similarity: float, seed: int):
+        """Open a scratch database.
+
+        Args:
+            file: where; it must not exist.
+            similarity: 0 to 1; requests at least as similar as that (Jaccard index of their 4-letter shingles) count
+                as one. 1 leaves only equal ones together.
+            seed: of every random choice.
+        """
+        self._database = sqlite3.connect(file, check_same_thread=False)  # one thread after another uses it
+        self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;")
+        self._database.executescript(_TABLES)
+        self._similarity = similarity
+        self._seed = seed
+        self._count = 0
+
+    def add(self, row: Row, source: int) -> bool:
+        """Take a row in, unless an equal one is there; whether it was taken."""
+        try:
+            self._database.execute("INSERT INTO signatures VALUES (?)", (row.signature(),))
+        except sqlite3.IntegrityError:
+            return False
+        self._count += 1
+        data = zlib.compress(row.model_dump_json(exclude_defaults=True).encode(), 1)
+        shuffle = self._random(f"row {row.run_id} {row.step} {row.attempt}")
+        values = (source, self._request(row.request), row.group, row.tags.get("category", ""), row.priority, shuffle)
+        self._database.execute(
+            "INSERT INTO rows (source, request, bucket, category, priority, shuffle, data) VALUES (?,?,?,?,?,?,?)",
+            (*values, data),
+        )
+        return True
+
+    def limit_requests(self, most: int) -> None:
+        """Keep at most so many rows of each request and those that are nearly the same."""
+        self._cap("request", most, f"near-duplicate request (more than {most} rows)")
+
+    def balance(self, over: Iterable[Over]) -> None:
+        """Keep groups from crowding each other out.
+
+        Kinds of failure and categories are capped at twice the average of their groups; of accepted and rejected rows
+        as many stay as there are of the rarer sort.
+        """
+        for what in over:
+            if what == "kinds":
+                self._cap_at_average("bucket", "bucket LIKE 'rejected%'", "balance of failure kinds")
+            elif what == "categories":
+                self._cap_at_average("category", "1", "balance of categories")
+            else:
+                self._even_verdicts()
+
+    def limit(self, most: int) -> None:
+        """Keep at most so many rows, those with the highest priority first."""
+        self._drop(
+            "SELECT id FROM rows WHERE dropped IS NULL ORDER BY priority DESC, shuffle, id LIMIT -1 OFFSET ?",
+            (most,),
+            f"more than {most} rows",
+        )
+
+    def split(self, validation: float) -> None:
+        """Put a share of the requests, with all their rows, into the validation split.
+
+        At least one request goes there, as long as there are two.
+        """
+        self._database.execute("UPDATE rows SET split = 'train' WHERE dropped IS NULL")
+        (requests,) = self._one("SELECT COUNT(DISTINCT request) FROM rows WHERE dropped IS NULL")
+        wanted = 0 if validation == 0 or requests < 2 else max(1, round(validation * requests))
+        self._database.execute(
+            "UPDATE rows SET split = 'validation' WHERE dropped IS NULL AND request IN ("
+            "SELECT request FROM sketches WHERE request IN (SELECT request FROM rows WHERE dropped IS NULL) "
+            "ORDER BY shuffle, request LIMIT ?)",
+            (wanted,),
+        )
+        self._database.execute("CREATE INDEX by_split ON rows (split, shuffle, id)")
+
+    def rows(self, split: Split) -> Iterator[tuple[Row, int]]:
+        """The rows of a split in a random order, each with its source."""
+        found = self._database.execute("SELECT data, source FROM rows WHERE split = ? ORDER BY shuffle, id", (split,))
+        for data, source in found:
+            yield Row.model_validate_json(zlib.decompress(data)), source
+
+    def count(self) -> int:
+        """Rows that were taken in."""
+        return self._count
+
+    def dropped(self) -> Counter[str]:
+        """How many rows the selection left out, by reason."""
+        return Counter(
+            dict(self._database.execute("SELECT dropped, COUNT(*) FROM rows WHERE dropped NOTNULL GROUP BY 1"))
+        )
+
+    def groups(self, split: Split | None = None) -> dict[str, int]:
+        """Rows by group: all that were taken in, or those of a split."""
+        where, values = ("split = ?", (split,)) if split else ("1", ())
+        found = self._database.execute(f"SELECT bucket, COUNT(*) FROM rows WHERE {where} GROUP BY 1 ORDER BY 1", values)
+        return dict(found)
+
+    def requests(self, split: Split) -> int:
+        """How many requests a split has; nearly equal ones count as one."""
+        return int(self._one("SELECT COUNT(DISTINCT request) FROM rows WHERE split = ?", (split,))[0])
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _one(self, query: str, values: tuple[object, ...] = ()) -> tuple[int, ...]:
+        found: tuple[int, ...] = self._database.execute(query, values).fetchone()
+        return found
+
+    def _drop(self, query: str, values: tuple[object, ...], reason: str) -> None:
+        self._database.execute(f"UPDATE rows SET dropped = ? WHERE id IN ({query})", (reason, *values))
+
+    def _cap(self, column: str, most: float, reason: str, where: str = "1") -> None:
+        ranked = (
+            f"SELECT id, ROW_NUMBER() OVER (PARTITION BY {column} ORDER BY priority DESC, shuffle, id) AS place "
+            f"FROM rows WHERE dropped IS NULL AND {where}"
+        )
+        self._drop(f"SELECT id FROM ({ranked}) WHERE place > ?", (most,), reason)
+
+    def _cap_at_average(self, column: str, where: str, reason: str) -> None:
+        count, groups = self._one(
+            f"SELECT COUNT(*), COUNT(DISTINCT {column}) FROM rows WHERE dropped IS NULL AND {where}"
+        )
+        if groups > 1:
+            self._cap(column, max(1, round(CAP * count / groups)), reason, where)
+
+    def _even_verdicts(self) -> None:
+        counts = self._one(
+            "SELECT SUM(bucket = 'accepted'), SUM(bucket LIKE 'rejected%') FROM rows WHERE dropped IS NULL"
+        )
+        accepted, rejected = (count or 0 for count in counts)
+        if accepted and rejected:
+            self._cap("bucket LIKE 'rejected%'", min(accepted, rejected), "balance of accepted and rejected")
+
+    def _random(self, what: str) -> int:
+        return int.from_bytes(hashlib.blake2b(f"{self._seed} {what}".encode(), digest_size=7).digest(), "big")
+
+    def _request(self, text: str) -> int:
+        """The number of a request; nearly equal ones share it."""
+        plain = " ".join(text.casefold().split())
+        key = hashlib.blake2b(plain.encode(), digest_size=16).digest()
+        known = self._database.execute("SELECT request FROM requests WHERE hash = ?", (key,)).fetchone()
+        if known:
+            return int(known[0])
+        number = self._similar(plain) if self._similarity < 1 else None
+        if number is None:
+            (number,) = self._one("SELECT COUNT(*) FROM sketches")
+            self._remember(number, plain)
+        self._database.execute("INSERT INTO requests VALUES (?, ?)", (key, number))
+        return number
+
+    def _remember(self, number: int, text: str) -> None:
+        sketch = _sketch(text)
+        self._database.execute(
+            "INSERT INTO sketches VALUES (?, ?, ?)",
+            (number, sketch.hashvalues.astype("<u8").tobytes(), self._random(f"request {text}")),
+        )
+        self._database.executemany("INSERT INTO bands VALUES (?, ?)", [(band, number) for band in _bands(sketch)])
+
+    def _similar(self, text: str) -> int | None:
+        """The most similar request so far, if it is similar enough."""
+        import numpy
+
+        sketch = _sketch(text)
+        alike = f"SELECT request FROM bands WHERE band IN ({','.join('?' * BANDS)}) LIMIT {CANDIDATES}"
+        found = self._database.execute(
+            f"SELECT request, sketch FROM sketches WHERE request IN ({alike})", _bands(sketch)
+        )
+        best = max(
+            ((float((numpy.frombuffer(data, "<u8") == sketch.hashvalues).mean()), -number) for number, data in found),
+            default=(0.0, 0),
+        )
+        return -best[1] if best[0] >= self._similarity else None
+
+
+def _sketch(text: str) -> MinHash:
+    from datasketch import MinHash
+
+    sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
+    shingles = {text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1))}
+    sketch.update_batch([shingle.encode() for shingle in shingles])
+    return sketch
+
+
+def _bands(sketch: MinHash) -> list[int]:
+    """One number a band, which says both which band it is and what stands in it."""
+    parts = sketch.hashvalues.astype("<u8").reshape(BANDS, -1)
+    return [
+        int.from_bytes(hashlib.blake2b(bytes([band]) + part.tobytes(), digest_size=8).digest(), "big", signed=True)
+        for band, part in enumerate(parts)
+    ]
