@@ -30,7 +30,8 @@ NEEDED = {
 
 Part = str | Picture
 _PLACEHOLDER = re.compile(
-    r"\{(text_input|instruction|original_instruction|rewritten_prompt|answer_format|plan|problem|source|width|height)\}"
+    r"\{(text_input|instruction|original_instruction|rewritten_prompt|answer_format|plan|problem|source|width|height"
+    r"|count|category|topics|language)\}"
 )
 
 

@@ -1,4 +1,4 @@
-"""The command line: `interleaver run | runs | batch | traces | data | serve | mcp | graph | doctor`.
+"""The command line: `interleaver run | runs | prompts | batch | traces | data | serve | mcp | graph | doctor`.
 
 Exit codes: 0 done, 2 the command was not understood or its input cannot be used, 3 a run ended partial or failed,
 130 interrupted.
@@ -12,6 +12,7 @@ from interleaver.cli.batch import batch
 from interleaver.cli.common import OneLineErrors
 from interleaver.cli.data import data
 from interleaver.cli.look import doctor, graph
+from interleaver.cli.prompts import prompts
 from interleaver.cli.run import run
 from interleaver.cli.runs import runs
 from interleaver.cli.serve import mcp, serve
@@ -25,5 +26,5 @@ def main(debug: bool) -> None:
     """One request in, an illustrated document out."""
 
 
-for command in (run, runs, batch, traces, data, serve, mcp, graph, doctor):
+for command in (run, runs, prompts, batch, traces, data, serve, mcp, graph, doctor):
     main.add_command(command)

@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from interleaver.errors import BadInput
-from interleaver.extras import need
 from interleaver.traces.labels import Labels, read_labels
 from interleaver.traces.sources import Source
 from interleaver.traces.sources.files import RunSource
@@ -88,7 +87,6 @@ class Build:
             BadInput: the folder is there already, labels are wanted from a source that has none, or, with `strict`,
                 something cannot be used.
         """
-        need("datasketch", "data")
         if self.rules.labels() and not all(isinstance(source, RunSource) for source in sources):
             raise BadInput("labels lie beside the runs of a store; first import the traces into one (traces import)")
         scratch = await asyncio.to_thread(_scratch_beside, out)

@@ -12,21 +12,13 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from interleaver.similar import SimilarTexts
 from interleaver.training.data.rows import Row
-
-if TYPE_CHECKING:
-    from datasketch import MinHash
 
 Split = Literal["train", "validation"]
 Over = Literal["verdicts", "kinds", "categories"]
-PERMUTATIONS = 64
-BANDS = 8
-"""MinHash signatures that agree in one of 8 bands of 8 are compared; at a similarity of 0.9 that finds 99 of 100."""
-CANDIDATES = 64
-"""How many of them are compared at most, so that a list made from one template takes no quadratic time."""
-SHINGLE = 4
 CAP = 2.0
 """A group may have this many times the average of the groups."""
 
@@ -35,11 +27,8 @@ CREATE TABLE rows (
     id INTEGER PRIMARY KEY, source INTEGER, request INTEGER, bucket TEXT, category TEXT, priority INTEGER,
     shuffle INTEGER, dropped TEXT, split TEXT, data BLOB
 );
+CREATE TABLE requests_at_random (request INTEGER PRIMARY KEY, shuffle INTEGER);
 CREATE TABLE signatures (signature BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE requests (hash BLOB PRIMARY KEY, request INTEGER) WITHOUT ROWID;
-CREATE TABLE sketches (request INTEGER PRIMARY KEY, sketch BLOB, shuffle INTEGER);
-CREATE TABLE bands (band INTEGER, request INTEGER);
-CREATE INDEX by_band ON bands (band);
 """
 
 
@@ -51,14 +40,13 @@ class Spool:
 
         Args:
             file: where; it must not exist.
-            similarity: 0 to 1; requests at least as similar as that (Jaccard index of their 4-letter shingles) count
-                as one. 1 leaves only equal ones together.
+            similarity: 0 to 1; requests at least as similar as that count as one, see `SimilarTexts`.
             seed: of every random choice.
         """
         self._database = sqlite3.connect(file, check_same_thread=False)  # one thread after another uses it
         self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;")
         self._database.executescript(_TABLES)
-        self._similarity = similarity
+        self._requests = SimilarTexts(self._database, similarity)
         self._seed = seed
         self._count = 0
 
@@ -71,7 +59,7 @@ class Spool:
         self._count += 1
         data = zlib.compress(row.model_dump_json(exclude_defaults=True).encode(), 1)
         shuffle = self._random(f"row {row.run_id} {row.step} {row.attempt}")
-        values = (source, self._request(row.request), row.group, row.tags.get("category", ""), row.priority, shuffle)
+        values = (source, self._request(row), row.group, row.tags.get("category", ""), row.priority, shuffle)
         self._database.execute(
             "INSERT INTO rows (source, request, bucket, category, priority, shuffle, data) VALUES (?,?,?,?,?,?,?)",
             (*values, data),
@@ -114,7 +102,7 @@ class Spool:
         wanted = 0 if validation == 0 or requests < 2 else max(1, round(validation * requests))
         self._database.execute(
             "UPDATE rows SET split = 'validation' WHERE dropped IS NULL AND request IN ("
-            "SELECT request FROM sketches WHERE request IN (SELECT request FROM rows WHERE dropped IS NULL) "
+            "SELECT request FROM requests_at_random WHERE request IN (SELECT request FROM rows WHERE dropped IS NULL) "
             "ORDER BY shuffle, request LIMIT ?)",
             (wanted,),
         )
@@ -182,57 +170,10 @@ class Spool:
     def _random(self, what: str) -> int:
         return int.from_bytes(hashlib.blake2b(f"{self._seed} {what}".encode(), digest_size=7).digest(), "big")
 
-    def _request(self, text: str) -> int:
-        """The number of a request; nearly equal ones share it."""
-        plain = " ".join(text.casefold().split())
-        key = hashlib.blake2b(plain.encode(), digest_size=16).digest()
-        known = self._database.execute("SELECT request FROM requests WHERE hash = ?", (key,)).fetchone()
-        if known:
-            return int(known[0])
-        number = self._similar(plain) if self._similarity < 1 else None
-        if number is None:
-            (number,) = self._one("SELECT COUNT(*) FROM sketches")
-            self._remember(number, plain)
-        self._database.execute("INSERT INTO requests VALUES (?, ?)", (key, number))
+    def _request(self, row: Row) -> int:
+        """The number of a row's request."""
+        number, new = self._requests.number(row.request)
+        if new:
+            place = (number, self._random(f"request {row.request}"))
+            self._database.execute("INSERT INTO requests_at_random VALUES (?, ?)", place)
         return number
-
-    def _remember(self, number: int, text: str) -> None:
-        sketch = _sketch(text)
-        self._database.execute(
-            "INSERT INTO sketches VALUES (?, ?, ?)",
-            (number, sketch.hashvalues.astype("<u8").tobytes(), self._random(f"request {text}")),
-        )
-        self._database.executemany("INSERT INTO bands VALUES (?, ?)", [(band, number) for band in _bands(sketch)])
-
-    def _similar(self, text: str) -> int | None:
-        """The most similar request so far, if it is similar enough."""
-        import numpy
-
-        sketch = _sketch(text)
-        alike = f"SELECT request FROM bands WHERE band IN ({','.join('?' * BANDS)}) LIMIT {CANDIDATES}"
-        found = self._database.execute(
-            f"SELECT request, sketch FROM sketches WHERE request IN ({alike})", _bands(sketch)
-        )
-        best = max(
-            ((float((numpy.frombuffer(data, "<u8") == sketch.hashvalues).mean()), -number) for number, data in found),
-            default=(0.0, 0),
-        )
-        return -best[1] if best[0] >= self._similarity else None
-
-
-def _sketch(text: str) -> MinHash:
-    from datasketch import MinHash
-
-    sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-    shingles = {text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1))}
-    sketch.update_batch([shingle.encode() for shingle in shingles])
-    return sketch
-
-
-def _bands(sketch: MinHash) -> list[int]:
-    """One number a band, which says both which band it is and what stands in it."""
-    parts = sketch.hashvalues.astype("<u8").reshape(BANDS, -1)
-    return [
-        int.from_bytes(hashlib.blake2b(bytes([band]) + part.tobytes(), digest_size=8).digest(), "big", signed=True)
-        for band, part in enumerate(parts)
-    ]
