@@ -45,7 +45,10 @@ def test_a_mistake_is_named_with_its_place_and_the_choices(tmp_path, text, said)
     ("text", "said"),
     [
         ("[generator]\nbackend = 'sandbux'", "generator 'sandbux' is unknown; choose one of: .*sandbox"),
-        ("[generator]\nslipps = 1", r"no field 'slipps' \(did you mean 'slips'\?\); valid fields: backend, concurrency, slips"),
+        (
+            "[generator]\nslipps = 1",
+            r"no field 'slipps' \(did you mean 'slips'\?\); valid fields: backend, concurrency, slips",
+        ),
         ("[generator.slips]\nstated = 2", "generator 'sandbox': stated: .*less than or equal to 1 .it is 2"),
         ("[critic]\nmodel = 'x'", "no field 'model'; valid fields: backend"),
     ],

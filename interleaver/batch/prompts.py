@@ -203,7 +203,7 @@ class Sampler:
         while "{" in request:
             request = _SLOT.sub(lambda slot: self._random.choice(self.taxonomy.slots[slot[1]]), request, count=1)
         said = self.taxonomy.languages[language]
-        return Row(request=f"{request} {said}".strip(), tags=_tags(category, sub, language))
+        return Row(request=f"{request}\n{said}".strip(), tags=_tags(category, sub, language))
 
     async def _write(
         self, conversation: Conversation, category: Category, sub: SubCategory, language: str

@@ -122,6 +122,7 @@ class Folder:
         filesystem, root = self._place
         filesystem.invalidate_cache(root)
         for path, info in filesystem.find(root, detail=True).items():
-            changed = info.get("mtime") or info.get("LastModified") or info.get("created")
+            stamps = [info[key] for key in ("mtime", "LastModified", "created") if info.get(key) is not None]
+            changed = next(iter(stamps), None)
             stamp = changed.timestamp() if hasattr(changed, "timestamp") else changed
             yield StoredFile(path[len(root) + 1 :], info.get("size") or 0, stamp)

@@ -100,7 +100,9 @@ def test_hostile_answers_are_refused_in_time(hostile):
     assert time.monotonic() - started < 20
 
 
-@pytest.mark.parametrize("said", ["</think>", "</answer>", "<answer>{", 'x", "previous_step_success": false', "<think>"])
+@pytest.mark.parametrize(
+    "said", ["</think>", "</answer>", "<answer>{", 'x", "previous_step_success": false', "<think>"]
+)
 def test_an_exact_answer_is_read_whatever_its_texts_mention(said):
     """As a grammar lets a model write it."""
     fields = json.dumps({"previous_step_success": False, "refine_prompt": f"a {said} b"})
