@@ -19,7 +19,7 @@ from interleaver.agents.prompts import fill, text_of
 from interleaver.batch.items import Row
 from interleaver.batch.work import in_parallel
 from interleaver.config import BackendSettings
-from interleaver.errors import BadInput, UnreadableAnswer, did_you_mean, explain
+from interleaver.errors import BackendError, BadInput, UnreadableAnswer, did_you_mean, explain
 from interleaver.similar import SimilarTexts
 
 PATIENCE = 30
@@ -169,18 +169,26 @@ class Sampler:
 
         Raises:
             BadInput: the planner is no chat model.
-            BackendError: the model could not be asked, or answers nothing that is new any more.
+            BackendError: one call after another failed.
         """
         conversation = Conversation(_chat_model(planner), "planner")
-        made = empty = 0
+        made = empty = failed = 0
 
-        async def write(place: tuple[Category, SubCategory, str]) -> list[Row]:
-            return await self._write(conversation, *place)
+        async def write(place: tuple[Category, SubCategory, str]) -> list[Row] | BackendError:
+            try:
+                return await self._write(conversation, *place)
+            except BackendError as error:
+                return error
 
         places = itertools.islice(self._places(), 4 * count // A_CALL + 4 * workers)
         async for rows in in_parallel(places, write, workers):
+            if isinstance(rows, BackendError):
+                failed += 1
+                if failed > workers:
+                    raise rows
+                continue
             new = [row for row in rows if self._seen.number(row.request)[1]]
-            empty = 0 if new else empty + 1
+            failed, empty = 0, 0 if new else empty + 1
             for row in new[: count - made]:
                 made += 1
                 yield row
@@ -226,9 +234,7 @@ def _tags(category: Category, sub: SubCategory, language: str) -> dict[str, str]
 
 def _chat_model(planner: BackendSettings) -> ChatModel:
     if planner.backend != "chat":
-        raise BadInput(
-            f"planner.backend is {planner.backend!r}; a chat model is needed to write requests (backend = chat)"
-        )
+        raise BadInput(f"planner.backend is {planner.backend!r}; requests are written by a chat model (chat)")
     known = {field.name for field in fields(ChatModel)}
     return ChatModel(**{name: value for name, value in (planner.model_extra or {}).items() if name in known})
 

@@ -131,8 +131,8 @@ async def in_parallel(items: Iterable[T], work: Callable[[T], Awaitable[R]], lim
             if not pending:
                 return
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                yield task.result()
+            for task in sorted(done, key=lambda task: task.exception() is not None):
+                yield task.result()  # what raises comes last, so that nothing which is done is lost
     finally:
         for task in pending:
             task.cancel()
