@@ -123,6 +123,5 @@ class Folder:
         filesystem.invalidate_cache(root)
         for path, info in filesystem.find(root, detail=True).items():
             stamps = [info[key] for key in ("mtime", "LastModified", "created") if info.get(key) is not None]
-            changed = next(iter(stamps), None)
-            stamp = changed.timestamp() if hasattr(changed, "timestamp") else changed
+            stamp = next((s.timestamp() if hasattr(s, "timestamp") else float(s) for s in stamps), None)
             yield StoredFile(path[len(root) + 1 :], info.get("size") or 0, stamp)

@@ -139,7 +139,7 @@ def _features(kind: Kind) -> Json:
         return {"prompt": text, "text": text} | common
     if kind != "critic-rl":
         return {"prompt": List(message), "completion": List(message)} | common
-    truth = {"success": Value("bool"), "semantics": Value("float32"), "quality": Value("float32")}
+    truth = {"success": Value("bool"), "semantics": Value("float64"), "quality": Value("float64")}
     said = {"instruction": text, "origin_prompt": text, "rewritten_prompt": text}
     return {"prompt": List(message)} | truth | said | common
 
