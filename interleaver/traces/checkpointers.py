@@ -11,6 +11,7 @@ from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 
 from interleaver.errors import BackendUnavailable
 from interleaver.extras import need
@@ -87,11 +88,17 @@ _ready: set[str] = set()
 
 
 async def _set_up(saver: Any) -> None:
-    await saver.conn.execute("SELECT pg_advisory_lock(%s)", (SETUP_LOCK,))
+    # Not by a statement that waits: indexes are made concurrently, which waits for every statement at work in turn.
+    await AsyncRetrying(retry=retry_if_result(lambda taken: not taken), wait=wait_fixed(0.1))(_take_lock, saver.conn)
     try:
         await saver.setup()
     finally:
         await saver.conn.execute("SELECT pg_advisory_unlock(%s)", (SETUP_LOCK,))
+
+
+async def _take_lock(connection: Any) -> bool:
+    found = await connection.execute("SELECT pg_try_advisory_lock(%s) AS taken", (SETUP_LOCK,))
+    return bool((await found.fetchone())["taken"])
 
 
 def shown(address: str) -> str:

@@ -73,9 +73,7 @@ def s3():
     }  # fmt: skip
     import s3fs
 
-    filesystem = s3fs.S3FileSystem(
-        endpoint_url=address, key="a", secret="b", client_kwargs={"region_name": "us-east-1"}, skip_instance_cache=True
-    )
+    filesystem = s3fs.S3FileSystem(endpoint_url=address, key="a", secret="b", skip_instance_cache=True)
     wait_for(lambda: answers(port))
     filesystem.mkdir("bucket")
     yield settings, filesystem

@@ -26,6 +26,9 @@ from interleaver.graph.events import read_event
 from interleaver.graph.revision import edit_plan
 from interleaver.pictures import Picture
 from interleaver.sandbox.assistant import SandboxAssistant
+from interleaver.traces.images import ImageStore
+from interleaver.traces.sources.server import ServerSource
+from interleaver.traces.trace import Trace
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
@@ -279,3 +282,22 @@ def test_the_example(server):
     result = subprocess.run([sys.executable, example, server], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "block_ready" in result.stdout and "Draw a large red house on the right." in result.stdout
+
+
+class TestTraces:
+    async def test_the_threads_of_a_server_are_traces(self, server, client, tmp_path):
+        """Through the official client, with pictures fetched from the server; each turn of a chat is a trace."""
+        thread = (await client.threads.create())["thread_id"]
+        for said in ("a boat and a tree", "make the second picture a night scene"):
+            await client.runs.wait(thread, "interleaver", input={"messages": [{"role": "user", "content": said}]})
+        images = ImageStore(str(tmp_path / "images"))
+        traces = {}
+        async for found in ServerSource(server, images).read():
+            if isinstance(found, Trace) and found.run_id.startswith(thread):
+                traces[found.run_id] = found
+        first, second = traces[f"{thread}-1"], traces[f"{thread}-2"]
+        assert (first.source, first.status, second.status) == ("server", "complete", "complete")
+        assert first.request == "a boat and a tree" and "night scene" in second.request
+        assert first.attempts[0].image == second.attempts[0].image  # the first step stayed as it was
+        for ref in {**first.pictures(), **second.pictures()}.values():
+            assert (await images.get(ref)).ref == ref
