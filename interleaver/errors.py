@@ -56,6 +56,8 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
         return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
     *parents, name = (str(part) for part in problem["loc"])
     where = ".".join([*parents, name])
+    if problem["type"] == "value_error":  # raised by a check of our own, which says of the value what may be said
+        return f"{where}: {problem['ctx']['error']}"
     if problem["type"] != "extra_forbidden":
         return f"{where}: {problem['msg']} (it is {problem['input']!r})"
     if model is None:

@@ -76,3 +76,17 @@ def test_every_ready_profile_can_be_used(name, monkeypatch):
 def test_a_profile_that_is_not_there_is_told_with_the_ready_ones():
     with pytest.raises(BadInput, match=r"'gpt.toml' cannot be read: .*ready-made ones are: gemini, interleavethinker"):
         load_profile("gpt.toml")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://u:hunter2@h/d", "secrets have no place in a profile"),
+        ("postgresql://h/d?password=hunter2", "secrets have no place in a profile"),
+        ("mysql://u:hunter2@h/d", "is no PostgreSQL address"),
+    ],
+)
+def test_a_password_in_the_profile_is_refused_and_not_repeated(tmp_path, address, said):
+    with pytest.raises(BadInput, match=said) as error:
+        profile(tmp_path, f"[store]\ncheckpoints = '{address}'")
+    assert "hunter2" not in str(error.value)

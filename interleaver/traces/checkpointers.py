@@ -103,7 +103,8 @@ async def _take_lock(connection: Any) -> bool:
 
 def shown(address: str) -> str:
     """A connection string without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)
+    without = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)
+    return re.sub(r"password=[^&\s]+", "password=***", without)
 
 
 def check_address(address: str) -> str:
@@ -114,6 +115,6 @@ def check_address(address: str) -> str:
     """
     if not re.match(r"postgres(ql)?://", address):
         raise ValueError(f"{shown(address)!r} is no PostgreSQL address; give postgresql://user@host/database")
-    if shown(address) != address or "password=" in address:
+    if shown(address) != address:
         raise ValueError("secrets have no place in a profile: leave the password out and set PGPASSWORD")
     return address

@@ -79,9 +79,9 @@ def _claim(folder: Folder, file: str, owner: str) -> bool:
 def _held_by_another(folder: Folder, file: str, owner: str) -> bool:
     try:
         claim = json.loads(folder.read(file))
-    except (OSError, ValueError):
-        return False
-    return bool(claim["owner"] != owner and time.time() - claim["at"] < EXPIRE)
+        return bool(claim["owner"] != owner and time.time() - claim["at"] < EXPIRE)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # there is none, or none that can be read
 
 
 def _write(folder: Folder, file: str, owner: str) -> None:
