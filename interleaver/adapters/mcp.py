@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import shlex
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -246,8 +245,7 @@ async def _made(runner: Runner, run_id: str) -> tuple[RunRecord, dict[str, Any]]
     record = await asyncio.to_thread(runner.runs.record, run_id)
     made = await asyncio.to_thread(runner.runs.document, run_id)
     if made is None:
-        resume = shlex.join(["interleaver", "run", "--resume", run_id, "--out", runner.runs.root.url])
-        raise BadInput(f"run {run_id} is unfinished; carry it on with the tool resume_run, or with: {resume}")
+        raise BadInput(f"{runner.runs.why_no_document(run_id)} (or with the tool resume_run)")
     return record, made
 
 

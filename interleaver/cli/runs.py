@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 import click
 
@@ -52,8 +51,7 @@ def show(run_id: str, profile: str | None, out: str | None, as_json: bool) -> No
     store = open_store(profile, out)
     record, document = store.record(run_id), store.document(run_id)
     if document is None:
-        resume = shlex.join(["interleaver", "run", "--resume", run_id, "--out", store.root.url])
-        raise BadInput(f"run {run_id} is unfinished; carry on with: {resume}")
+        raise BadInput(store.why_no_document(run_id))
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import secrets
+import shlex
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -242,6 +243,13 @@ class RunStore:
         except (OSError, ValueError):
             return None
         return data
+
+    def why_no_document(self, run_id: str) -> str:
+        """Why a run has no document, and what to do about it."""
+        command = shlex.join(["interleaver", "run", "--resume", run_id, "--out", self.root.url])
+        if self.has_ended(run_id):
+            return f"run {run_id} was made without a document; write it with: {command}"
+        return f"run {run_id} is unfinished; carry on with: {command}"
 
     def summaries(self) -> list[RunSummary]:
         """All runs, the newest first."""
