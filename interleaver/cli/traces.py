@@ -120,15 +120,23 @@ def list_traces(sources: tuple[str, ...], profile: str | None, images: str | Non
 @click.argument("run_id")
 @profile_option
 @images_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write it there as a page with its pictures."
+)
 @json_option
 @clear_errors
-def show(source: str, run_id: str, profile: str | None, images: str | None, as_json: bool) -> None:
+def show(source: str, run_id: str, profile: str | None, images: str | None, out: Path | None, as_json: bool) -> None:
     """Show one trace: its plan, attempts, verdicts and model calls.
 
     \b
     interleaver traces show out 20260131-093000-how-to-draw-a-cat-1a2b
+    interleaver traces show http://localhost:2024 THREAD_ID --out page
     """
-    found = asyncio.run(_find(source, run_id, profile, images))
+    opened, found = asyncio.run(_find(source, run_id, profile, images))
+    if out:
+        asyncio.run(_write_page(found, opened, out))
+        click.echo(f"Open {out / 'document.html'}")
+        return
     if as_json:
         click.echo(found.model_dump_json(indent=2, exclude_none=True))
         return
@@ -151,7 +159,16 @@ def show(source: str, run_id: str, profile: str | None, images: str | None, as_j
         click.echo(f"\n{len(exchanges)} model calls{told}")
 
 
-async def _find(address: str, run_id: str, profile: str | None, images: str | None) -> Trace:
+async def _write_page(trace: Trace, source: Source, out: Path) -> None:
+    from interleaver.graph.compose import compose
+    from interleaver.traces.folders import Folder
+    from interleaver.ui.document import write_document
+
+    document = compose(trace.request, trace.seed, trace.plan, trace.results, trace.failure)
+    await write_document(Folder(out), trace.run_id, document, trace.attempts, source.images)
+
+
+async def _find(address: str, run_id: str, profile: str | None, images: str | None) -> tuple[Source, Trace]:
     from interleaver.traces.runs import RunStore
     from interleaver.traces.sources.files import RunSource
     from interleaver.traces.trace import Trace
@@ -162,11 +179,11 @@ async def _find(address: str, run_id: str, profile: str | None, images: str | No
         runs.record(run_id)
         found = runs.trace(run_id)
         if isinstance(found, Trace):
-            return found
+            return source, found
         raise BadInput(f"run {run_id} has no trace: {found.detail if found else 'it has not ended'}")
     async for found in source.read():
         if isinstance(found, Trace) and found.run_id == run_id:
-            return found
+            return source, found
     raise BadInput(f"there is no trace {run_id!r} in {address!r}; `interleaver traces list` shows them")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from interleaver.graph.state import RunState, failure_of, plan_of, result_of, settings_of
 from interleaver.types import (
     Block,
     Document,
+    Failure,
     ImageBlock,
     Outcome,
     Plan,
@@ -20,15 +23,22 @@ FINISHED = (Outcome.ACCEPTED, Outcome.TEXT)
 
 def compose_document(state: RunState) -> Document:
     """The document of a run, whether it was finished or ended early; a run at work gives what there is so far."""
-    plan, failure = plan_of(state), failure_of(state)
+    plan = plan_of(state)
     results = [result_of(state, position) for position in range(len(plan.steps))]
+    return compose(str(state.get("request") or ""), settings_of(state).seed, plan, results, failure_of(state))
+
+
+def compose(
+    request: str, seed: int, plan: Plan, results: Sequence[StepResult | None], failure: Failure | None
+) -> Document:
+    """The document of a plan and what became of its steps; None for a step that was not reached."""
     status, reason = _status(plan, results)
     if failure:
         reason = failure.reason
     return Document(
-        request=str(state.get("request") or ""),
+        request=request,
         status=status,
-        seed=settings_of(state).seed,
+        seed=seed,
         blocks=[block for n, result in enumerate(results) if result for block in blocks_of(plan, n, result)],
         steps=[
             StepSummary(
@@ -55,7 +65,7 @@ def blocks_of(plan: Plan, position: int, result: StepResult) -> list[Block]:
     return blocks
 
 
-def _status(plan: Plan, results: list[StepResult | None]) -> tuple[Status, str | None]:
+def _status(plan: Plan, results: Sequence[StepResult | None]) -> tuple[Status, str | None]:
     """A document is complete when nothing in it is missing or unproven."""
     if not plan.steps:
         return "failed", "the plan has no steps"

@@ -270,6 +270,10 @@ def test_a_run_store_is_listed_shown_and_counted(made):
     assert [row["request"] for row in rows] == ["a cat beside a tree", "How to draw a boat in 2 steps?"]
     shown = invoke("traces", "show", made, rows[0]["run_id"])
     assert "a cat beside a tree" in shown and "accepted" in shown and "planner: sandbox" in shown
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    invoke("traces", "show", made, rows[0]["run_id"], "--out", made.parent / "page")
+    assert "a cat beside a tree" in (made.parent / "page" / "document.html").read_text()
+    assert before == {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
     told = json.loads(invoke("traces", "stats", made, "--json"))
     assert told["runs"] == 2 and told["tags"] == {"category": {"x": 2}}
     assert told["drawings"] == sum(at["judged"] for at in told["accepted_at_attempt"].values())
