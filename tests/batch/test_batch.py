@@ -180,41 +180,49 @@ def started(folder, path, *more):
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def attempts_in(folder):
-    """How many drawings lie in the checkpoints and traces of a batch."""
+def pictures_in(folder):
+    """How many pictures a batch has stored so far."""
     return len(list((folder / "runs" / ".store" / "images").rglob("*.png")))
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_batch_carries_on_where_it_was(tmp_path, how):
-    path = prompts(
-        tmp_path, *({"request": f"How to draw a {thing} step by step?"} for thing in ("cat", "house", "boat"))
+def lessons(folder):
+    return prompts(
+        folder, *({"request": f"How to draw a {thing} step by step?"} for thing in ("tree", "boat", "flower"))
     )
+
+
+def drawn_in(folder):
+    """What was drawn in each run of a batch."""
+    runs = RunStore(folder / "runs")
+    attempts = {run_id: runs.trace(run_id).attempts for run_id in runs.run_ids()}
+    return {run_id: [(a.prompt, a.seed, a.image) for a in made] for run_id, made in attempts.items()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The same batch, left alone."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert batch(lessons(folder), "--out", folder / "runs")["statuses"] == {"complete": 3}
+    return drawn_in(folder)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_batch_carries_on_where_it_was(tmp_path, whole, how):
+    path = lessons(tmp_path)
     process = started(tmp_path, path)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and attempts_in(tmp_path) < 6:
+    while time.monotonic() < deadline and pictures_in(tmp_path) < 6:
         time.sleep(0.01)
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
     if how == signal.SIGINT:
         assert process.returncode == 130 and "Traceback" not in said
         assert re.search(r"carry on with: interleaver batch \S+ --out runs --workers 2", said)
-    before = {file.name for file in (tmp_path / "runs" / ".store" / "images").rglob("*.png")}
-    told = json.loads(started(tmp_path, path, "--json").communicate(timeout=120)[0])
-    assert told["statuses"] == {"complete": 3}
-    runs = RunStore(tmp_path / "runs")
-    traces = [runs.trace(run_id) for run_id in runs.run_ids()]
-    drawn = {sha for trace in traces for sha in trace.pictures()}
-    lost = {name.partition(".")[0] for name in before} - drawn
+    before = {file.stem for file in (tmp_path / "runs" / ".store" / "images").rglob("*.png")}
+    assert batch(path, "--out", tmp_path / "runs")["statuses"] == {"complete": 3}
+    assert drawn_in(tmp_path) == whole
+    lost = before - {image.sha256 for made in whole.values() for _, _, image in made}
     assert len(lost) <= 1  # the white page; a picture drawn before the end is a picture of the end
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    assert json.loads(started(whole, path, "--json").communicate(timeout=120)[0])["statuses"] == {"complete": 3}
-    for run_id in RunStore(whole / "runs").run_ids():
-        same = RunStore(whole / "runs").trace(run_id)
-        assert [(a.prompt, a.seed, a.image) for a in same.attempts] == [
-            (a.prompt, a.seed, a.image) for a in runs.trace(run_id).attempts
-        ]
 
 
 def test_two_processes_on_one_output(tmp_path):
