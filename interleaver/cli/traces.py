@@ -17,6 +17,7 @@ from interleaver.cli.common import UNFINISHED, clear_errors, json_option, profil
 from interleaver.errors import BadInput
 
 if TYPE_CHECKING:
+    from interleaver.traces.runs import RunStore
     from interleaver.traces.sources import Source
     from interleaver.traces.stats import Stats
     from interleaver.traces.trace import Skipped, Trace
@@ -28,23 +29,30 @@ images_option = click.option(
 strict_option = click.option("--strict", is_flag=True, help="Stop at the first thing that cannot be used.")
 
 
-def open_sources(sources: tuple[str, ...], profile: str | None, images: str | None) -> list[Source]:
-    """The sources that a command is about; the profile's runs when none is named."""
+def open_sources(
+    sources: tuple[str, ...], profile: str | None, images: str | None, target: RunStore | None = None
+) -> list[Source]:
+    """The sources that a command is about; the profile's runs when none is named.
+
+    Args:
+        sources: their addresses.
+        profile: tells where runs are kept.
+        images: the image store, where it is another one.
+        target: where the pictures go that a source brings itself; the profile's store by default.
+    """
     from interleaver.config import load_profile
     from interleaver.graph.builder import build_graph
-    from interleaver.traces.images import ImageStore
     from interleaver.traces.sources import open_source
 
     loaded = load_profile(profile)
     if images:
         loaded.store.images = images
 
-    def images_of(address: str) -> ImageStore:
-        inside = Path(address).is_dir() or ("://" in address and not address.startswith(("http", "postgres")))
-        return loaded.store.open(address if inside else None).images
+    def stores(address: str | None) -> RunStore:
+        return target if target and address is None and not images else loaded.store.open(address)
 
     return [
-        open_source(address, images_of(address), lambda saver: build_graph().compile(checkpointer=saver))
+        open_source(address, stores, lambda saver: build_graph().compile(checkpointer=saver))
         for address in sources or (loaded.store.out,)
     ]
 
@@ -169,7 +177,6 @@ async def _write_page(trace: Trace, source: Source, out: Path) -> None:
 
 
 async def _find(address: str, run_id: str, profile: str | None, images: str | None) -> tuple[Source, Trace]:
-    from interleaver.traces.runs import RunStore
     from interleaver.traces.sources.files import RunSource
     from interleaver.traces.trace import Trace
 
@@ -267,7 +274,7 @@ def import_traces(sources: tuple[str, ...], profile: str | None, images: str | N
 
         target = RunStore(out, ImageStore(images_below(out)))
         await asyncio.to_thread(target.prepare)
-        async for source, found in read_all(open_sources(sources, profile, images), strict):
+        async for source, found in read_all(open_sources(sources, profile, images, target), strict):
             if isinstance(found, Skipped):
                 _say_skipped(found)
                 counted["skipped"] += 1

@@ -28,8 +28,13 @@ from interleaver.traces.trace import Skipped, Trace, read_trace
 from interleaver.types import Exchange, Outcome, Plan, Step
 
 
-def compiled(saver):
-    return build_graph().compile(checkpointer=saver)
+def opened(address, images):
+    """A source; what brings its own pictures puts them into `images`."""
+    return open_source(
+        address,
+        lambda root: RunStore(root or "unused", images),
+        lambda saver: build_graph().compile(checkpointer=saver),
+    )
 
 
 def scripted(images, *verdicts, steps=2, **more):
@@ -115,11 +120,11 @@ async def test_an_export_is_read_back_line_by_line(tmp_path, images):
     (tmp_path / "x.jsonl").write_text("\n".join(lines))
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     for name in ("x.jsonl", "x.jsonl.gz"):
-        found = await read(open_source(str(tmp_path / name), images, compiled))
+        found = await read(opened(str(tmp_path / name), images))
         assert [one.run_id for one in found if isinstance(one, Trace)] == ["r0", "r1", "r2"]
         assert found[1].reason == "truncated or damaged record" and "line 2" in found[1].what
     (tmp_path / "cut.jsonl.gz").write_bytes((tmp_path / "x.jsonl.gz").read_bytes()[:-60])
-    found = await read(open_source(str(tmp_path / "cut.jsonl.gz"), images, compiled))
+    found = await read(opened(str(tmp_path / "cut.jsonl.gz"), images))
     assert found[-1].reason == "truncated or damaged record"
 
 
@@ -134,7 +139,7 @@ async def test_a_checkpointer_gives_a_trace_for_each_thread_and_turn(tmp_path, i
         other.add_edge(START, "work")
         saver = AsyncSqliteSaver(connection)
         await other.compile(checkpointer=saver).ainvoke({"n": 0}, {"configurable": {"thread_id": "c"}})
-    found = await read(open_source(f"sqlite:{path}", images, compiled))
+    found = await read(opened(f"sqlite:{path}", images))
     traces = {one.run_id: one for one in found if isinstance(one, Trace)}
     assert {name: trace.request for name, trace in traces.items()} == {"a": "one", "b-1": "two", "b-2": "three"}
     assert [len(trace.attempts) for trace in traces.values()] == [3, 2, 2]
@@ -159,16 +164,16 @@ async def test_a_run_inside_another_graph_is_found_in_its_thread(tmp_path, image
         builder.add_edge(START, "illustrate")
         graph = builder.compile(checkpointer=AsyncSqliteSaver(connection))
         await graph.ainvoke({"request": "inner"}, {"configurable": {"thread_id": "parent"}})
-    (found,) = await read(open_source(f"sqlite:{path}", images, compiled))
+    (found,) = await read(opened(f"sqlite:{path}", images))
     assert found.request == "inner" and len(found.attempts) == 3 and found.run_id.startswith("parent-")
 
 
 async def test_what_is_no_database_is_told(tmp_path, images):
     with pytest.raises(BadInput, match="there is no SQLite database"):
-        open_source(f"sqlite:{tmp_path / 'none'}", images, compiled)
+        opened(f"sqlite:{tmp_path / 'none'}", images)
     (tmp_path / "text").write_text("hello" * 1000)
     with pytest.raises(BadInput, match="is not an SQLite database of checkpoints"):
-        await read(open_source(f"sqlite:{tmp_path / 'text'}", images, compiled))
+        await read(opened(f"sqlite:{tmp_path / 'text'}", images))
 
 
 def write_record(folder, **changes):
@@ -201,7 +206,7 @@ def write_record(folder, **changes):
 
 async def test_records_of_the_reference_implementation_are_read(tmp_path, images):
     write_record(tmp_path / "records" / "s1")
-    (trace,) = await read(open_source(str(tmp_path / "records"), images, compiled))
+    (trace,) = await read(opened(str(tmp_path / "records"), images))
     assert (trace.request, trace.status, trace.source) == ("hats", "complete", "record")
     assert [(one.step, one.attempt, one.verdict.accepted) for one in trace.attempts] == [
         (0, 1, False), (0, 2, True), (1, 1, True),
@@ -230,7 +235,7 @@ async def test_a_poisoned_record_is_left_out_and_told(tmp_path, images, changes,
     (tmp_path / "other.png").write_bytes(plain_picture().data)
     write_record(tmp_path / "records" / "bad", **changes)
     write_record(tmp_path / "records" / "good")
-    found = await read(open_source(str(tmp_path / "records"), images, compiled))
+    found = await read(opened(str(tmp_path / "records"), images))
     assert [one.reason for one in found if isinstance(one, Skipped)] == [reason]
     assert [one.run_id for one in found if isinstance(one, Trace)] == ["good"]
 
@@ -239,7 +244,7 @@ async def test_a_link_out_of_the_folder_is_not_followed(tmp_path, images):
     (tmp_path / "secret.png").write_bytes(plain_picture().data)
     write_record(tmp_path / "records" / "bad", steps__0__target_img="link.png")
     (tmp_path / "records" / "bad" / "link.png").symlink_to(tmp_path / "secret.png")
-    (found,) = await read(open_source(str(tmp_path / "records"), images, compiled))
+    (found,) = await read(opened(str(tmp_path / "records"), images))
     assert found.reason == "path outside its folder"
 
 
@@ -356,4 +361,4 @@ async def test_gc_keeps_the_pictures_of_a_run_that_is_not_finished(tmp_path):
 )
 def test_an_address_that_cannot_be_used_is_told(tmp_path, address, said):
     with pytest.raises(BadInput, match=said):
-        open_source(address, ImageStore(str(tmp_path)), compiled)
+        opened(address, ImageStore(str(tmp_path)))

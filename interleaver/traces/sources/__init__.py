@@ -42,13 +42,13 @@ class Source(Protocol):
         ...
 
 
-def open_source(address: str, images: ImageStore, compile_graph: Compile) -> Source:
+def open_source(address: str, stores: Callable[[str | None], RunStore], compile_graph: Compile) -> Source:
     """Open a source by its address.
 
     Args:
         address: see the table above.
-        images: where the source's pictures are, or are put when it brings them itself. A run store given by its folder
-            has its own, unless this one was opened elsewhere on purpose.
+        stores: opens the run store at an address, or the default one for None. The default one's pictures are those of
+            the sources that are no run stores; what such a source brings itself is put there.
         compile_graph: how to read checkpoints.
 
     Raises:
@@ -59,6 +59,12 @@ def open_source(address: str, images: ImageStore, compile_graph: Compile) -> Sou
     from interleaver.traces.sources.langsmith import LangSmithSource
     from interleaver.traces.sources.server import ServerSource
 
+    if holds_records(address):
+        return RecordSource(address, stores(None).images)
+    kinds = r"(sqlite:|langsmith:|postgres(ql)?://|https?://)|.*\.jsonl(\.gz)?$"
+    if not re.match(kinds, address):
+        return RunSource(stores(address))
+    images = stores(None).images
     if address.startswith("sqlite:"):
         return SqliteSource(address.removeprefix("sqlite:"), images, compile_graph)
     if re.match(r"postgres(ql)?://", address):
@@ -67,8 +73,4 @@ def open_source(address: str, images: ImageStore, compile_graph: Compile) -> Sou
         return ServerSource(address, images)
     if address.startswith("langsmith:"):
         return LangSmithSource(address.removeprefix("langsmith:"), images)
-    if re.search(r"\.jsonl(\.gz)?$", address):
-        return ExportSource(address, images)
-    if holds_records(address):
-        return RecordSource(address, images)
-    return RunSource(RunStore(address, images))
+    return ExportSource(address, images)
