@@ -24,6 +24,7 @@ Secrets have no place in it: a backend reads its key from the environment.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +37,7 @@ from interleaver.registry import Kind, create
 from interleaver.traces.checkpointers import check_address
 from interleaver.traces.images import ImageStore
 from interleaver.traces.runs import RunStore, images_below
-from interleaver.traces.trace import Trace
+from interleaver.types import Exchange
 
 DEFAULT_PROFILE = "interleaver.toml"
 
@@ -95,14 +96,13 @@ class Prices(BaseModel):
     judge: TokenPrices = Field(default_factory=TokenPrices)
     picture: float = Field(0.0, ge=0)
 
-    def cost(self, trace: Trace) -> float:
-        """What a run cost."""
-        drawings = [attempt for attempt in [*trace.attempts, *trace.drafts] if attempt.image]
+    def of(self, exchanges: Iterable[Exchange], drawings: int) -> float:
+        """What model calls and drawings cost."""
         tokens = 0.0
-        for exchange in trace.exchanges():
+        for exchange in exchanges:
             price: TokenPrices = getattr(self, exchange.role)
             tokens += exchange.usage.input_tokens * price.input + exchange.usage.output_tokens * price.output
-        return tokens / 1e6 + len(drawings) * self.picture
+        return tokens / 1e6 + drawings * self.picture
 
 
 class Profile(BaseModel):

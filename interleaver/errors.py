@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -38,6 +39,12 @@ class Refused(BackendError):
 
 class UnreadableAnswer(BackendError, ValueError):
     """A model answered something that is not a plan, a verdict or a picture: nothing, half of it, or something else."""
+
+
+def shown(address: str) -> str:
+    """An address as it may be told: without its password."""
+    without = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", address)
+    return re.sub(r"password=[^&\s]+", "password=***", without)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +16,14 @@ from pydantic import ValidationError
 
 from interleaver.config import Profile
 from interleaver.errors import BadInput, explain
-from interleaver.graph.compose import compose_document
+from interleaver.graph.compose import compose
 from interleaver.graph.context import Context
 from interleaver.graph.events import Event, read_event
 from interleaver.graph.inputs import check_request
 from interleaver.graph.state import RunState, attempts_of, failure_of, result_of
 from interleaver.pictures import MAX_BYTES, Picture
 from interleaver.traces.runs import RunRecord
-from interleaver.traces.trace import Trace
+from interleaver.traces.trace import Skipped, Trace
 from interleaver.types import Outcome
 from interleaver.ui.document import write_document
 
@@ -83,9 +83,7 @@ class Runner:
         told = {"models": self.profile.models(), "tags": tags or {}}
         return await asyncio.to_thread(self.runs.begin, request, refs, context.model_dump(), profile, run_id, **told)
 
-    async def work(
-        self, record: RunRecord, reviewer: Reviewer | None = None, owner: str | None = None
-    ) -> AsyncIterator[Event]:
+    async def work(self, record: RunRecord, reviewer: Reviewer | None = None) -> AsyncIterator[Event]:
         """Carry a run on from where it stands, and write its trace and document at the end.
 
         Yields its events as they happen. A run that has ended is carried on from the first call that failed, if one
@@ -95,59 +93,100 @@ class Runner:
         Args:
             record: the run.
             reviewer: who answers its questions.
-            owner: for whom this process works, see `RunStore.lock`.
 
         Raises:
-            BadInput: another process works on the run.
+            Taken: another process works on the run.
+            BadInput: its trace is damaged, and there are no checkpoints to make it from anew.
         """
         await asyncio.to_thread(self.runs.prepare)
-        async with self.runs.lock(record.run_id, owner):
-            # Two processes may have begun a run of one name at the same moment; the file says which of them counts.
-            record = await asyncio.to_thread(self.runs.record, record.run_id)
-            async with self._graph(record) as graph:
-                config, context = _config_of(record), Context.model_validate(record.context)
-                start: dict[str, Any] | Command[Any] | None
-                start, config_now = await _where_it_stands(graph, record, config)
-                idle = config_now is None and await asyncio.to_thread(self.runs.has_ended, record.run_id)
-                while config_now is not None:
-                    async for event in self._stream(graph, start, config_now, context):
-                        yield event
-                    snapshot = await graph.aget_state(config)
-                    questions = [interrupt.value for task in snapshot.tasks for interrupt in task.interrupts]
-                    if not questions:
-                        break
-                    if reviewer is None:
-                        return
-                    start, config_now = Command(resume=await reviewer(questions[0])), config
-                await self._close(record, cast(RunState, (await graph.aget_state(config)).values), idle)
+        async with self.runs.lock(record.run_id), aclosing(self._carry_on(record, reviewer)) as events:
+            async for event in events:
+                yield event
+
+    async def make(
+        self,
+        request: str,
+        images: list[Picture],
+        settings: dict[str, Any],
+        profile: str | None,
+        run_id: str,
+        tags: dict[str, str],
+        owner: str | None = None,
+    ) -> AsyncIterator[Event]:
+        """Begin a run under a name, or carry on the one that has it; see `begin` and `work`.
+
+        Args:
+            request: what to make.
+            images: in the order of the request's `<image>` tags.
+            settings: fields of `RunSettings` that differ from the profile.
+            profile: absolute path of the profile.
+            run_id: the name.
+            tags: what to remember of the request.
+            owner: for whom this process works, see `RunStore.lock`.
+        """
+        await asyncio.to_thread(self.runs.prepare)
+        async with self.runs.lock(run_id, owner):
+            record = await asyncio.to_thread(self.runs.find, run_id)
+            if record is None:
+                record = await self.begin(request, images, settings, profile, run_id, tags)
+            async with aclosing(self._carry_on(record, None)) as events:
+                async for event in events:
+                    yield event
+
+    async def _carry_on(self, record: RunRecord, reviewer: Reviewer | None) -> AsyncGenerator[Event]:
+        trace = await asyncio.to_thread(self.runs.trace, record.run_id)
+        if trace and not await asyncio.to_thread(self.runs.has_checkpoints, record.run_id):
+            await self._leave(trace)
+            return
+        async with self._graph(record) as graph:
+            config, context = _config_of(record), Context.model_validate(record.context)
+            start: dict[str, Any] | Command[Any] | None
+            start, config_now = await _where_it_stands(graph, record, config)
+            if trace and start is not None:
+                await self._leave(trace)
+                return
+            idle = config_now is None and isinstance(trace, Trace)
+            while config_now is not None:
+                async for event in self._stream(graph, start, config_now, context):
+                    yield event
+                snapshot = await graph.aget_state(config)
+                questions = [interrupt.value for task in snapshot.tasks for interrupt in task.interrupts]
+                if not questions:
+                    break
+                if reviewer is None:
+                    return
+                start, config_now = Command(resume=await reviewer(questions[0])), config
+            state = (await graph.aget_state(config)).values
+        if isinstance(trace, Trace) and idle:  # there was nothing to do, so the trace that is there stays as it is
+            await self._write_document(trace)
+            return
+        told = {"models": record.models, "tags": record.tags, "started_at": record.started_at}
+        trace = Trace.from_state(state, record.run_id, "run", **told, ended_at=datetime.now(UTC))
+        await self._write_document(trace)
+        await asyncio.to_thread(self.runs.write_trace, trace)  # last, since its presence says that the run has ended
+
+    async def _leave(self, trace: Trace | Skipped) -> None:
+        """Leave a run that has ended as it is: it was imported, or its checkpoints were cleaned up."""
+        if isinstance(trace, Skipped):
+            raise BadInput(f"run {trace.what} cannot be carried on: {trace.reason}: {trace.detail}")
+        await self._write_document(trace)
 
     async def pictures(self, record: RunRecord) -> set[str]:
         """The SHA-256 of every picture that a run refers to, ended or not."""
+        given = {image.sha256 for image in record.images}
+        if not await asyncio.to_thread(self.runs.has_checkpoints, record.run_id):
+            return given
         async with self._graph(record) as graph:
             state = (await graph.aget_state(_config_of(record))).values
-        given = {image.sha256 for image in record.images}
         if not state.get("plan") or "settings" not in state:
             return given
         return given | set(Trace.from_state(state, record.run_id, "run").pictures())
 
-    async def _close(self, record: RunRecord, state: RunState, idle: bool) -> None:
-        """Write what a run leaves; the trace comes last, since its presence says that the run has ended."""
-        document = compose_document(state)
+    async def _write_document(self, trace: Trace) -> None:
         if self.documents:
-            folder = self.runs.folder(record.run_id)
-            await write_document(folder, record.run_id, document, attempts_of(state), self.runs.images)
-        if idle:  # there was nothing to do, so the trace that is there stays as it is
-            return
-        trace = Trace.from_state(
-            state,
-            record.run_id,
-            "run",
-            models=record.models,
-            tags=record.tags,
-            started_at=record.started_at,
-            ended_at=datetime.now(UTC),
-        )
-        await asyncio.to_thread(self.runs.write_trace, trace)
+            document = compose(trace.request, trace.seed, trace.plan, trace.results, trace.failure)
+            folder = self.runs.folder(trace.run_id)
+            await write_document(folder, trace.run_id, document, trace.attempts, self.runs.images)
 
     async def _stream(
         self, graph: Graph, start: dict[str, Any] | Command[Any] | None, config: RunnableConfig, context: Context

@@ -39,6 +39,10 @@ class Item(BaseModel):
     tags: dict[str, str]
     seed: int
 
+    def key(self) -> tuple[str, tuple[str, ...], int]:
+        """What tells items apart; two with the same key would be one run."""
+        return self.request, tuple(self.images), self.seed
+
     def run_id(self, pictures: list[str]) -> str:
         """The name of the run, made from what it is about, so that any process knows whether it was made.
 
@@ -68,7 +72,7 @@ def read_items(path: Path, seed: int, repeat: int = 1) -> Iterator[Item | BadRow
         BadInput: the list cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the prompts {str(path)!r} cannot be read: {error}") from None
     for number, line in enumerate(lines, start=1):

@@ -10,13 +10,15 @@ from typing import Literal
 from interleaver.agents.exchanges import recording
 from interleaver.batch.work import in_parallel
 from interleaver.config import Profile
-from interleaver.errors import BackendError
+from interleaver.errors import BackendError, BadInput
 from interleaver.graph.backends import call
 from interleaver.pictures import Picture, white_canvas
 from interleaver.traces.labels import Label, Labels, read_labels, write_labels
 from interleaver.traces.runs import RunStore
 from interleaver.traces.trace import Skipped, Trace
 from interleaver.types import Attempt, Judgement, Step, Verdict
+
+NO_LIMIT = 1_000_000
 
 
 class Labeller:
@@ -41,6 +43,7 @@ class Labeller:
         self.samples = samples
         self.model = getattr(profile, by).title
         self._backend = profile.create(by)
+        self._slots = asyncio.Semaphore(getattr(profile, by).concurrency or NO_LIMIT)
 
     async def label(self, workers: int) -> AsyncIterator[Labels | Skipped]:
         """Label all runs that have ended; the labels of a run are given whether they are new or not.
@@ -58,6 +61,9 @@ class Labeller:
         if not isinstance(trace, Trace):
             return trace
         before = await asyncio.to_thread(read_labels, self.runs, run_id, self.name)
+        if before and (before.by, before.model, before.samples) != (self.by, self.model, self.samples):
+            said = f"{before.samples} by the {before.by} {before.model}"
+            raise BadInput(f"the labels {self.name!r} of run {run_id} are {said}; give these ones another --name")
         labels = Labels(run_id=run_id, name=self.name, by=self.by, model=self.model, samples=self.samples)
         for attempt in trace.attempts:
             step = trace.step_of(attempt)
@@ -88,10 +94,12 @@ class Labeller:
         return label
 
     async def _score(self, step: Step, before: Picture, after: Picture) -> Judgement:
-        return await call(self._backend, lambda: self._backend.score(step, before, after), Judgement)
+        async with self._slots:
+            return await call(self._backend, lambda: self._backend.score(step, before, after), Judgement)
 
     async def _verdict(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
-        return await call(self._backend, lambda: self._backend.judge(step, before, after, prompt), Verdict)
+        async with self._slots:
+            return await call(self._backend, lambda: self._backend.judge(step, before, after, prompt), Verdict)
 
     async def _before(self, attempt: Attempt, after: Picture) -> Picture:
         if attempt.sources:

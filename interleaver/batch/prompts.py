@@ -24,6 +24,7 @@ from interleaver.similar import SimilarTexts
 
 PATIENCE = 30
 """How many candidates in a row may be near-duplicates before a taxonomy counts as used up."""
+WORKERS = 4
 A_CALL = 10
 """Requests that a chat model is asked for at a time."""
 REQUESTS_SCHEMA = {
@@ -73,6 +74,9 @@ class Taxonomy(BaseModel):
 
     @model_validator(mode="after")
     def _slots_exist(self) -> Taxonomy:
+        for name, values in self.slots.items():
+            if any(_SLOT.search(value) for value in values):
+                raise ValueError(f"slot {name!r}: its values must not use slots in turn")
         for category in self.category:
             texts = category.templates + [topic for sub in category.sub for topic in sub.topics]
             for text, name in ((one, name) for one in texts for name in _SLOT.findall(one)):
@@ -159,13 +163,13 @@ class Sampler:
             if new:
                 yield row
 
-    async def by_model(self, count: int, planner: BackendSettings, workers: int = 4) -> AsyncIterator[Row]:
+    async def by_model(self, count: int, planner: BackendSettings) -> AsyncIterator[Row]:
         """At most `count` requests that a chat model writes.
 
         Args:
             count: how many.
-            planner: the profile's planner, a `chat` backend; its model writes.
-            workers: calls at a time.
+            planner: the profile's planner, a `chat` backend; its model writes, with as many calls at a time as its
+                `concurrency` says.
 
         Raises:
             BadInput: the planner is no chat model.
@@ -173,6 +177,7 @@ class Sampler:
         """
         conversation = Conversation(_chat_model(planner), "planner")
         made = empty = failed = 0
+        workers = planner.concurrency or WORKERS
 
         async def write(place: tuple[Category, SubCategory, str]) -> list[Row] | BackendError:
             try:
@@ -208,7 +213,7 @@ class Sampler:
 
     def _fill(self, category: Category, sub: SubCategory, language: str) -> Row:
         request = self._random.choice(category.templates).replace("{topic}", self._random.choice(sub.topics))
-        while "{" in request:
+        while _SLOT.search(request):
             request = _SLOT.sub(lambda slot: self._random.choice(self.taxonomy.slots[slot[1]]), request, count=1)
         said = self.taxonomy.languages[language]
         return Row(request=f"{request}\n{said}".strip(), tags=_tags(category, sub, language))
@@ -244,4 +249,5 @@ def _read_requests(text: str) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise UnreadableAnswer("requests must be a list of texts")
     # A tag would stand for a picture that nobody sends.
-    return [one.replace("<image>", "").strip() for one in found if one.strip()]
+    plain = [one.replace("<image>", "").strip() for one in found]
+    return [one for one in plain if one]

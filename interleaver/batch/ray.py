@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any
 
 from interleaver.batch.items import Item
-from interleaver.batch.work import Done, Worker, in_parallel
+from interleaver.batch.work import STORED, Done, Worker
 from interleaver.config import Profile
-from interleaver.errors import BadInput
+from interleaver.errors import BadInput, InterleaverError
 from interleaver.extras import need
-from interleaver.runner import Runner
+from interleaver.runner import Runner, read_picture
 
 PER_ACTOR = 16
 """How many runs one process makes at a time; runs mostly wait for models."""
+RETRIES = 3
+"""How often an item is tried again whose process died: an item that kills its process must not do so for ever."""
 
 
 class RayWorkers:
@@ -46,11 +48,14 @@ class RayWorkers:
             raise BadInput(f"the Ray cluster {address!r} (--ray) cannot be joined: {error}") from None
         nodes = sum(node["Alive"] for node in ray.nodes())
         count = min(workers, max(nodes, math.ceil(workers / PER_ACTOR)))
-        self.workers = workers
         self._ray = ray
+        store = profile.store.open(out)
+        self._images = store.images
+        # A relative path would be another folder in each worker.
+        out = str(store.root.local.resolve()) if store.root.local else store.root.url
         each = math.ceil(workers / count)
         actor = ray.remote(_Actor).options(
-            max_restarts=-1, max_task_retries=-1, max_concurrency=each, scheduling_strategy="SPREAD"
+            max_restarts=-1, max_task_retries=RETRIES, max_concurrency=each, scheduling_strategy="SPREAD"
         )
         owner = secrets.token_hex(8)
         told = profile.model_dump(mode="json")
@@ -60,20 +65,24 @@ class RayWorkers:
             for one in self._actors:
                 self._free.put_nowait(one)
 
-    async def make(self, items: Iterable[Item]) -> AsyncIterator[Done]:
-        """Make the runs of items."""
-        async for done in in_parallel(items, self._make, self.workers):
-            yield done
-
-    async def _make(self, item: Item) -> Done:
+    async def make(self, item: Item) -> Done:
+        """Make the run of an item on the cluster; see `Worker.make`."""
         actor = await self._free.get()
         try:
-            return Done.model_validate(await actor.make.remote(item.model_dump()))
+            sent = item.model_copy(update={"images": [await self._stored(image) for image in item.images]})
+            return Done.model_validate(await actor.make.remote(sent.model_dump()))
+        except InterleaverError as error:
+            return Done(line=item.line, status="refused", problem=str(error))
         except self._ray.exceptions.RayError as error:
             said = str(error).strip().splitlines()[-1]
             return Done(line=item.line, status="error", problem=f"Ray gave up on it: {said}")
         finally:
             self._free.put_nowait(actor)
+
+    async def _stored(self, image: str) -> str:
+        """A picture of this machine as one of the store, which every worker can read."""
+        picture = await asyncio.to_thread(read_picture, Path(image))
+        return STORED + (await self._images.put(picture)).sha256
 
     def close(self) -> None:
         """Leave the cluster; its workers end."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from interleaver.batch.items import Item
 from interleaver.errors import BadInput, InterleaverError
+from interleaver.pictures import Picture
 from interleaver.runner import Runner, read_picture
 from interleaver.traces.locks import Taken
 from interleaver.traces.trace import Skipped, Trace
@@ -20,7 +21,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 POLL = 2.0
-"""Seconds between two looks at a run that another process is working on."""
+"""Seconds between two looks at the runs that other processes are working on."""
+STORED = "sha256:"
+"""How a picture begins that is in the image store already."""
 
 
 class Done(BaseModel):
@@ -29,15 +32,15 @@ class Done(BaseModel):
     Attributes:
         run_id: its run; None when it could not be begun.
         status: the document's; `refused` when the item cannot be used, `error` when something else broke, `waits` when
-            the run asks a person.
-        made: whether the run was carried out here and now.
+            the run asks a person, `taken` while another process makes it.
+        made: whether anything was done here and now.
         problem: why the status is not `complete`.
-        drawings: generator calls; likewise the model's tokens, and the cost by the profile's prices.
+        drawings: generator calls here and now; likewise the model's tokens, and the cost by the profile's prices.
     """
 
     line: int
     run_id: str | None = None
-    status: Literal["complete", "partial", "failed", "refused", "error", "waits"]
+    status: Literal["complete", "partial", "failed", "refused", "error", "waits", "taken"]
     made: bool = False
     problem: str | None = None
     drawings: int = 0
@@ -67,6 +70,8 @@ class Worker:
         """Make the run of an item, or find that it has been made; never raises but when it is cancelled."""
         try:
             return await self._make(item)
+        except Taken as error:
+            return Done(line=item.line, status="taken", problem=str(error))
         except BadInput as error:
             return Done(line=item.line, status="refused", problem=str(error))
         except InterleaverError as error:
@@ -78,46 +83,77 @@ class Worker:
 
     async def _make(self, item: Item) -> Done:
         runs = self.runner.runs
-        pictures = [await asyncio.to_thread(read_picture, Path(image)) for image in item.images]
+        pictures = [await self._picture(image) for image in item.images]
         run_id = item.run_id([picture.ref.sha256 for picture in pictures])
+        before = await asyncio.to_thread(runs.trace, run_id)
+        drawings = 0
         made = False
-        while not made:
-            trace = await asyncio.to_thread(runs.trace, run_id)
-            if isinstance(trace, Trace) and (trace.status == "complete" or not self.retry):
-                break
-            record = await asyncio.to_thread(runs.find, run_id)
-            if record is None:
-                settings = {"seed": item.seed}
-                record = await self.runner.begin(item.request, pictures, settings, self.profile, run_id, item.tags)
-            try:
-                async for _ in self.runner.work(record, owner=self.owner):
-                    pass
+        if not isinstance(before, Trace) or (self.retry and before.status != "complete"):
+            settings, owner = {"seed": item.seed}, self.owner and f"{self.owner}-{item.line}-{item.seed}"
+            events = self.runner.make(item.request, pictures, settings, self.profile, run_id, item.tags, owner)
+            async for event in events:
                 made = True
-            except Taken:
-                await asyncio.sleep(POLL)  # another process makes it; if that one dies, this one takes over
-        return await self._done(item, run_id, made)
+                drawings += event.type == "picture_ready"
+        after = await asyncio.to_thread(runs.trace, run_id)
+        if after is None:
+            problem = f"the run waits for a person; answer with: interleaver run --resume {run_id}"
+            return Done(line=item.line, run_id=run_id, status="waits", made=made, drawings=drawings, problem=problem)
+        return self._done(item, after, before if isinstance(before, Trace) else None, made, drawings)
 
-    async def _done(self, item: Item, run_id: str, made: bool) -> Done:
-        trace = await asyncio.to_thread(self.runner.runs.trace, run_id)
-        if trace is None:
-            problem = "the run waits for a person; answer with: interleaver run --resume"
-            return Done(line=item.line, run_id=run_id, status="waits", made=made, problem=problem)
+    async def _picture(self, image: str) -> Picture:
+        """A picture of the request: a file, or one that is in the store already."""
+        if image.startswith(STORED):
+            return await self.runner.runs.images.find(image.removeprefix(STORED))
+        return await asyncio.to_thread(read_picture, Path(image))
+
+    def _done(self, item: Item, trace: Trace | Skipped, before: Trace | None, made: bool, drawings: int) -> Done:
+        """What came of an item, and what it took here and now."""
         if isinstance(trace, Skipped):
-            return Done(line=item.line, run_id=run_id, status="error", made=made, problem=trace.detail)
-        exchanges = trace.exchanges()
+            return Done(line=item.line, run_id=trace.what, status="error", made=made, problem=trace.detail)
+        if trace.status == "unfinished":
+            problem = "its trace was imported before the run had ended"
+            return Done(line=item.line, run_id=trace.run_id, status="error", made=made, problem=problem)
+        prices = self.runner.profile.prices
+        told = before.exchanges() if before else []
+        exchanges = trace.exchanges()[len(told) :] if made else []
         reasons = [result.reason for result in trace.results if result and result.reason]
-        assert trace.status != "unfinished"  # only runs that have ended leave a trace
         return Done(
             line=item.line,
-            run_id=run_id,
+            run_id=trace.run_id,
             status=trace.status,
             made=made,
             problem=trace.failure.reason if trace.failure else next(iter(reasons), None),
-            drawings=sum(attempt.image is not None for attempt in [*trace.attempts, *trace.drafts]),
+            drawings=drawings,
             input_tokens=sum(exchange.usage.input_tokens for exchange in exchanges),
             output_tokens=sum(exchange.usage.output_tokens for exchange in exchanges),
-            cost=self.runner.profile.prices.cost(trace),
+            cost=prices.of(exchanges, drawings),
         )
+
+
+async def make_all(items: Iterable[Item], make: Callable[[Item], Awaitable[Done]], limit: int) -> AsyncIterator[Done]:
+    """Make every item, `limit` at a time; what other processes are making comes last, in case that they die.
+
+    Args:
+        items: what is to be made.
+        make: see `Worker.make`.
+        limit: how many are at work at a time.
+    """
+    waiting = {item.key(): item for item in items}
+    while waiting:
+        results = in_parallel(list(waiting.values()), lambda item: _with(item, make), limit)
+        taken = 0
+        async for item, done in results:
+            if done.status == "taken":
+                taken += 1
+                continue
+            del waiting[item.key()]
+            yield done
+        if taken:
+            await asyncio.sleep(POLL)
+
+
+async def _with(item: Item, make: Callable[[Item], Awaitable[Done]]) -> tuple[Item, Done]:
+    return item, await make(item)
 
 
 async def in_parallel(items: Iterable[T], work: Callable[[T], Awaitable[R]], limit: int) -> AsyncIterator[R]:

@@ -11,7 +11,7 @@ import click
 from interleaver.cli.batch import batch
 from interleaver.cli.common import OneLineErrors
 from interleaver.cli.data import data
-from interleaver.cli.look import doctor, graph
+from interleaver.cli.inspect import doctor, graph
 from interleaver.cli.prompts import prompts
 from interleaver.cli.run import run
 from interleaver.cli.runs import runs

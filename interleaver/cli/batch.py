@@ -66,7 +66,7 @@ def batch(
         raise BadInput("nobody is there to answer in a batch; set run.review = false and run.on_exhausted otherwise")
     rows = list(read_items(prompts, loaded.run.seed, repeat))
     items, bad = [row for row in rows if not isinstance(row, BadRow)], [row for row in rows if isinstance(row, BadRow)]
-    telling = Telling(len(items), bad, silent=as_json)
+    telling = Telling(len({item.key() for item in items}), bad, silent=as_json)
     options = {"profile_path": find_profile(profile), "documents": documents, "retry": retry}
 
     async def work() -> None:
@@ -93,21 +93,21 @@ async def _work(
     items: list[Item], profile: Any, out: str | None, workers: int, ray: str | None, options: dict[str, Any]
 ) -> AsyncIterator[Done]:
     """Make the runs, here or on a cluster."""
-    from interleaver.batch.work import Worker, in_parallel
+    from interleaver.batch.work import Worker, make_all
     from interleaver.runner import Runner
 
-    runner = Runner(profile, out, options["documents"])
-    await asyncio.to_thread(runner.runs.prepare)
     if ray is None:
+        runner = Runner(profile, out, options["documents"])
+        await asyncio.to_thread(runner.runs.prepare)
         worker = Worker(runner, options["profile_path"], options["retry"])
-        async for done in in_parallel(items, worker.make, workers):
+        async for done in make_all(items, worker.make, workers):
             yield done
         return
     from interleaver.batch.ray import RayWorkers
 
     cluster = RayWorkers(ray, workers, profile, out, **options)
     try:
-        async for done in cluster.make(items):
+        async for done in make_all(items, cluster.make, workers):
             yield done
     finally:
         cluster.close()
@@ -121,15 +121,23 @@ class Telling:
 
         self.total = total
         self.bad = bad
-        self.done: list[Done] = []
+        self.failed: list[Done] = []
         self.statuses: Counter[str] = Counter()
+        self.sums: Counter[str] = Counter()
+        self.cost = 0.0
         self.began = time.monotonic()
         self.bar: tqdm[Any] = tqdm(total=total, unit="run", disable=silent, dynamic_ncols=True, smoothing=0.1)
 
     def add(self, done: Done) -> None:
         """Take note of an item that is done."""
         self.statuses[done.status] += 1
-        self.done.append(done)
+        self.sums["made_now"] += done.made
+        self.sums["made_before"] += done.run_id is not None and not done.made
+        for what in ("drawings", "input_tokens", "output_tokens"):
+            self.sums[what] += getattr(done, what)
+        self.cost += done.cost
+        if done.status != "complete":
+            self.failed.append(done)
         self.bar.set_postfix_str(self._so_far(), refresh=False)
         self.bar.update()
 
@@ -137,19 +145,16 @@ class Telling:
         """End the progress bar."""
         self.bar.close()
 
-    def _sum(self, field: str) -> Any:
-        return sum(getattr(done, field) for done in self.done if done.made)
-
     def _so_far(self) -> str:
         minutes = max(time.monotonic() - self.began, 1e-6) / 60
-        said = [f"{self._sum('drawings') / minutes:.0f} pictures/min"]
-        others = sum(self.statuses.values()) - self.statuses["complete"]
-        if others:
-            said.append(f"{others} not complete")
-        if self._sum("output_tokens"):
-            said.append(f"{(self._sum('input_tokens') + self._sum('output_tokens')) / 1000:,.0f}k tokens")
-        if self._sum("cost"):
-            said.append(f"cost {self._sum('cost'):.2f}")
+        said = [f"{self.sums['drawings'] / minutes:.0f} pictures/min"]
+        if self.failed:
+            said.append(f"{len(self.failed)} not complete")
+        tokens = self.sums["input_tokens"] + self.sums["output_tokens"]
+        if tokens:
+            said.append(f"{tokens / 1000:,.0f}k tokens")
+        if self.cost:
+            said.append(f"cost {self.cost:.2f}")
         return ", ".join(said)
 
     def all_complete(self) -> bool:
@@ -160,20 +165,16 @@ class Telling:
         """What came of it, for a machine."""
         return {
             "runs": self.total,
-            "made_now": sum(done.made for done in self.done),
             "statuses": dict(self.statuses),
-            "drawings": self._sum("drawings"),
-            "input_tokens": self._sum("input_tokens"),
-            "output_tokens": self._sum("output_tokens"),
-            "cost": round(self._sum("cost"), 4),
+            **{what: self.sums[what] for what in ("made_now", "drawings", "input_tokens", "output_tokens")},
+            "cost": round(self.cost, 4),
             "seconds": round(time.monotonic() - self.began, 1),
             "problems": self._problems(),
         }
 
     def _problems(self) -> list[dict[str, Any]]:
         unusable = [{"line": row.line, "status": "refused", "problem": row.problem} for row in self.bad]
-        failed = [done for done in self.done if done.status != "complete"]
-        return unusable + [done.model_dump(include={"line", "run_id", "status", "problem"}) for done in failed]
+        return unusable + [done.model_dump(include={"line", "run_id", "status", "problem"}) for done in self.failed]
 
     def say(self, out: str) -> None:
         """What came of it, for a person."""
@@ -181,7 +182,7 @@ class Telling:
 
         told = self.summary()
         statuses = ", ".join(f"{count} {status}" for status, count in self.statuses.most_common())
-        before = sum(done.run_id is not None and not done.made for done in self.done)
+        before = self.sums["made_before"]
         click.echo(f"{plural(self.total, 'run')}: {statuses or 'none'}{f' ({before} made before)' if before else ''}.")
         minutes = max(told["seconds"], 0.1) / 60
         if told["made_now"]:

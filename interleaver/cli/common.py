@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -79,3 +80,13 @@ def open_store(profile: str | None, out: str | None) -> RunStore:
     from interleaver.config import load_profile
 
     return load_profile(profile).store.open(out)
+
+
+def check_new_folder(out: Path) -> None:
+    """See to it that a folder that is going to be written holds nothing yet.
+
+    Raises:
+        BadInput: it does.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"--out {str(out)!r} is there already; give a new folder")

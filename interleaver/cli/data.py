@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from interleaver.cli.common import UNFINISHED, clear_errors, json_option, profile_option
+from interleaver.cli.common import UNFINISHED, check_new_folder, clear_errors, json_option, profile_option
 from interleaver.cli.traces import images_option, open_sources, source_argument, strict_option
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def data(
         validation=validation,
         seed=seed,
     )
+    check_new_folder(out)
     build = Build(rules, selection, strict, None if as_json else _progress())
     opened = open_sources(sources, profile, images)
     from interleaver.config import load_profile

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -71,13 +71,29 @@ def sample(
 
     sampler = Sampler(load_taxonomy(taxonomy), languages or ("en",), categories, seed, similarity)
     drawn: Counter[tuple[str, str]] = Counter()
-    with out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
+    with _written(out, drawn) as file:
         asyncio.run(_draw(sampler, count, profile, model, file, drawn))
     told = f"{drawn.total():,} requests of {len({name for name, _ in drawn})} categories, {len(drawn)} sub-categories"
     click.echo(told + (f", in {out}" if out else ""), err=True)
     if drawn.total() < count:
         click.echo("There are no more that differ enough; add topics, or raise --similarity.", err=True)
         sys.exit(UNFINISHED)
+
+
+@contextmanager
+def _written(out: Path | None, drawn: Counter[tuple[str, str]]) -> Iterator[TextIO]:
+    """The file to write to; it takes the place of an older one when there is anything in it."""
+    if out is None:
+        yield sys.stdout
+        return
+    draft = out.with_name(f".{out.name}.part")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            yield file
+    finally:
+        if drawn:
+            draft.replace(out)
+        draft.unlink(missing_ok=True)
 
 
 async def _draw(

@@ -9,14 +9,16 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import click
 
-from interleaver.cli.common import UNFINISHED, clear_errors, json_option, profile_option
+from interleaver.cli.common import UNFINISHED, check_new_folder, clear_errors, json_option, profile_option
 from interleaver.errors import BadInput
 
 if TYPE_CHECKING:
+    from interleaver.config import Profile
+    from interleaver.traces.images import ImageStore
     from interleaver.traces.runs import RunStore
     from interleaver.traces.sources import Source
     from interleaver.traces.stats import Stats
@@ -142,6 +144,7 @@ def show(source: str, run_id: str, profile: str | None, images: str | None, out:
     """
     opened, found = asyncio.run(_find(source, run_id, profile, images))
     if out:
+        check_new_folder(out)
         asyncio.run(_write_page(found, opened, out))
         click.echo(f"Open {out / 'document.html'}")
         return
@@ -267,32 +270,50 @@ def import_traces(sources: tuple[str, ...], profile: str | None, images: str | N
     counted: Counter[str] = Counter()
 
     async def copy() -> None:
-        from interleaver.traces.images import ImageStore
-        from interleaver.traces.runs import RunStore, images_below
-        from interleaver.traces.sources.files import copy_pictures
+        from interleaver.config import load_profile
         from interleaver.traces.trace import Skipped
 
-        target = RunStore(out, ImageStore(images_below(out)))
+        target = load_profile(profile).store.open(out)
         await asyncio.to_thread(target.prepare)
         async for source, found in read_all(open_sources(sources, profile, images, target), strict):
             if isinstance(found, Skipped):
                 _say_skipped(found)
                 counted["skipped"] += 1
                 continue
-            if target.has_ended(found.run_id):
-                counted["there already"] += 1
-                continue
-            missing = await copy_pictures(found, source.images, target.images)
-            for one in missing:
-                if strict:
-                    raise BadInput(f"{one.what}: {one.reason}: {one.detail}")
-                _say_skipped(one)
-            counted["pictures missing"] += len(missing)
-            await asyncio.to_thread(target.adopt, found)
-            counted["imported"] += 1
+            counted[await _import(found, source, target)] += 1
+            counted["pictures missing"] += await _copy_pictures(found, source, target.images, strict)
 
     asyncio.run(copy())
     click.echo(", ".join(f"{count:,} {what}" for what, count in counted.items() if count) or "nothing to import")
+
+
+async def _import(trace: Trace, source: Source, target: RunStore) -> str:
+    """Keep a trace in a run store, unless it has a run of that name; what was done, in words."""
+    from interleaver.traces.locks import Taken
+    from interleaver.traces.trace import Trace
+
+    try:
+        async with target.lock(trace.run_id):
+            there = await asyncio.to_thread(target.trace, trace.run_id)
+            newer = isinstance(there, Trace) and there.status == "unfinished" != trace.status
+            if not newer and target.find(trace.run_id):
+                return "there already"
+            await asyncio.to_thread(target.adopt, trace)
+            return "imported"
+    except Taken:
+        return "being made here"
+
+
+async def _copy_pictures(trace: Trace, source: Source, target: ImageStore, strict: bool) -> int:
+    """Copy the pictures of a trace; how many are missing."""
+    from interleaver.traces.sources.files import copy_pictures
+
+    missing = await copy_pictures(trace, source.images, target)
+    for one in missing:
+        if strict:
+            raise BadInput(f"{one.what}: {one.reason}: {one.detail}")
+        _say_skipped(one)
+    return len(missing)
 
 
 @traces.command()
@@ -316,66 +337,88 @@ def export(
         raise BadInput(f"--out is {str(out)!r}; it must end in .jsonl or .jsonl.gz")
     counted: Counter[str] = Counter()
 
-    async def write() -> None:
+    async def write(file: BinaryIO) -> None:
         from interleaver.traces.images import ImageStore
-        from interleaver.traces.sources.files import copy_pictures
         from interleaver.traces.trace import Skipped
 
         target = ImageStore(pictures) if pictures else None
-        draft = out.with_name(f".{out.name}.part")
-        with gzip.open(draft, "wb") if out.suffix == ".gz" else draft.open("wb") as file:
-            async for source, found in read_all(open_sources(sources, profile, images), strict):
-                if isinstance(found, Skipped):
-                    _say_skipped(found)
-                    counted["skipped"] += 1
-                    continue
-                file.write(found.model_dump_json(exclude_none=True).encode() + b"\n")
-                counted["exported"] += 1
-                if target:
-                    for missing in await copy_pictures(found, source.images, target):
-                        _say_skipped(missing)
-        draft.replace(out)
+        async for source, found in read_all(open_sources(sources, profile, images), strict):
+            if isinstance(found, Skipped):
+                _say_skipped(found)
+                counted["skipped"] += 1
+                continue
+            file.write(found.model_dump_json(exclude_none=True).encode() + b"\n")
+            counted["exported"] += 1
+            if target:
+                counted["pictures missing"] += await _copy_pictures(found, source, target, strict)
 
-    asyncio.run(write())
-    click.echo(", ".join(f"{count:,} {what}" for what, count in counted.items()) or "nothing to export")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.part")
+    try:
+        with gzip.open(draft, "wb") if out.suffix == ".gz" else draft.open("wb") as file:
+            asyncio.run(write(cast(BinaryIO, file)))
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
+    click.echo(", ".join(f"{count:,} {what}" for what, count in counted.items() if count) or "nothing to export")
 
 
 @traces.command()
 @click.argument("runs", required=False)
 @profile_option
-@click.option("--keep", "others", multiple=True, metavar="SOURCE",
-              help="Another source whose traces use the same pictures, such as a server's.")  # fmt: skip
-@click.option("--older-than", type=click.FloatRange(0), default=24.0, show_default=True, metavar="HOURS",
-              help="Leave younger files alone.")  # fmt: skip
+@click.option(
+    "--keep",
+    "others",
+    multiple=True,
+    metavar="SOURCE",
+    help="Another source whose traces use the same pictures, such as a server's.",
+)
+@click.option("--not-shared", is_flag=True, help="Nothing else uses the profile's image store.")
+@click.option(
+    "--older-than",
+    type=click.FloatRange(0),
+    default=24.0,
+    show_default=True,
+    metavar="HOURS",
+    help="Leave younger files alone.",
+)
 @click.option("--delete", is_flag=True, help="Delete them; without it they are only counted.")
 @clear_errors
-def gc(runs: str | None, profile: str | None, others: tuple[str, ...], older_than: float, delete: bool) -> None:
+def gc(
+    runs: str | None,
+    profile: str | None,
+    others: tuple[str, ...],
+    not_shared: bool,
+    older_than: float,
+    delete: bool,
+) -> None:
     """Find pictures that no run needs and checkpoints of complete runs, and delete them.
 
     \b
     interleaver traces gc out
     interleaver traces gc out --keep http://localhost:2024 --delete
-    """
+    """  # fmt: skip
     from interleaver.config import load_profile
-    from interleaver.runner import Runner
-    from interleaver.traces.cleaning import find_garbage
+    from interleaver.traces.garbage import find_garbage
+    from interleaver.traces.sources.files import RunSource
     from interleaver.traces.trace import Trace
 
     loaded = load_profile(profile)
-    store = loaded.store.open(runs)
+    store = RunSource(loaded.store.open(runs)).runs
+    if loaded.store.images and not others and not not_shared:
+        raise BadInput(
+            f"the image store {store.images.url} may have other users; name them with --keep, or say --not-shared"
+        )
 
     async def needed() -> set[str]:
-        runner = Runner(loaded, runs)
-        found: set[str] = set()
-        for run_id in store.run_ids():
-            record, trace = store.find(run_id), store.trace(run_id)
-            if isinstance(trace, Trace):
-                found |= set(trace.pictures())
-            if record and not (isinstance(trace, Trace) and trace.status == "complete"):
-                found |= await runner.pictures(record)  # it may be carried on from its checkpoints
-        async for _, other in read_all(open_sources(others, profile, None) if others else [], strict=True):
-            assert isinstance(other, Trace)
-            found |= set(other.pictures())
+        found = await _pictures_of_runs(loaded, store)
+        for source in open_sources(others, profile, None) if others else []:
+            if isinstance(source, RunSource):
+                found |= await _pictures_of_runs(loaded, source.runs)
+                continue
+            async for _, other in read_all([source], strict=True):
+                assert isinstance(other, Trace)
+                found |= set(other.pictures())
         return found
 
     garbage = find_garbage(store, asyncio.run(needed()), older_than * 3600)
@@ -388,6 +431,28 @@ def gc(runs: str | None, profile: str | None, others: tuple[str, ...], older_tha
         return
     garbage.remove()
     click.echo(f"Deleted {what}")
+
+
+async def _pictures_of_runs(profile: Profile, store: RunStore) -> set[str]:
+    """Every picture that the runs of a store need, those that have not ended included.
+
+    Raises:
+        BadInput: a run cannot be read, so nobody knows what it needs.
+    """
+    from interleaver.runner import Runner
+    from interleaver.traces.trace import Skipped, Trace
+
+    runner = Runner(profile, store.root.url)
+    found: set[str] = set()
+    for run_id in store.run_ids():
+        record, trace = store.find(run_id), store.trace(run_id)
+        if isinstance(trace, Skipped):
+            raise BadInput(f"run {run_id} cannot be read ({trace.reason}: {trace.detail}), so nothing is deleted")
+        if trace:
+            found |= set(trace.pictures())
+        if record and not (isinstance(trace, Trace) and trace.status == "complete"):
+            found |= await runner.pictures(record)  # it may be carried on from its checkpoints
+    return found
 
 
 @traces.command()

@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 
-from interleaver.errors import BackendUnavailable
+from interleaver.errors import BackendUnavailable, BadInput, shown
 from interleaver.extras import need
 from interleaver.traces.folders import Folder
 
@@ -58,15 +57,16 @@ class _RemoteSqlite(AsyncSqliteSaver):
 
 
 @asynccontextmanager
-async def postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
-    """A PostgreSQL server; its tables are made when they are missing.
+async def postgres(address: str, make_tables: bool = True) -> AsyncIterator[Any]:
+    """A PostgreSQL server.
 
     Args:
         address: a connection string such as postgresql://user@host/database; the password comes from PGPASSWORD or
             from the password file of libpq.
+        make_tables: make the tables when they are missing.
 
     Raises:
-        BadInput: the package for it is not installed.
+        BadInput: the package for it is not installed, or the address cannot be used.
         BackendUnavailable: the server cannot be reached, or refuses.
     """
     need("langgraph.checkpoint.postgres.aio", "postgres")
@@ -75,13 +75,16 @@ async def postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
 
     try:
         async with AsyncPostgresSaver.from_conn_string(address) as saver:
-            if address not in _ready:
+            if make_tables and address not in _ready:
                 await _set_up(saver)
                 _ready.add(address)
             yield saver
     except psycopg.OperationalError as error:
         said = str(error).strip().splitlines()[0]
-        raise BackendUnavailable(f"the database {shown(address)} (store.checkpoints) cannot be used: {said}") from None
+        raise BackendUnavailable(f"the database {shown(address)} cannot be used: {said}") from None
+    except psycopg.ProgrammingError as error:  # its text may repeat the address
+        said = "has no checkpoints" if error.sqlstate else "is no valid address"
+        raise BadInput(f"the database {shown(address)} {said}") from None
 
 
 _ready: set[str] = set()
@@ -99,12 +102,6 @@ async def _set_up(saver: Any) -> None:
 async def _take_lock(connection: Any) -> bool:
     found = await connection.execute("SELECT pg_try_advisory_lock(%s) AS taken", (SETUP_LOCK,))
     return bool((await found.fetchone())["taken"])
-
-
-def shown(address: str) -> str:
-    """A connection string without its password."""
-    without = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)
-    return re.sub(r"password=[^&\s]+", "password=***", without)
 
 
 def check_address(address: str) -> str:

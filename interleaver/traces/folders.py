@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from interleaver.errors import BadInput
+from interleaver.errors import BadInput, shown
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,12 @@ class Folder:
             url: a local path, or any URL that fsspec knows (`s3://...`, `gs://...`, `memory://...`).
             what: what to call it in an error message.
         """
-        self.url = str(url).rstrip("/") or "/"
+        text = str(url)
+        self.url = text if text.endswith("://") else text.rstrip("/") or "/"
         self.what = what
 
     def __truediv__(self, name: str) -> Folder:
-        return Folder(f"{self.url}/{name}", self.what)
+        return Folder(f"{self.url}{'' if self.url.endswith('/') else '/'}{name}", self.what)
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
@@ -51,7 +52,7 @@ class Folder:
         try:
             filesystem, root = fsspec.core.url_to_fs(self.url)
         except (ValueError, ImportError) as error:
-            raise BadInput(f"the {self.what} {self.url!r} cannot be opened: {error}") from None
+            raise BadInput(f"the {self.what} {shown(self.url)!r} cannot be opened: {error}") from None
         return filesystem, root.rstrip("/")
 
     def check(self) -> None:

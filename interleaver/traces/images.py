@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from interleaver.errors import BackendUnavailable, BadInput
+from interleaver.errors import BackendUnavailable, BadInput, shown
 from interleaver.pictures import EXTENSIONS, Picture
 from interleaver.traces.folders import Folder
 from interleaver.types import ImageRef
@@ -33,8 +33,8 @@ class ImageStore:
 
     @property
     def url(self) -> str:
-        """The folder or URL that the store was opened with."""
-        return self.folder.url
+        """The folder or URL that the store was opened with, less a password."""
+        return shown(self.folder.url)
 
     def check(self) -> None:
         """Open the store's filesystem.

@@ -8,6 +8,8 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -53,43 +55,66 @@ async def hold(folder: Folder, name: str, owner: str | None = None) -> AsyncIter
         finally:
             lock.release()
         return
-    owner = owner or secrets.token_hex(8)
-    if not await asyncio.to_thread(_claim, folder, f"{name}.json", owner):
+    lease = _Lease(folder, f"{name}.json", owner or secrets.token_hex(8))
+    if not await asyncio.to_thread(lease.claim):
         raise Taken(taken)
-    renewing = asyncio.create_task(_renew(folder, f"{name}.json", owner))
+    holder = asyncio.current_task()
+    assert holder is not None
+    renewing = asyncio.create_task(lease.renew(holder))
     try:
         yield
+    except asyncio.CancelledError:
+        if lease.lost:
+            holder.uncancel()
+            raise Taken(taken) from None
+        raise
     finally:
         renewing.cancel()
         with suppress(asyncio.CancelledError):
             await renewing
-        await asyncio.to_thread(folder.remove, f"{name}.json")
+        await asyncio.to_thread(lease.release)
 
 
-def _claim(folder: Folder, file: str, owner: str) -> bool:
-    """Write a claim, unless somebody else's stands; whether it stood when others had had time to write theirs."""
-    if _held_by_another(folder, file, owner):
-        return False
-    _write(folder, file, owner)
-    # Object stores share no way to create a file only if it is missing: the last to write within this pause wins.
-    time.sleep(0.2)
-    return not _held_by_another(folder, file, owner)
+@dataclass
+class _Lease:
+    """A file that says who holds a run, and since when there was a sign of life."""
 
+    folder: Folder
+    file: str
+    owner: str
+    lost: bool = False
 
-def _held_by_another(folder: Folder, file: str, owner: str) -> bool:
-    try:
-        claim = json.loads(folder.read(file))
-        return bool(claim["owner"] != owner and time.time() - claim["at"] < EXPIRE)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # there is none, or none that can be read
+    def claim(self) -> bool:
+        """Write a claim, unless somebody else's stands; whether it stood when others had had time to write theirs."""
+        if self._held_by_another():
+            return False
+        self._write()
+        # Object stores share no way to create a file only if it is missing: the last to write within this pause wins.
+        time.sleep(0.2)
+        return not self._held_by_another()
 
+    async def renew(self, holder: asyncio.Task[Any]) -> None:
+        """Give signs of life; when somebody else took the run meanwhile, stop whoever works on it here."""
+        while True:
+            await asyncio.sleep(RENEW)
+            with suppress(OSError):  # the next sign of life may get through
+                if await asyncio.to_thread(self._held_by_another):
+                    self.lost = True
+                    holder.cancel()
+                    return
+                await asyncio.to_thread(self._write)
 
-def _write(folder: Folder, file: str, owner: str) -> None:
-    folder.write(file, json.dumps({"owner": owner, "at": time.time()}).encode())
+    def release(self) -> None:
+        """Take the claim back, if it is still this one."""
+        if not self._held_by_another():
+            self.folder.remove(self.file)
 
+    def _held_by_another(self) -> bool:
+        try:
+            claim = json.loads(self.folder.read(self.file))
+            return bool(claim["owner"] != self.owner and time.time() - claim["at"] < EXPIRE)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False  # there is none, or none that can be read
 
-async def _renew(folder: Folder, file: str, owner: str) -> None:
-    while True:
-        await asyncio.sleep(RENEW)
-        with suppress(OSError):  # the next sign of life may get through
-            await asyncio.to_thread(_write, folder, file, owner)
+    def _write(self) -> None:
+        self.folder.write(self.file, json.dumps({"owner": self.owner, "at": time.time()}).encode())

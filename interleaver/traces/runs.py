@@ -17,11 +17,11 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from pydantic import BaseModel, Field, ValidationError
 
-from interleaver.errors import BadInput, did_you_mean
+from interleaver.errors import BadInput, did_you_mean, shown
 from interleaver.traces import checkpointers, locks
 from interleaver.traces.folders import Folder
 from interleaver.traces.images import ImageStore
-from interleaver.traces.trace import Skipped, Trace, read_trace
+from interleaver.traces.trace import NAME, Skipped, Trace, read_trace
 from interleaver.types import ImageRef
 
 STORE_FOLDER = ".store"
@@ -98,7 +98,7 @@ class RunStore:
             self.root.remove(probe)
         except OSError as error:
             said = error.strerror or error
-            raise BadInput(f"the folder {self.root.url!r} (--out) cannot be written to: {said}") from None
+            raise BadInput(f"the folder {shown(self.root.url)!r} (--out) cannot be written to: {said}") from None
 
     def folder(self, run_id: str) -> Folder:
         """The folder of a run."""
@@ -155,6 +155,10 @@ class RunStore:
             return checkpointers.postgres(self.postgres)
         return checkpointers.sqlite(self.root / STORE_FOLDER / "checkpoints", f"{run_id}.sqlite")
 
+    def has_checkpoints(self, run_id: str) -> bool:
+        """Whether a run may have checkpoints; only SQLite can tell without being asked for them."""
+        return bool(self.postgres) or (self.root / STORE_FOLDER / "checkpoints").exists(f"{run_id}.sqlite")
+
     def record(self, run_id: str) -> RunRecord:
         """How a run began.
 
@@ -167,12 +171,12 @@ class RunStore:
             hint = did_you_mean(run_id, known) or (
                 f"; the newest is {known[0]}" if known else "; there are no runs yet"
             )
-            raise BadInput(f"there is no run {run_id!r} in {self.root.url!r}{hint}")
+            raise BadInput(f"there is no run {run_id!r} in {shown(self.root.url)!r}{hint}")
         return found
 
     def find(self, run_id: str) -> RunRecord | None:
         """How a run began; None when there is no such run."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_id):
+        if not re.match(NAME, run_id):
             return None
         try:
             return RunRecord.model_validate_json(self.folder(run_id).read(RUN_FILE))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
-from interleaver.traces.kinds import failure_kind
+from interleaver.traces.failure_kinds import failure_kind
 from interleaver.traces.trace import Skipped, Trace
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from interleaver.types import Attempt, Exchange, Failure, ImageRef, Outcome, Plan, Status, Step, StepResult
 
 VERSION = 1
 """The version of the format; it changes when a reader of the last one would misunderstand it."""
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a run may be called, since its folder has its name."""
 
 
 class Trace(BaseModel):
@@ -21,7 +27,7 @@ class Trace(BaseModel):
     """
 
     version: int = Field(VERSION, description="Of this format.")
-    run_id: str
+    run_id: str = Field(pattern=NAME, max_length=200)
     source: str = Field("run", description="What it was read from: run, checkpoint, server, langsmith or record.")
     request: str
     images: list[ImageRef] = Field(default_factory=list, description="The pictures of the request.")
@@ -40,6 +46,12 @@ class Trace(BaseModel):
     )
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+    @model_validator(mode="after")
+    def _results_fit_the_plan(self) -> Trace:
+        if len(self.results) != len(self.plan.steps):
+            raise ValueError(f"there are {len(self.results)} results of {len(self.plan.steps)} steps")
+        return self
 
     @classmethod
     def from_state(cls, values: Mapping[str, Any], run_id: str, source: str, **told: Any) -> Trace:
@@ -119,6 +131,12 @@ def _models(values: Mapping[str, Any]) -> dict[str, str]:
     for attempt in (values.get("attempts") or {}).values():
         spoken += attempt.get("exchanges") or []
     return {exchange["role"]: exchange["model"] for exchange in spoken}
+
+
+def name_from(text: str) -> str:
+    """A name for a run that is called something else where it comes from; different texts give different names."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:120]
+    return plain if plain == text else f"{plain or 'run'}-{sha256(text.encode()).hexdigest()[:8]}"
 
 
 class Skipped(BaseModel):

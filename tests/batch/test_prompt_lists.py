@@ -120,9 +120,9 @@ async def test_a_chat_model_writes_requests_that_differ():
     replies = [chat_reply(json.dumps(answer)) for answer in answers]
     with serving(*replies) as server:
         planner = BackendSettings.model_validate(
-            {"backend": "chat", "model": "m", "base_url": f"{server.url}/v1", "format": "tagged", "prompts": None}
+            {"backend": "chat", "model": "m", "base_url": f"{server.url}/v1", "format": "tagged", "concurrency": 1}
         )
-        rows = [row async for row in Sampler(taxonomy).by_model(3, planner, workers=1)]
+        rows = [row async for row in Sampler(taxonomy).by_model(3, planner)]
         asked = server.requests[0].json["messages"][0]["content"]
     assert [row.request for row in rows] == [
         "How does a kite fly?", "Build a  kite", "A story about a lost kite in the wind",

@@ -14,7 +14,7 @@ from interleaver.errors import BadInput, InterleaverError, explain
 from interleaver.pictures import Picture
 from interleaver.traces.images import ImageStore
 from interleaver.traces.runs import RUN_FILE, RunStore
-from interleaver.traces.trace import Skipped, Trace, read_trace
+from interleaver.traces.trace import Skipped, Trace, name_from, read_trace
 from interleaver.types import Attempt, ImageRef, Outcome, Plan, Step, StepResult, Verdict
 
 RECORD = "execution_record.json"
@@ -78,7 +78,8 @@ class RecordSource:
     async def read(self) -> AsyncIterator[Trace | Skipped]:
         """See `Source.read`."""
         for file in sorted(self.root.rglob(RECORD)):
-            name = file.parent.relative_to(self.root).as_posix().replace("/", "-").strip(".") or self.root.name
+            relative = file.parent.relative_to(self.root).as_posix()
+            name = name_from(self.root.resolve().name if relative == "." else relative)
             try:
                 record = json.loads(await asyncio.to_thread(file.read_bytes))
             except (OSError, ValueError) as error:

@@ -32,7 +32,7 @@ class LangSmithSource:
         project, _, query = address.partition("?")
         self.project = unquote(project)
         self.images = images
-        told = {name: values[-1] for name, values in parse_qs(query, strict_parsing=bool(query)).items()}
+        told = {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
         for name in told:
             if name not in PARAMETERS:
                 hint = did_you_mean(name, PARAMETERS)

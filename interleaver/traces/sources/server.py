@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from interleaver.errors import BackendUnavailable, InterleaverError, explain
+from interleaver.errors import BackendUnavailable, InterleaverError, explain, shown
 from interleaver.pictures import EXTENSIONS, Picture
 from interleaver.traces.images import ImageStore
 from interleaver.traces.trace import Skipped, Trace
@@ -39,7 +39,7 @@ class ServerSource:
                     async for found in self._thread(client, thread["thread_id"]):
                         yield found
         except httpx.HTTPError as error:
-            raise BackendUnavailable(f"the LangGraph server {self.address} cannot be read: {error}") from None
+            raise BackendUnavailable(f"the LangGraph server {shown(self.address)} cannot be read: {error}") from None
         finally:
             await client.aclose()
 

@@ -7,22 +7,22 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from interleaver.errors import BadInput
+from interleaver.errors import BadInput, shown
 from interleaver.traces.labels import Labels, read_labels
 from interleaver.traces.sources import Source
 from interleaver.traces.sources.files import RunSource
 from interleaver.traces.trace import Skipped, Trace
 from interleaver.training.data.card import SAMPLES, Report, Sample, take_sample, write_card
-from interleaver.training.data.checking import Pictures
+from interleaver.training.data.pictures import Pictures
 from interleaver.training.data.rows import Dropped, Row, Rules, rows_of
 from interleaver.training.data.spool import Over, Split, Spool
-from interleaver.training.data.writers import Format, Writer, open_writer
+from interleaver.training.data.writers import Format, Writer, check_format, open_writer
 
 DATASET = "dataset"
 EXAMPLES = 20
@@ -81,14 +81,15 @@ class Build:
             sources: of the traces; nothing in them is changed.
             names: their addresses.
             form: the format.
-            out: the folder of the dataset; it appears when everything is written.
+            out: the folder of the dataset, empty or new; it appears when everything is written, if there is a row.
 
         Raises:
-            BadInput: the folder is there already, labels are wanted from a source that has none, or, with `strict`,
-                something cannot be used.
+            BadInput: the format cannot hold such rows, labels are wanted from a source that has none, or, with
+                `strict`, something cannot be used.
         """
         if self.rules.labels() and not all(isinstance(source, RunSource) for source in sources):
             raise BadInput("labels lie beside the runs of a store; first import the traces into one (traces import)")
+        check_format(form, self.rules.kind)
         scratch = await asyncio.to_thread(_scratch_beside, out)
         spool = Spool(scratch / "rows.sqlite", self.selection.similarity, self.selection.seed)
         try:
@@ -97,7 +98,8 @@ class Build:
             await asyncio.to_thread(self._select, spool)
             report = self._report(names, form)
             await asyncio.to_thread(self._write, spool, pictures, scratch / DATASET, report)
-            (scratch / DATASET).replace(out)
+            if report.splits:
+                (scratch / DATASET).replace(out)
             return report
         finally:
             spool.close()
@@ -130,11 +132,11 @@ class Build:
     ) -> bool:
         """Put the rows of one trace into the spool; whether there were any."""
         any_row = False
-        for row in rows_of(trace, self.rules, labels):
+        for row in self._rows(trace, labels):
             if isinstance(row, Dropped):
                 self._dropped[row.reason] += 1
                 continue
-            problem = _problem(row, pictures)
+            problem = self._problem(row, pictures)
             if problem:
                 self._skip(problem, f"{row.run_id}, step {(row.step or 0) + 1}")
             elif spool.add(row, source):
@@ -142,6 +144,22 @@ class Build:
             else:
                 self._dropped["duplicate row"] += 1
         return any_row
+
+    def _rows(self, trace: Trace, labels: dict[str, Labels | None]) -> Iterator[Row | Dropped]:
+        try:
+            yield from rows_of(trace, self.rules, labels)
+        except Exception as error:  # whatever is wrong in one trace must not cost the others
+            self._skip("invalid trace", f"{trace.run_id}: {type(error).__name__}: {error}")
+
+    def _problem(self, row: Row, pictures: Pictures) -> str | None:
+        """Why a row cannot be used, whatever the rules say."""
+        for ref in row.images:
+            problem = pictures.problem(ref)
+            if problem:
+                return problem
+        tags = (row.prompt + (row.answer if self.rules.kind != "sequences" else "")).count("<image>")
+        wanted = len(row.images) if self.rules.kind != "sequences" else tags
+        return None if tags == wanted else "not as many <image> tags as pictures"
 
     def _skip(self, reason: str, what: str) -> None:
         if self.strict:
@@ -153,6 +171,7 @@ class Build:
 
     def _select(self, spool: Spool) -> None:
         selection = self.selection
+        spool.group_requests()
         if selection.per_request is not None:
             spool.limit_requests(selection.per_request)
         spool.balance(selection.balance)
@@ -161,8 +180,6 @@ class Build:
         spool.split(selection.validation)
 
     def _report(self, names: Sequence[str], form: Format) -> Report:
-        from interleaver.traces.checkpointers import shown
-
         return Report(
             kind=self.rules.kind,
             format=form,
@@ -210,21 +227,6 @@ class Build:
 
 
 def _scratch_beside(out: Path) -> Path:
-    """A new folder beside the one that is going to be written, which must not hold anything yet."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"--out {str(out)!r} is there already; give a new folder")
+    """A new folder beside the one that is going to be written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-
-
-def _problem(row: Row, pictures: Pictures) -> str | None:
-    """Why a row cannot be used, whatever the rules say."""
-    for ref in row.images:
-        problem = pictures.problem(ref)
-        if problem:
-            return problem
-    if row.step is not None or not row.answer.startswith("<gthink>"):
-        tags = (row.prompt + row.answer).count("<image>")
-        if tags != len(row.images):
-            return "not as many <image> tags as pictures"
-    return None

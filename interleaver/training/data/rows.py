@@ -17,7 +17,7 @@ from interleaver.agents.prompts import load_prompts
 from interleaver.agents.tagged import as_tagged, plan_answer, plan_question, verdict_answer, verdict_question
 from interleaver.errors import UnreadableAnswer
 from interleaver.pictures import white_canvas
-from interleaver.traces.kinds import failure_kind
+from interleaver.traces.failure_kinds import failure_kind
 from interleaver.traces.labels import Label, Labels
 from interleaver.traces.trace import Trace
 from interleaver.training.data.sequences import sequence_of
@@ -122,7 +122,7 @@ def rows_of(trace: Trace, rules: Rules, labels: dict[str, Labels | None]) -> Ite
         rules: which parts of it become rows.
         labels: the trace's labels by name; None where it has none.
     """
-    if rules.runs == "complete" and trace.status != "complete":
+    if trace.status == "unfinished" or (rules.runs == "complete" and trace.status != "complete"):
         yield Dropped(trace.run_id, f"the run is {trace.status}")
     elif rules.kind == "planner-sft":
         yield _planner_row(trace)
@@ -182,6 +182,8 @@ def _critic_row(trace: Trace, attempt: Attempt, rules: Rules, labels: dict[str, 
     row = _question(trace, step, attempt, exchanges)
     if row is None:
         return Dropped(what, "the question asks for another format")
+    if rules.kind == "critic-sft" and not _readable(exchanges):
+        return Dropped(what, "no answer could be used")
     if truth:
         row.truth = Truth(success=truth.success, semantics=truth.semantics, quality=truth.quality)
     row.group = _group(verdict, truth, rules)
@@ -242,10 +244,6 @@ def _question(trace: Trace, step: Step, attempt: Attempt, exchanges: list[Exchan
     exchange = _understood(exchanges, "critic")
     if exchange:
         asked, images = as_tagged(exchange.messages[0].content, "verdict"), exchange.images
-        try:
-            parse_verdict(exchange.answer)
-        except UnreadableAnswer:
-            return None
     if asked is None:
         return None
     return Row(
@@ -260,6 +258,15 @@ def _question(trace: Trace, step: Step, attempt: Attempt, exchanges: list[Exchan
         origin_prompt=step.prompt or "",
         rewritten_prompt=attempt.prompt,
     )
+
+
+def _readable(exchanges: list[Exchange]) -> bool:
+    """Whether the critic's answer can be read again; so it is where the critic is no chat model."""
+    exchange = _understood(exchanges, "critic")
+    try:
+        return exchange is None or bool(parse_verdict(exchange.answer))
+    except UnreadableAnswer:
+        return False
 
 
 def _group(verdict: Verdict | None, truth: Judgement | None, rules: Rules) -> str:

@@ -27,7 +27,7 @@ CREATE TABLE rows (
     id INTEGER PRIMARY KEY, source INTEGER, request INTEGER, bucket TEXT, category TEXT, priority INTEGER,
     shuffle INTEGER, dropped TEXT, split TEXT, data BLOB
 );
-CREATE TABLE requests_at_random (request INTEGER PRIMARY KEY, shuffle INTEGER);
+CREATE TABLE requests (request INTEGER PRIMARY KEY, grouped INTEGER, shuffle INTEGER);
 CREATE TABLE signatures (signature BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
@@ -66,6 +66,15 @@ class Spool:
         )
         return True
 
+    def group_requests(self) -> None:
+        """From here on, requests that are nearly the same count as one; no row may be added any more."""
+        numbers = [number for (number,) in self._database.execute("SELECT request FROM requests")]
+        pairs = ((self._requests.group(number), number) for number in numbers)
+        self._database.executemany("UPDATE requests SET grouped = ? WHERE request = ?", pairs)
+        self._database.execute(
+            "UPDATE rows SET request = (SELECT grouped FROM requests WHERE requests.request = rows.request)"
+        )
+
     def limit_requests(self, most: int) -> None:
         """Keep at most so many rows of each request and those that are nearly the same."""
         self._cap("request", most, f"near-duplicate request (more than {most} rows)")
@@ -102,7 +111,7 @@ class Spool:
         wanted = 0 if validation == 0 or requests < 2 else max(1, round(validation * requests))
         self._database.execute(
             "UPDATE rows SET split = 'validation' WHERE dropped IS NULL AND request IN ("
-            "SELECT request FROM requests_at_random WHERE request IN (SELECT request FROM rows WHERE dropped IS NULL) "
+            "SELECT request FROM requests WHERE request IN (SELECT request FROM rows WHERE dropped IS NULL) "
             "ORDER BY shuffle, request LIMIT ?)",
             (wanted,),
         )
@@ -172,8 +181,7 @@ class Spool:
 
     def _request(self, row: Row) -> int:
         """The number of a row's request."""
-        number, new = self._requests.number(row.request)
-        if new:
-            place = (number, self._random(f"request {row.request}"))
-            self._database.execute("INSERT INTO requests_at_random VALUES (?, ?)", place)
+        number, _ = self._requests.number(row.request)
+        place = (number, self._random(f"request {row.request}"))
+        self._database.execute("INSERT OR IGNORE INTO requests (request, shuffle) VALUES (?, ?)", place)
         return number

@@ -41,6 +41,16 @@ class Writer(Protocol):
         ...
 
 
+def check_format(form: Format, kind: Kind) -> None:
+    """See to it that a format can hold a kind of rows.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    if form not in FORMATS[kind]:
+        raise BadInput(f"--format {form} cannot hold {kind}; choose one of: {', '.join(FORMATS[kind])}")
+
+
 def open_writer(form: Format, kind: Kind, folder: Path) -> Writer:
     """A writer of a format.
 
@@ -50,10 +60,8 @@ def open_writer(form: Format, kind: Kind, folder: Path) -> Writer:
         folder: where the dataset is going to be.
 
     Raises:
-        BadInput: the dataset has no such format, or a package for it is missing.
+        BadInput: a package for it is missing.
     """
-    if form not in FORMATS[kind]:
-        raise BadInput(f"--format {form} cannot hold {kind}; choose one of: {', '.join(FORMATS[kind])}")
     if form == "hf":
         return ParquetWriter(kind, folder)
     if form == "llamafactory":

@@ -34,7 +34,7 @@ class Pictures:
         except BackendUnavailable:
             if ref != canvas(ref.width, ref.height):
                 raise
-            return white_canvas(ref.width, ref.height).data  # rule-based critics leave none in the store
+            return white_canvas(ref.width, ref.height).data  # no rule-based critic refers to it, so it may be gone
 
     def problem(self, ref: ImageRef) -> str | None:
         """What is wrong with a picture: None, or a reason not to use it."""
@@ -58,6 +58,7 @@ class Pictures:
         try:
             with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
                 same = (image.width, image.height) == (ref.width, ref.height)
+                image.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return "not a picture"
         return None if same else "picture of another size than its reference says"
