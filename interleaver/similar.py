@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from typing import TYPE_CHECKING
 
 from interleaver.extras import need
 
-if TYPE_CHECKING:
-    from datasketch import MinHash
-
 PERMUTATIONS = 64
-CANDIDATES = 256
+RECALL = 0.995
+"""The share of the pairs at the limit of similarity that are to be found."""
+CANDIDATES = 64
 """How many texts one is compared with at most, so that a list made from one template takes no quadratic time."""
 SHINGLE = 4
 
 _TABLES = """
 CREATE TABLE texts (hash BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID;
-CREATE TABLE sketches (number INTEGER PRIMARY KEY, sketch BLOB);
+CREATE TABLE kept (number INTEGER PRIMARY KEY, text TEXT);
 CREATE TABLE bands (band INTEGER, number INTEGER);
 CREATE INDEX by_band ON bands (band);
 """
@@ -32,19 +30,17 @@ class SimilarTexts:
 
         Args:
             database: where to remember the texts.
-            similarity: 0 to 1; texts at least as similar as that (Jaccard index of their 4-letter shingles, estimated
-                by MinHash) are nearly the same. 1 groups only those that differ in case and spacing alone.
+            similarity: 0 to 1; texts at least as similar as that (Jaccard index of their 4-letter shingles; candidates
+                are found by MinHash) are nearly the same. 1 groups only those that differ in case and spacing alone.
 
         Raises:
             BadInput: the package for it is not installed.
         """
-        datasketch = need("datasketch", "data")
+        need("datasketch", "data")
         database.executescript(_TABLES)
         self._database = database
         self._similarity = similarity
-        # Missing a pair costs more than comparing one in vain.
-        index = datasketch.MinHashLSH(threshold=min(similarity, 0.99), num_perm=PERMUTATIONS, weights=(0.1, 0.9))
-        self._bands, self._rows = index.b, index.r
+        self._bands, self._rows = _shape(similarity)
         self._parents: list[int] = []
 
     def number(self, text: str) -> tuple[int, bool]:
@@ -71,22 +67,22 @@ class SimilarTexts:
 
     def _take_in(self, number: int, text: str) -> list[int]:
         """Remember a text; the earlier ones that are nearly the same."""
-        import numpy
-
-        sketch = _sketch(text)
-        bands = self._bands_of(sketch)
+        shingles = _shingles(text)
+        bands = self._bands_of(shingles)
         near = f"SELECT number FROM bands WHERE band IN ({','.join('?' * len(bands))}) LIMIT {CANDIDATES}"
-        found = self._database.execute(
-            f"SELECT number, sketch FROM sketches WHERE number IN ({near})", bands
-        ).fetchall()
-        data = sketch.hashvalues.astype("<u8").tobytes()
-        self._database.execute("INSERT INTO sketches VALUES (?, ?)", (number, data))
+        query = f"SELECT number, text FROM kept WHERE number IN ({near})"
+        found = self._database.execute(query, bands).fetchall()
+        self._database.execute("INSERT INTO kept VALUES (?, ?)", (number, text))
         self._database.executemany("INSERT INTO bands VALUES (?, ?)", [(band, number) for band in bands])
-        same = [(other, (numpy.frombuffer(theirs, "<u8") == sketch.hashvalues).mean()) for other, theirs in found]
-        return [other for other, share in same if share >= self._similarity]
+        same = [(other, _shingles(theirs)) for other, theirs in found]
+        return [other for other, theirs in same if len(shingles & theirs) >= self._similarity * len(shingles | theirs)]
 
-    def _bands_of(self, sketch: MinHash) -> list[int]:
+    def _bands_of(self, shingles: set[str]) -> list[int]:
         """One number a band, which says both which band it is and what stands in it."""
+        from datasketch import MinHash
+
+        sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
+        sketch.update_batch([shingle.encode() for shingle in shingles])
         values = sketch.hashvalues.astype("<u8")
         parts = [values[band * self._rows : (band + 1) * self._rows].tobytes() for band in range(self._bands)]
         return [
@@ -95,10 +91,18 @@ class SimilarTexts:
         ]
 
 
-def _sketch(text: str) -> MinHash:
-    from datasketch import MinHash
+def _shape(similarity: float) -> tuple[int, int]:
+    """How many bands of how many values: the longest bands that still find `RECALL` of the pairs at the limit.
 
-    sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-    shingles = {text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1))}
-    sketch.update_batch([shingle.encode() for shingle in shingles])
-    return sketch
+    Two texts of similarity s agree in at least one of b bands of r values with the probability 1 - (1 - s^r)^b
+    (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, section 3.4).
+    """
+    fitting = [
+        rows for rows in range(1, PERMUTATIONS + 1) if 1 - (1 - similarity**rows) ** (PERMUTATIONS // rows) >= RECALL
+    ]
+    rows = max(fitting, default=1)
+    return PERMUTATIONS // rows, rows
+
+
+def _shingles(text: str) -> set[str]:
+    return {text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1))}

@@ -140,3 +140,25 @@ def test_what_was_written_before_a_model_fails_is_kept(tmp_path):
         said = invoke("sample", *arguments, code=3).stderr
     assert "answered 400" in said
     assert len((tmp_path / "x.jsonl").read_text().splitlines()) == 1
+
+
+def test_an_older_list_stays_when_nothing_can_be_drawn(tmp_path):
+    (tmp_path / "p.jsonl").write_text("precious")
+    invoke("sample", "--model", "--out", tmp_path / "p.jsonl", code=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["p.jsonl"]
+    assert (tmp_path / "p.jsonl").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("slots", "template", "said"),
+    [('a = ["{b}"]', "{a} {topic}", "must not use slots in turn"), ('a = ["x"]', "{a {topic}", None)],
+)
+def test_odd_braces_end(tmp_path, slots, template, said):
+    (tmp_path / "t.toml").write_text(
+        f'[slots]\n{slots}\n[[category]]\nname = "c"\ntemplates = ["{template}"]\n[[category.sub]]\nname = "s"\n'
+        'topics = ["y"]\n'
+    )
+    if said:
+        assert said in invoke("sample", "--taxonomy", tmp_path / "t.toml", code=2).stderr
+    else:
+        assert "{a y" in invoke("sample", "--taxonomy", tmp_path / "t.toml", "--count", 1).stdout

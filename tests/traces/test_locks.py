@@ -77,3 +77,18 @@ async def test_a_damaged_lease_is_no_lease(folder, claim):
     folder.write("r.json", claim)
     async with hold(folder, "r"):
         pass
+
+
+async def test_who_loses_a_lease_stops_working_and_leaves_the_new_one_alone(folder, monkeypatch):
+    monkeypatch.setattr(locks, "RENEW", 0.05)
+
+    async def work():
+        async with hold(folder, "r"):
+            await asyncio.sleep(5)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0.4)
+    folder.write("r.json", json.dumps({"owner": "another", "at": time.time()}).encode())
+    with pytest.raises(Taken):
+        await task
+    assert json.loads(folder.read("r.json"))["owner"] == "another"

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import shutil
+import sqlite3
 
 import aiosqlite
 import pytest
@@ -19,7 +20,7 @@ from typing_extensions import TypedDict
 from interleaver import build_graph
 from interleaver.cli import main
 from interleaver.config import Profile
-from interleaver.errors import BackendError, BadInput
+from interleaver.errors import BackendError, BadInput, shown
 from interleaver.runner import Runner
 from interleaver.traces.images import ImageStore
 from interleaver.traces.runs import RunStore
@@ -362,3 +363,99 @@ async def test_gc_keeps_the_pictures_of_a_run_that_is_not_finished(tmp_path):
 def test_an_address_that_cannot_be_used_is_told(tmp_path, address, said):
     with pytest.raises(BadInput, match=said):
         opened(address, ImageStore(str(tmp_path)))
+
+
+def told_error(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, result.output
+    return result.stderr
+
+
+def test_a_name_that_leads_out_of_the_store_is_refused(made, tmp_path):
+    invoke("traces", "export", made, "--out", tmp_path / "x.jsonl")
+    trace = json.loads((tmp_path / "x.jsonl").read_text().splitlines()[0])
+    (tmp_path / "x.jsonl").write_text(json.dumps(trace | {"run_id": "../../escaped"}))
+    result = CliRunner().invoke(
+        main, ["traces", "import", str(tmp_path / "x.jsonl"), "--out", str(tmp_path / "a" / "b" / "c")]
+    )
+    assert "1 skipped" in result.stdout and "run_id" in result.stderr
+    assert not list(tmp_path.rglob("escaped*"))
+
+
+def test_a_page_is_not_written_over_what_is_there(made, tmp_path):
+    (tmp_path / "home" / "pictures").mkdir(parents=True)
+    (tmp_path / "home" / "pictures" / "wedding.jpg").write_bytes(b"precious")
+    run_id = next(iter(RunStore(made).run_ids()))
+    assert "is there already" in told_error("traces", "show", made, run_id, "--out", tmp_path / "home")
+    assert (tmp_path / "home" / "pictures" / "wedding.jpg").exists()
+
+
+def test_gc_deletes_nothing_when_it_does_not_know_what_is_needed(made, tmp_path):
+    store = tmp_path / "runs"
+    shutil.copytree(made, store)
+    first, _ = RunStore(store).run_ids()
+    (store / first / "trace.json").write_text("{half")
+    said = told_error("traces", "gc", store, "--delete", "--older-than", 0)
+    assert f"run {first} cannot be read" in said and "nothing is deleted" in said
+    assert "there are no runs" in told_error("traces", "gc", tmp_path / "typo", "--delete", "--older-than", 0)
+    (tmp_path / "p.toml").write_text(f'[store]\nimages = "{tmp_path / "shared"}"\n')
+    said = told_error("traces", "gc", made, "--profile", tmp_path / "p.toml", "--delete")
+    assert "may have other users; name them with --keep" in said
+
+
+async def test_an_import_leaves_a_run_that_is_being_made_alone(made, tmp_path):
+    file = tmp_path / "x.jsonl"
+    await asyncio.to_thread(invoke, "traces", "export", made, "--out", file)
+    trace = json.loads(file.read_text().splitlines()[0])
+    runner = Runner(Profile(), tmp_path / "runs", documents=False)
+    record = await runner.begin(trace["request"], [], {}, run_id=trace["run_id"])
+    said = await asyncio.to_thread(invoke, "traces", "import", file, "--images", made / ".store/images",
+                              "--out", tmp_path / "runs")  # fmt: skip
+    assert "1 there already" in said and "1 imported" in said
+    assert runner.runs.record(record.run_id) == record and runner.runs.trace(record.run_id) is None
+
+
+def test_a_second_import_brings_pictures_that_were_missing(made, tmp_path):
+    file, copy = tmp_path / "x.jsonl", tmp_path / "copy"
+    invoke("traces", "export", made, "--out", file)
+    said = invoke("traces", "import", file, "--images", tmp_path / "nothing", "--out", copy)
+    assert "2 imported" in said and "pictures missing" in said
+    said = invoke("traces", "import", file, "--images", made / ".store" / "images", "--out", copy)
+    assert "2 there already" in said and "missing" not in said
+    runs = RunStore(copy)
+    assert all(runs.images.read(ref) for run_id in runs.run_ids() for ref in runs.trace(run_id).pictures().values())
+
+
+async def test_records_with_like_names_stay_apart(tmp_path, images):
+    for name in ("x/y", "x-y", "my record", "_u"):
+        write_record(tmp_path / "records" / name)
+    names = [trace.run_id for trace in await read(opened(str(tmp_path / "records"), images))]
+    assert len(set(names)) == 4 and "x-y" in names
+
+
+async def test_a_database_that_is_read_is_not_changed(tmp_path, images):
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE mine (n)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(BadInput, match="is not an SQLite database of checkpoints"):
+        await read(opened(f"sqlite:{path}", images))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("address", "safe"),
+    [
+        ("postgresql://u:hunter2@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:hun@ter2@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://h/d?password=hunter2&x=1", "postgresql://h/d?password=***&x=1"),
+        ("http://u:hunter2@h:1", "http://u:***@h:1"),
+        ("s3://bucket/runs", "s3://bucket/runs"),
+        ("http://h:2024/a:b", "http://h:2024/a:b"),
+    ],
+)
+def test_a_password_in_an_address_is_not_told(tmp_path, address, safe):
+    assert shown(address) == safe
+    if address.startswith("http://u"):
+        assert "hunter2" not in CliRunner().invoke(main, ["traces", "list", address]).output

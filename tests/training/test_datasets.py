@@ -498,3 +498,46 @@ async def test_a_judge_labels_what_it_can_and_says_what_it_cannot(tmp_path, imag
     assert "is not in the image store" in labels.labels[1].problems[0]
     scores = Judgement(editing=9, preserving=4, naturalness=10, soundness=9, success=False)
     assert (scores.semantics, scores.quality, scores.overall) == (4, 9, 6)
+
+
+def test_requests_that_are_nearly_the_same_stay_together(tmp_path):
+    """Also through others between them, however the rows come."""
+    from random import Random
+
+    from interleaver.training.data.spool import Spool
+
+    random = Random(1)
+    texts = ["Show me how to fold a paper crane out of one square sheet of thin blue paper, step by step, please"]
+    for _ in range(30):
+        at = random.randrange(len(texts[-1]) - 1)
+        texts.append(texts[-1][:at] + random.choice("abcdefgh") + texts[-1][at + 1 :])
+    others = [f"Something else entirely, number {random.random()}, about {random.random()}" for _ in range(40)]
+    rows = [Row(run_id=f"r{n}", request=text, prompt="", images=[]) for n, text in enumerate(texts + others)]
+    random.shuffle(rows)
+    for seed in range(4):
+        spool = Spool(tmp_path / f"{seed}.sqlite", 0.9, seed)
+        for row in rows:
+            spool.add(row, 0)
+        spool.group_requests()
+        spool.split(0.3)
+        split = {row.request: name for name in ("train", "validation") for row, _ in spool.rows(name)}
+        spool.close()
+        assert len({split[text] for text in texts}) == 1 and set(split.values()) == {"train", "validation"}
+
+
+def test_a_trace_that_makes_no_sense_costs_no_other(made, tmp_path):
+    lines = write_export(made, tmp_path).read_text().splitlines()
+    bad = json.loads(lines[0]) | {"results": []}
+    pictureless = json.loads(lines[1])
+    del pictureless["attempts"][-1]["image"]
+    (tmp_path / "y.jsonl").write_text("\n".join(map(json.dumps, [bad, pictureless])) + "\n" + "\n".join(lines[2:]))
+    images = made / ".store" / "images"
+    report = data("sequences", tmp_path / "y.jsonl", "--images", images, "--out", tmp_path / "d", "--mode", "hard")
+    assert sum(split["rows"] for split in report["splits"].values()) >= len(lines) - 3
+    assert report["skipped"]["invalid trace"] >= 1
+
+
+def test_other_labels_need_another_name(made, tmp_path):
+    (tmp_path / "p.toml").write_text('[judge]\nbackend = "chat"\nmodel = "m"\nbase_url = "http://127.0.0.1:1/v1"\n')
+    result = CliRunner().invoke(main, ["traces", "label", str(made), "--profile", str(tmp_path / "p.toml")])
+    assert result.exit_code == 2 and "give these ones another --name" in result.stderr
