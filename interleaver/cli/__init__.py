@@ -16,6 +16,7 @@ from interleaver.cli.prompts import prompts
 from interleaver.cli.run import run
 from interleaver.cli.runs import runs
 from interleaver.cli.serve import mcp, serve
+from interleaver.cli.store import export, gc, import_traces, label
 from interleaver.cli.traces import traces
 
 
@@ -26,5 +27,7 @@ def main(debug: bool) -> None:
     """One request in, an illustrated document out."""
 
 
+for command in (import_traces, export, gc, label):
+    traces.add_command(command)
 for command in (run, runs, prompts, batch, traces, data, serve, mcp, graph, doctor):
     main.add_command(command)
