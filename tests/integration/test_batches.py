@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from conftest import plain_picture
 from test_images_server import free_port
 
 from interleaver.cli.traces import open_sources
@@ -19,10 +20,13 @@ from interleaver.traces.trace import Trace
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
 THINGS = ["cat", "house", "tree", "boat", "flower", "snowman"]
+ROWS = len(THINGS) + 1
 
 
 def write_prompts(folder):
+    (folder / "start.png").write_bytes(plain_picture((190, 220, 240), (128, 128)).data)
     rows = [{"request": f"How to draw a {thing} step by step?"} for thing in THINGS]
+    rows.append({"request": "<image> Add a sun.", "images": ["start.png"], "seed": 7})
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
@@ -53,7 +57,7 @@ def alone(tmp_path_factory):
     """What every other way must come to as well: the same batch in one process, left alone."""
     folder = tmp_path_factory.mktemp("alone")
     write_prompts(folder)
-    assert told(batch(folder, "--out", "runs"))["statuses"] == {"complete": len(THINGS)}
+    assert told(batch(folder, "--out", "runs"))["statuses"] == {"complete": ROWS}
     store = RunStore(folder / "runs")
     return {run_id: shape(store.trace(run_id)) for run_id in store.run_ids()}
 
@@ -122,7 +126,7 @@ def test_a_ray_worker_may_die_in_the_middle(tmp_path, alone, s3, where):
         if process.poll() is None:
             process.kill()
     assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
-    assert summary["statuses"] == {"complete": len(THINGS)} and summary["problems"] == []
+    assert summary["statuses"] == {"complete": ROWS} and summary["problems"] == []
     if where == "here":
         store = RunStore(tmp_path / "runs")
         assert {run_id: shape(store.trace(run_id)) for run_id in store.run_ids()} == alone
@@ -147,7 +151,7 @@ def test_a_batch_on_object_storage_is_killed_and_carried_on(tmp_path, alone, s3)
     process.communicate()
     # The leases of the dead process hold for a minute, then another one takes its runs over where they were.
     summary = told(batch(tmp_path, *arguments, **settings))
-    assert summary["statuses"] == {"complete": len(THINGS)}
+    assert summary["statuses"] == {"complete": ROWS}
     for name, expected in alone.items():
         trace = Trace.model_validate_json(filesystem.cat_file(f"bucket/killed/{name}/trace.json"))
         assert shape(trace) == expected
@@ -164,7 +168,7 @@ def test_a_batch_on_object_storage_is_killed_and_carried_on(tmp_path, alone, s3)
     ]
     made = subprocess.run(command, cwd=tmp_path, env={**os.environ, **settings}, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["traces_used"] == len(THINGS)
+    assert json.loads(made.stdout)["traces_used"] == ROWS
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +221,7 @@ async def test_checkpoints_in_postgres(tmp_path, alone, postgres, monkeypatch):
     wait_for(lambda: len(list((tmp_path / "runs" / ".store" / "images").rglob("*.png"))) >= 5)
     process.kill()
     process.communicate()
-    assert told(batch(tmp_path, *arguments, PGPASSWORD="pg-secret"))["statuses"] == {"complete": len(THINGS)}
+    assert told(batch(tmp_path, *arguments, PGPASSWORD="pg-secret"))["statuses"] == {"complete": ROWS}
     store = RunStore(tmp_path / "runs")
     assert {run_id: shape(store.trace(run_id)) for run_id in store.run_ids()} == alone
     assert not (tmp_path / "runs" / ".store" / "checkpoints").exists()
@@ -232,7 +236,7 @@ async def test_checkpoints_in_postgres(tmp_path, alone, postgres, monkeypatch):
     wrong = batch(tmp_path, "--out", "other", PGPASSWORD="wrong-secret")
     summary = told(wrong, 3)
     problem = summary["problems"][0]["problem"]
-    assert summary["statuses"] == {"error": len(THINGS)} and "password authentication failed" in problem
+    assert summary["statuses"] == {"error": ROWS} and "password authentication failed" in problem
     assert "secret" not in json.dumps(summary)
 
 
@@ -245,4 +249,4 @@ async def test_two_programs_may_begin_on_an_empty_database(tmp_path, postgres):
     fresh = postgres.rpartition("/")[0] + "/fresh"
     (tmp_path / "interleaver.toml").write_text(f'[store]\ncheckpoints = "{fresh}"\n')
     both = [batch(tmp_path, "--out", f"runs{n}", "--workers", 2, PGPASSWORD="pg-secret") for n in range(2)]
-    assert [told(process)["statuses"] for process in both] == [{"complete": len(THINGS)}] * 2
+    assert [told(process)["statuses"] for process in both] == [{"complete": ROWS}] * 2
