@@ -180,8 +180,8 @@ def test_ground_truth_comes_from_the_judge(made, tmp_path):
 
 
 def test_a_dataset_needs_its_labels(made, tmp_path):
-    report = data("critic-rl", made, "--truth", "nobody", "--out", tmp_path / "d", code=3)
-    assert set(report["dropped"]) == {"no judge has scored it"} and not report["splits"]
+    said = refused("critic-rl", made, "--truth", "nobody", "--out", tmp_path / "d")
+    assert "no run has labels 'nobody'" in said and not (tmp_path / "d").exists()
     said = refused("critic-rl", write_export(made, tmp_path), "--out", tmp_path / "e")
     assert "labels lie beside the runs of a store; first import the traces" in said
     assert not (tmp_path / "e").exists()

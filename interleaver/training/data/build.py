@@ -72,6 +72,7 @@ class Build:
         self._examples: dict[str, list[str]] = {}
         self._dropped: Counter[str] = Counter()
         self._models: Counter[str] = Counter()
+        self._labelled: set[str] = set()
         self._traces = self._used = 0
 
     async def run(self, sources: Sequence[Source], names: Sequence[str], form: Format, out: Path) -> Report:
@@ -117,15 +118,18 @@ class Build:
                 labels = await self._labels(source, found)
                 self._used += await asyncio.to_thread(self._take, found, labels, pictures[number], spool, number)
                 self._progress("traces", self._traces)
+        for name in self.rules.labels() - self._labelled:
+            raise BadInput(f"no run has labels {name!r}; `interleaver traces label` makes them")
 
     async def _labels(self, source: Source, trace: Trace) -> dict[str, Labels | None]:
         if not self.rules.labels():
             return {}
         assert isinstance(source, RunSource)
-        runs = source.runs
-        return {
-            name: await asyncio.to_thread(read_labels, runs, trace.run_id, name) for name in sorted(self.rules.labels())
-        }
+        found = {}
+        for name in sorted(self.rules.labels()):
+            found[name] = await asyncio.to_thread(read_labels, source.runs, trace.run_id, name)
+            self._labelled |= {name} if found[name] else set()
+        return found
 
     def _take(
         self, trace: Trace, labels: dict[str, Labels | None], pictures: Pictures, spool: Spool, source: int
