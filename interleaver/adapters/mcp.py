@@ -245,7 +245,7 @@ async def _made(runner: Runner, run_id: str) -> tuple[RunRecord, dict[str, Any]]
     record = await asyncio.to_thread(runner.runs.record, run_id)
     made = await asyncio.to_thread(runner.runs.document, run_id)
     if made is None:
-        raise BadInput(f"{runner.runs.why_no_document(run_id)} (or with the tool resume_run)")
+        raise BadInput(runner.runs.why_no_document(run_id, "with the tool resume_run, or "))
     return record, made
 
 

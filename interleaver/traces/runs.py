@@ -248,12 +248,12 @@ class RunStore:
             return None
         return data
 
-    def why_no_document(self, run_id: str) -> str:
-        """Why a run has no document, and what to do about it."""
+    def why_no_document(self, run_id: str, otherwise: str = "") -> str:
+        """Why a run has no document, and what to do about it; `otherwise` names another way."""
         command = shlex.join(["interleaver", "run", "--resume", run_id, "--out", self.root.url])
         if self.has_ended(run_id):
-            return f"run {run_id} was made without a document; write it with: {command}"
-        return f"run {run_id} is unfinished; carry on with: {command}"
+            return f"run {run_id} was made without a document; write it {otherwise}with: {command}"
+        return f"run {run_id} is unfinished; carry it on {otherwise}with: {command}"
 
     def summaries(self) -> list[RunSummary]:
         """All runs, the newest first."""
