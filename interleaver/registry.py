@@ -20,6 +20,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     },
     "critic": {
         "sandbox": "interleaver.sandbox.critic:SandboxCritic",
+        "sandbox-exact": "interleaver.sandbox.exact:ExactCritic",
         "chat": "interleaver.agents.chat:ChatCritic",
     },
     "generator": {

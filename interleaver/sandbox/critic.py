@@ -14,17 +14,16 @@ import numpy as np
 from interleaver.errors import UnreadableAnswer
 from interleaver.pictures import Picture
 from interleaver.sandbox import sight
+from interleaver.sandbox.faults import Fault, refined
 from interleaver.sandbox.fitting import MISFIT, Fitting, Frame, Sighting, draw_over
 from interleaver.sandbox.judge import SIZE_TOLERANCE, is_at, is_beside
 from interleaver.sandbox.language import (
     PLACE_PHRASES,
     Add,
     Backdrop,
-    Instructions,
     Operation,
     Recolour,
     Remove,
-    describe,
     noun_phrase,
 )
 from interleaver.sandbox.reading import parse
@@ -49,7 +48,7 @@ class SandboxCritic:
             raise UnreadableAnswer(f"the sandbox critic does not understand the instruction {step.goal[:80]!r}")
         if (before.width, before.height) != (after.width, after.height):
             reason = f"The picture is {after.width}x{after.height} instead of {before.width}x{before.height} pixels."
-            return Verdict(accepted=False, refined_prompt=_refined(operations, [], prompt), reasoning=reason, score=0.0)
+            return Verdict(accepted=False, refined_prompt=refined(operations, [], prompt), reasoning=reason, score=0.0)
         view = _View(sight.look(before), sight.look(after))
         faults = [fault for group in _groups(operations) for fault in view.check(group)]
         faults += view.unexplained()
@@ -59,36 +58,10 @@ class SandboxCritic:
         score = max(0.0, 1 - len(faults) / (4 * len(operations) + 1))
         return Verdict(
             accepted=False,
-            refined_prompt=_refined(operations, faults, prompt),
+            refined_prompt=refined(operations, faults, prompt),
             reasoning=reasoning,
             score=round(score, 3),
         )
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that is wrong: which operation it concerns (None: something unasked), the attribute, in words."""
-
-    operation: int | None
-    attribute: str
-    said: str
-
-
-def _refined(operations: tuple[Operation, ...], faults: list[Fault], prompt: str) -> str:
-    """The instruction in full, insisting on what went wrong, this time or before.
-
-    Of a thing that was not to be seen at all it insists on every attribute.
-    """
-    before = parse(prompt).operations
-    insisted = [operation.emphasis for operation in before] if len(before) == len(operations) else []
-    stressed = []
-    for number, operation in enumerate(operations):
-        wrong = {fault.attribute for fault in faults if fault.operation == number}
-        if "kind" in wrong and isinstance(operation, Add):
-            wrong |= {name for name in ("size", "colour", "place") if getattr(operation, name)}
-        wrong |= insisted[number] if insisted else set()
-        stressed.append(replace(operation, emphasis=frozenset(wrong)))
-    return describe(Instructions(tuple(stressed), careful=True))
 
 
 Group = list[tuple[int, Operation]]

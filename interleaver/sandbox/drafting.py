@@ -29,11 +29,11 @@ RING = ("top left", "top right", "bottom left", "bottom right", "left", "right",
 
 @dataclass(frozen=True)
 class Draft:
-    """A step before it gets its number: its name, what it draws and what the reader is told."""
+    """A step before it gets its number: its name, what it draws and what the reader is told beside the instruction."""
 
     name: str
     operations: tuple[Operation, ...]
-    text: str
+    text: str | None
 
 
 def title(add: Add) -> str:
@@ -109,7 +109,8 @@ def _filler(kind: str, places: list[str]) -> Add:
 def _join(drafts: list[Draft]) -> Draft:
     operations = tuple(operation for draft in drafts for operation in draft.operations)
     names = [drafts[0].name, *(draft.name.lower() for draft in drafts[1:])]
-    return Draft(", ".join(names), operations, " ".join(draft.text for draft in drafts))
+    texts = [draft.text for draft in drafts if draft.text]
+    return Draft(", ".join(names), operations, " ".join(texts) or None)
 
 
 def casual(instructions: Instructions, rng: Random) -> Instructions:

@@ -18,10 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
 from interleaver.sandbox.language import MAX_COUNT, Add, Backdrop, Instructions, Operation, Recolour, Remove, describe
-from interleaver.sandbox.primer import backgrounds, subjects
+from interleaver.sandbox.levels import Level, LevelName, level_of
 from interleaver.sandbox.reading import parse
 from interleaver.sandbox.world import (
-    COLOURS,
     PAPER,
     PLACES,
     RELATIONS,
@@ -30,6 +29,7 @@ from interleaver.sandbox.world import (
     Scene,
     extent,
     keep_inside,
+    nearest_place,
     paint,
     place_centre,
     row_of,
@@ -74,9 +74,15 @@ class SandboxGenerator:
 
     capabilities = Capabilities(max_sources=1)
 
-    def __init__(self, slips: Slips | dict[str, float] | None = None):
-        """Make a generator; `slips` sets its error rates, as a `Slips` or as its fields."""
+    def __init__(self, slips: Slips | dict[str, float] | None = None, level: LevelName = "full"):
+        """Make a generator.
+
+        Args:
+            slips: its error rates, as a `Slips` or as its fields.
+            level: how much of the world it makes use of.
+        """
         self.slips = Slips.model_validate(slips or {})
+        self.level = level_of(level)
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: tuple[int, int]) -> Picture:
         """Draw or edit a picture; see `interleaver.tools.ImageGenerator`."""
@@ -88,17 +94,18 @@ class SandboxGenerator:
             raise BackendError(f"the sandbox generator finds nothing it can draw in the prompt {prompt[:80]!r}")
         width, height = (sources[-1].width, sources[-1].height) if sources else size
         before = scene_over(sources[-1]) if sources else None
-        hand = _Hand(Random(f"{seed}/{describe(instructions)}"), self.slips, instructions.careful)
+        hand = _Hand(Random(f"{seed}/{describe(instructions)}"), self.slips, instructions.careful, self.level)
         return paint(hand.carry_out(instructions, before), width, height)
 
 
 class _Hand:
     """One drawing in progress: every random decision comes from one seeded source, in a fixed order."""
 
-    def __init__(self, rng: Random, slips: Slips, careful: bool):
+    def __init__(self, rng: Random, slips: Slips, careful: bool, level: Level):
         self.rng = rng
         self.slips = slips
         self.careful = careful
+        self.level = level
 
     def carry_out(self, instructions: Instructions, before: Scene | None) -> Scene:
         scene = before or self._blank(instructions)
@@ -116,7 +123,7 @@ class _Hand:
         """Where nothing is said about the background, generators like to make one up."""
         stated = any(isinstance(operation, Backdrop) for operation in instructions.operations)
         made_up = not stated and self.slips.stated > 0 and self.rng.random() < 0.2
-        return Scene(background=self.rng.choice(list(backgrounds())) if made_up else PAPER)
+        return Scene(background=self.rng.choice(self.level.backgrounds) if made_up else PAPER)
 
     def _apply(self, operation: Operation, scene: Scene, things: int) -> Scene:
         match operation:
@@ -124,7 +131,7 @@ class _Hand:
                 return self._add(operation, scene, things)
             case Recolour(kind=kind, colour=colour):
                 if self._misses(operation.emphasis, "colour"):
-                    colour = self.rng.choice([name for name in COLOURS if name != colour])
+                    colour = self.rng.choice([name for name in self.level.colours if name != colour])
                 items = [replace(item, colour=colour) if item.kind == kind else item for item in scene.items]
                 return replace(scene, items=tuple(items))
             case Remove(kind=kind):
@@ -133,7 +140,7 @@ class _Hand:
                 return replace(scene, items=tuple(item for item in scene.items if item.kind != kind))
             case Backdrop(background=background):
                 if self._misses(operation.emphasis, "done"):
-                    background = self.rng.choice([name for name in backgrounds() if name != background])
+                    background = self.rng.choice([name for name in self.level.backgrounds if name != background] or [background])
                 return replace(scene, background=background)
 
     def _misses(self, emphasis: frozenset[str], attribute: str, weight: float = 1.0) -> bool:
@@ -172,20 +179,20 @@ class _Hand:
     def _kind(self, add: Add) -> str:
         if add.part or not self._misses(add.emphasis, "kind", 0.4):
             return add.kind
-        alike = [name for name, other in subjects().items() if other.is_shape == add.subject.is_shape]
-        return self.rng.choice([name for name in alike if name != add.kind])
+        return self.rng.choice(self.level.alike(add.kind))
 
     def _colour(self, add: Add, whole: Item | None) -> str:
         if add.colour is None:
             if whole and self.rng.random() < INHERITED:
                 return whole.colour
-            return self.rng.choice((add.subject.colour, *COLOURS)) if self.slips.stated else add.subject.colour
+            own = add.subject.colour if add.subject.colour in self.level.colours else self.level.colours[0]
+            return self.rng.choice((own, *self.level.colours)) if self.slips.stated else own
         if self._misses(add.emphasis, "colour"):
-            return self.rng.choice([name for name in COLOURS if name != add.colour])
+            return self.rng.choice([name for name in self.level.colours if name != add.colour])
         return add.colour
 
     def _size(self, add: Add) -> float:
-        name = add.size or self.rng.choice(("tiny", "small") if add.count > 1 else ("small", "medium", "large"))
+        name = add.size or self.level.size or self.rng.choice(("tiny", "small") if add.count > 1 else ("small", "medium", "large"))
         if add.size and self._misses(add.emphasis, "size"):
             name = self.rng.choice([other for other in SIZES if other != add.size and other != "huge"])
         return SIZES[name] * self.rng.uniform(1 - 2 * self.slips.scatter, 1 + 2 * self.slips.scatter)
@@ -216,16 +223,21 @@ class _Hand:
                 anchor.x + across * ((anchor.size + width) / 2 + 0.02),
                 anchor.y + down * ((anchor.size + height) / 2 + 0.02),
             )
-        place = add.place or self.rng.choice(list(PLACES))
+        place = add.place or self.rng.choice(self._free(scene))
         if add.place and self._misses(add.emphasis, "place"):
-            place = self._elsewhere(add.place, width, height)
+            place = self._elsewhere(add.place, width, height, scene)
         return place_centre(place, width, height)
 
-    def _elsewhere(self, place: str, width: float, height: float) -> str:
+    def _free(self, scene: Scene) -> list[str]:
+        """The places that something may go to."""
+        taken = {nearest_place(item.x, item.y) for item in scene.items} if self.level.one_a_place else set()
+        return [place for place in PLACES if place not in taken] or list(PLACES)
+
+    def _elsewhere(self, place: str, width: float, height: float, scene: Scene) -> str:
         """Another place, far enough from the right one to be a mistake; the same where the canvas leaves no other."""
         x, y = place_centre(place, width, height)
         others = []
-        for name in PLACES:
+        for name in self._free(scene):
             other_x, other_y = place_centre(name, width, height)
             if max(abs(other_x - x), abs(other_y - y)) > 0.2:
                 others.append(name)
@@ -241,8 +253,14 @@ class _Hand:
         harm = self.rng.choice(("lost", "recoloured", "shifted"))
         changed: list[Item] = []
         if harm == "recoloured":
-            changed = [replace(victim, colour=self.rng.choice([c for c in COLOURS if c != victim.colour]))]
+            changed = [replace(victim, colour=self.rng.choice([c for c in self.level.colours if c != victim.colour]))]
         elif harm == "shifted":
-            changed = [replace(victim, x=round(victim.x + self.rng.choice((-0.08, 0.08)), 4))]
+            changed = [self._shifted(victim, scene)]
         at = scene.items.index(victim)
         return replace(scene, items=(*scene.items[:at], *changed, *scene.items[at + 1 :]))
+
+    def _shifted(self, victim: Item, scene: Scene) -> Item:
+        if not self.level.one_a_place:
+            return replace(victim, x=round(victim.x + self.rng.choice((-0.08, 0.08)), 4))
+        x, y = place_centre(self.rng.choice(self._free(scene)), victim.size, victim.size)
+        return replace(victim, x=round(x, 4), y=round(y, 4))

@@ -13,6 +13,7 @@ from math import sqrt
 
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
+from interleaver.sandbox.faults import Fault
 from interleaver.sandbox.language import Add, Backdrop, Operation, Recolour, Remove
 from interleaver.sandbox.reading import parse
 from interleaver.sandbox.world import RELATIONS, SIZES, Item, Scene, extent, place_centre, row_of, scene_behind
@@ -32,13 +33,18 @@ class Judgement:
         editing: how far the instruction was carried out, 0 to 10.
         preserving: how far everything else was left alone, 0 to 10.
         quality: naturalness and absence of artefacts, 0 to 10.
-        findings: what is wrong, one phrase each; empty on success.
+        faults: what is wrong; empty on success.
     """
 
     editing: float
     preserving: float
     quality: float
-    findings: tuple[str, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What is wrong, one phrase each."""
+        return tuple(fault.said for fault in self.faults)
 
     @property
     def semantics(self) -> float:
@@ -53,7 +59,7 @@ class Judgement:
     @property
     def success(self) -> bool:
         """Whether the step is right in every respect."""
-        return not self.findings
+        return not self.faults
 
 
 class SandboxJudge:
@@ -91,23 +97,25 @@ def judge(instruction: str, before: Scene | None, after: Scene) -> Judgement:
     operations = parse(instruction).operations
     known = before.by_ident()
     fresh = [item for item in after.items if item.ident not in known]
-    findings: list[str] = []
+    faults: list[Fault] = []
     fractions: list[float] = []
-    for operation in operations:
+    for number, operation in enumerate(operations):
         checks = _check(operation, before, after, fresh)
-        findings += [finding for finding, holds in checks if not holds]
-        fractions.append(sum(holds for _, holds in checks) / len(checks))
+        faults += [Fault(number, attribute, said) for attribute, said, holds in checks if not holds]
+        fractions.append(sum(holds for *_, holds in checks) / len(checks))
     harm = _harm(operations, before, after) + [f"an unasked {item.title}" for item in fresh]
     blots = len(after.smudges) - len(before.smudges)
     return Judgement(
         editing=10 * sum(fractions) / len(fractions) if fractions else 0.0,
         preserving=max(0.0, 10.0 - 4.0 * len(harm)),
         quality=10.0 if blots <= 0 else 4.0,
-        findings=(*findings, *harm, *(["a smudge"] if blots > 0 else [])),
+        faults=(*faults, *(Fault(None, "harm", said) for said in harm), *_SMUDGE[: max(0, blots)]),
     )
 
 
-Checks = list[tuple[str, bool]]
+_SMUDGE = (Fault(None, "harm", "a smudge"),)
+Checks = list[tuple[str, str, bool]]
+"""The attribute that is checked, what is wrong if it does not hold, and whether it does."""
 
 
 def _check(operation: Operation, before: Scene, after: Scene, fresh: list[Item]) -> Checks:
@@ -116,26 +124,25 @@ def _check(operation: Operation, before: Scene, after: Scene, fresh: list[Item])
             return _check_add(operation, before, after, fresh)
         case Recolour(kind=kind, colour=colour):
             items = [item for item in after.items if item.kind == kind]
-            return [(f"the {kind} is not {colour}", bool(items) and all(item.colour == colour for item in items))]
+            return [("colour", f"the {kind} is not {colour}", bool(items) and all(item.colour == colour for item in items))]
         case Remove(kind=kind):
-            return [(f"the {kind} is still there", all(item.kind != kind for item in after.items))]
+            return [("done", f"the {kind} is still there", all(item.kind != kind for item in after.items))]
         case Backdrop(background=background):
-            return [(f"the background is not {background}", after.background == background)]
+            return [("done", f"the background is not {background}", after.background == background)]
 
 
 def _check_add(add: Add, before: Scene, after: Scene, fresh: list[Item]) -> Checks:
     """Check an addition against the items it best explains, which are taken out of `fresh`."""
     candidates = [item for item in fresh if (item.kind, item.part) == (add.kind, add.part)]
     if not candidates:
-        return [(f"no {add.part or add.kind}", False)]
+        return [("kind", f"no {add.part or add.kind}", False)]
     if add.count == 1:
-        best = max(candidates, key=lambda item: sum(holds for _, holds in _attributes(add, [item], before, after)))
+        best = max(candidates, key=lambda item: sum(holds for *_, holds in _attributes(add, [item], before, after)))
         candidates = [best]
     for item in candidates:
         fresh.remove(item)
-    return [(f"{len(candidates)} instead of {add.count}", len(candidates) == add.count), *_attributes(
-        add, candidates, before, after
-    )]  # fmt: skip
+    counted = ("count", f"{len(candidates)} instead of {add.count}", len(candidates) == add.count)
+    return [counted, *_attributes(add, candidates, before, after)]
 
 
 def _attributes(add: Add, items: list[Item], before: Scene, after: Scene) -> Checks:
@@ -143,21 +150,21 @@ def _attributes(add: Add, items: list[Item], before: Scene, after: Scene) -> Che
     checks: Checks = []
     name = add.part or add.kind
     if add.colour and any(part.coloured for part in add.subject.parts if add.part in (None, part.name)):
-        checks.append((f"the {name} is not {add.colour}", all(item.colour == add.colour for item in items)))
+        checks.append(("colour", f"the {name} is not {add.colour}", all(item.colour == add.colour for item in items)))
     if whole:
         together = all(max(abs(item.x - whole.x), abs(item.y - whole.y)) < PART_TOLERANCE for item in items)
-        return [*checks, (f"the {name} is out of place", together)]
+        return [*checks, ("place", f"the {name} is out of place", together)]
     if add.size:
         wanted = SIZES[add.size]
-        checks.append((f"the {name} is not {add.size}",
+        checks.append(("size", f"the {name} is not {add.size}",
                        all(abs(item.size / wanted - 1) < SIZE_TOLERANCE for item in items)))  # fmt: skip
     x, y = centre_of(items)
     if add.place:
         size = sum(item.size for item in items) / len(items)
-        checks.append((f"the {name} is in the wrong place", is_at(add.place, x, y, len(items), size)))
+        checks.append(("place", f"the {name} is in the wrong place", is_at(add.place, x, y, len(items), size)))
     anchor = next((item for item in after.items if item.kind == add.anchor and item not in items), None)
     if add.relation and anchor:
-        checks.append((f"the {name} is on the wrong side", is_beside(add.relation, (x, y), (anchor.x, anchor.y))))
+        checks.append(("place", f"the {name} is on the wrong side", is_beside(add.relation, (x, y), (anchor.x, anchor.y))))
     return checks
 
 

@@ -23,6 +23,7 @@ from interleaver.sandbox.language import (
     Operation,
     noun_phrase,
 )
+from interleaver.sandbox.levels import LevelName, level_of
 from interleaver.sandbox.primer import Subject
 from interleaver.sandbox.revising import revise
 from interleaver.sandbox.wish import Wish, read_wish
@@ -47,6 +48,14 @@ ROW = ("left", "middle", "right")
 class SandboxPlanner:
     """A `Planner` that reads requests about what the primer knows."""
 
+    def __init__(self, level: LevelName = "full"):
+        """Make a planner.
+
+        Args:
+            level: how much of the world it makes use of; where everything has one size, no plan speaks of sizes.
+        """
+        self._level = level_of(level)
+
     async def plan(self, request: str, images: Sequence[Picture]) -> Plan:
         """Plan a document; see `interleaver.agents.Planner`."""
         return await asyncio.to_thread(self._plan, request.replace("<image>", " "), images)
@@ -63,6 +72,8 @@ class SandboxPlanner:
         wish = read_wish(request)
         if images:
             return _continuation(request, wish, images)
+        if self._level.size:
+            return finish(request, wish, _plain_scene(wish), first=1, opening=[])
         lesson = _lesson_subject(wish)
         drafts = _lesson(wish, lesson) if lesson else _scene(wish)
         if not drafts:
@@ -94,6 +105,12 @@ def _lesson(wish: Wish, subject: Subject) -> list[Draft]:
 def _scene(wish: Wish) -> list[Draft]:
     placed = lay_out(wish)
     drafts = [Draft(title(add), (add,), _tell(add, number, len(placed))) for number, add in enumerate(placed)]
+    return drafts + [edit_draft(edit) for edit in wish.edits]
+
+
+def _plain_scene(wish: Wish) -> list[Draft]:
+    """Thing by thing, in as few words as possible."""
+    drafts = [Draft(title(add), (replace(add, size=None),), None) for add in lay_out(wish)]
     return drafts + [edit_draft(edit) for edit in wish.edits]
 
 
