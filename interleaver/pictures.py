@@ -124,3 +124,11 @@ def shrunk(picture: Picture, side: int, kind: Literal["PNG", "JPEG", "WEBP"]) ->
         small = flatten(image)
     small.thumbnail((side, side))
     return encoded(small, kind)
+
+
+def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+    """The same picture on white at another size."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture.data)) as image:
+        return encoded(flatten(image).resize(size, Image.Resampling.LANCZOS))

@@ -17,7 +17,7 @@ BELOW = {
     "graph": {"graph", "agents", "tools", "traces"},
     "cli": {"cli", "adapters", "batch", "graph", "agents", "tools", "traces", "training", "serving", "ui"},
     "batch": {"batch", "graph", "agents", "traces"},
-    "training": {"training", "agents", "traces"},
+    "training": {"training", "graph", "agents", "tools", "traces"},
     "adapters": {"adapters", "graph", "agents", "tools", "traces"},
     "sandbox": {"sandbox", "agents", "tools"},
     "serving": {"serving", "tools"},

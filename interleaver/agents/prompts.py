@@ -14,6 +14,7 @@ from interleaver.errors import BadInput
 from interleaver.pictures import Picture
 
 IMAGE_TAG = "<image>"
+READY = Path(__file__).with_name("prompts")
 OFFICIAL = {
     "narrative": "NARRATIVE_PROMPT_JSON",
     "guidance": "GUIDANCE_GLOBAL_PROMPT_JSON",
@@ -62,7 +63,8 @@ def load_prompts(source: str | None = None) -> PromptSet:
     Args:
         source: a folder with any of `narrative.md`, `guidance.md`, `judging.md` and `revising.md`, the others being
             this package's own; or a Python file with the constants named in `OFFICIAL`, which is read as syntax and
-            never executed. None: this package's own.
+            never executed; or the name of a set that comes with this package: *miniature*, a few words for tiny models.
+            None: this package's own.
 
     Raises:
         BadInput: the source cannot be read, or a template lacks a placeholder.
@@ -71,14 +73,17 @@ def load_prompts(source: str | None = None) -> PromptSet:
     if source is None:
         return PromptSet(**own)
     path = Path(source).expanduser()
+    if not path.exists() and (READY / source).is_dir():
+        path = READY / source
     if path.is_dir():
-        found = {name: _read(path / f"{name}.md") for name in NEEDED if (path / f"{name}.md").exists()}
+        found = {name: _read(path / f"{name}.md").strip() for name in NEEDED if (path / f"{name}.md").exists()}
         if not found:
             raise BadInput(f"the folder of prompts {source!r} has none of: {', '.join(f'{n}.md' for n in NEEDED)}")
     elif path.suffix == ".py":
         found = _constants(path)
     else:
-        raise BadInput(f"prompts {source!r} is neither a folder nor a .py file")
+        ready = ", ".join(sorted(folder.name for folder in READY.iterdir() if folder.is_dir()))
+        raise BadInput(f"prompts {source!r} is neither a folder nor a .py file, nor one of: {ready}")
     for name, template in found.items():
         for placeholder in NEEDED[name]:
             if f"{{{placeholder}}}" not in template:

@@ -1,4 +1,4 @@
-"""The command line: `interleaver run | runs | prompts | batch | traces | data | serve | mcp | graph | doctor`.
+"""The command line: `interleaver run | runs | prompts | batch | traces | data | train | serve | mcp | graph | doctor`.
 
 Exit codes: 0 done, 2 the command was not understood or its input cannot be used, 3 a run ended partial or failed,
 130 interrupted.
@@ -18,6 +18,7 @@ from interleaver.cli.runs import runs
 from interleaver.cli.serve import mcp, serve
 from interleaver.cli.store import export, gc, import_traces, label
 from interleaver.cli.traces import traces
+from interleaver.cli.train import train
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,5 +30,5 @@ def main(debug: bool) -> None:
 
 for command in (import_traces, export, gc, label):
     traces.add_command(command)
-for command in (run, runs, prompts, batch, traces, data, serve, mcp, graph, doctor):
+for command in (run, runs, prompts, batch, traces, data, train, serve, mcp, graph, doctor):
     main.add_command(command)

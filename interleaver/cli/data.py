@@ -69,6 +69,12 @@ BALANCE: dict[str, Any] = {
     "--difficulty", metavar="LABELS", help="A critic's labels with samples: leave out what all or none get right."
 )
 @click.option(
+    "--prompts",
+    metavar="SET",
+    help="The prompts that the model will be asked with, where the planner or critic of the runs was no chat model: "
+    "a folder, as in a profile [default: this package's own].",
+)
+@click.option(
     "--balance",
     multiple=True,
     type=click.Choice(["verdicts", "kinds", "categories", "none"]),
@@ -111,6 +117,7 @@ def data(
     truth: str | None,
     critic: str | None,
     difficulty: str | None,
+    prompts: str | None,
     balance: tuple[Any, ...],
     per_request: int | None,
     max_rows: int | None,
@@ -139,6 +146,7 @@ def data(
         truth=truth or ("judge" if kind == "critic-rl" else None),
         critic=critic,
         difficulty=difficulty,
+        prompts=prompts,
     )
     selection = Selection(
         balance=tuple(one for one in balance if one != "none") if balance else BALANCE[kind],

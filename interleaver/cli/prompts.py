@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -34,7 +35,7 @@ def prompts() -> None:
     default="general",
     show_default=True,
     metavar="NAME|FILE",
-    help='What to draw from: "general", "sandbox" (what the built-in sandbox can draw), or a file of yours.',
+    help='What to draw from: "general", "sandbox" (what it can draw), "miniature" (shapes on a grid), or a file.',
 )
 @click.option("--language", "languages", multiple=True, metavar="CODE", help="Give it once for each [default: en].")
 @click.option("--category", "categories", multiple=True, metavar="NAME", help="Only these; give it once for each.")
@@ -46,6 +47,7 @@ def prompts() -> None:
     show_default=True,
     help="From which on two requests count as the same.",
 )
+@click.option("--seeds", is_flag=True, help="Give every request a run seed of its own, so that no pictures coincide.")
 @click.option("--model", is_flag=True, help="Have the profile's planner, a chat model, write them; else by templates.")
 @profile_option
 @clear_errors
@@ -57,6 +59,7 @@ def sample(
     categories: tuple[str, ...],
     seed: int,
     similarity: float,
+    seeds: bool,
     model: bool,
     profile: str | None,
 ) -> None:
@@ -72,7 +75,7 @@ def sample(
     sampler = Sampler(load_taxonomy(taxonomy), languages or ("en",), categories, seed, similarity)
     drawn: Counter[tuple[str, str]] = Counter()
     with _written(out, drawn) as file:
-        asyncio.run(_draw(sampler, count, profile, model, file, drawn))
+        asyncio.run(_draw(sampler, count, profile, model, file, drawn, Random(seed) if seeds else None))
     told = f"{drawn.total():,} requests of {len({name for name, _ in drawn})} categories, {len(drawn)} sub-categories"
     click.echo(told + (f", in {out}" if out else ""), err=True)
     if drawn.total() < count:
@@ -97,7 +100,13 @@ def _written(out: Path | None, drawn: Counter[tuple[str, str]]) -> Iterator[Text
 
 
 async def _draw(
-    sampler: Sampler, count: int, profile: str | None, model: bool, file: TextIO, drawn: Counter[tuple[str, str]]
+    sampler: Sampler,
+    count: int,
+    profile: str | None,
+    model: bool,
+    file: TextIO,
+    drawn: Counter[tuple[str, str]],
+    seeds: Random | None,
 ) -> None:
     """Write requests as they are drawn, so that none is lost when a model fails."""
     from tqdm import tqdm
@@ -114,6 +123,8 @@ async def _draw(
 
     with tqdm(total=count, unit="request", dynamic_ncols=True, leave=False) as bar:
         async for row in rows():
+            if seeds:
+                row = row.model_copy(update={"seed": seeds.randrange(2**31)})
             file.write(row.model_dump_json(exclude_defaults=True) + "\n")
             drawn[row.tags["category"], row.tags["subcategory"]] += 1
             bar.update()

@@ -140,7 +140,9 @@ class _Hand:
                 return replace(scene, items=tuple(item for item in scene.items if item.kind != kind))
             case Backdrop(background=background):
                 if self._misses(operation.emphasis, "done"):
-                    background = self.rng.choice([name for name in self.level.backgrounds if name != background] or [background])
+                    background = self.rng.choice(
+                        [name for name in self.level.backgrounds if name != background] or [background]
+                    )
                 return replace(scene, background=background)
 
     def _misses(self, emphasis: frozenset[str], attribute: str, weight: float = 1.0) -> bool:
@@ -192,7 +194,11 @@ class _Hand:
         return add.colour
 
     def _size(self, add: Add) -> float:
-        name = add.size or self.level.size or self.rng.choice(("tiny", "small") if add.count > 1 else ("small", "medium", "large"))
+        name = (
+            add.size
+            or self.level.size
+            or self.rng.choice(("tiny", "small") if add.count > 1 else ("small", "medium", "large"))
+        )
         if add.size and self._misses(add.emphasis, "size"):
             name = self.rng.choice([other for other in SIZES if other != add.size and other != "huge"])
         return SIZES[name] * self.rng.uniform(1 - 2 * self.slips.scatter, 1 + 2 * self.slips.scatter)

@@ -124,7 +124,9 @@ def _check(operation: Operation, before: Scene, after: Scene, fresh: list[Item])
             return _check_add(operation, before, after, fresh)
         case Recolour(kind=kind, colour=colour):
             items = [item for item in after.items if item.kind == kind]
-            return [("colour", f"the {kind} is not {colour}", bool(items) and all(item.colour == colour for item in items))]
+            return [
+                ("colour", f"the {kind} is not {colour}", bool(items) and all(item.colour == colour for item in items))
+            ]
         case Remove(kind=kind):
             return [("done", f"the {kind} is still there", all(item.kind != kind for item in after.items))]
         case Backdrop(background=background):
@@ -164,7 +166,9 @@ def _attributes(add: Add, items: list[Item], before: Scene, after: Scene) -> Che
         checks.append(("place", f"the {name} is in the wrong place", is_at(add.place, x, y, len(items), size)))
     anchor = next((item for item in after.items if item.kind == add.anchor and item not in items), None)
     if add.relation and anchor:
-        checks.append(("place", f"the {name} is on the wrong side", is_beside(add.relation, (x, y), (anchor.x, anchor.y))))
+        checks.append(
+            ("place", f"the {name} is on the wrong side", is_beside(add.relation, (x, y), (anchor.x, anchor.y)))
+        )
     return checks
 
 

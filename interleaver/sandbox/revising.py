@@ -96,7 +96,7 @@ def _with_changed_step(request: str, plan: Plan, position: int, named: str) -> P
     operations = list(parse(step.instruction or "").operations)
     for change in changes:
         operations = _changed(operations, change)
-    text = " ".join([step.text, *(edit_draft(change).text for change in changes)])
+    text = " ".join([step.text, *(edit_draft(change).text or "" for change in changes)])
     name = ", ".join([step.name, *(edit_draft(change).name.lower() for change in changes)])
     draft = Draft(name, tuple(operations), text)
     changed = finish(request, Wish(), [draft] if operations else [], first=step.number, opening=[]).steps

@@ -75,7 +75,10 @@ def test_a_taxonomy_that_is_used_up_says_so(tmp_path):
     [
         (["--language", "xx"], "no language 'xx'; it has: en, de"),
         (["--category", "cookin"], r"no category 'cookin' (did you mean 'cooking'?)"),
-        (["--taxonomy", "none.toml"], "there is no taxonomy 'none.toml'; give a file or one of: general, sandbox"),
+        (
+            ["--taxonomy", "none.toml"],
+            "there is no taxonomy 'none.toml'; give a file or one of: general, miniature, sandbox",
+        ),
         (["--model"], "planner.backend is 'sandbox'; requests are written by a chat model"),
     ],
 )

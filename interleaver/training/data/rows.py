@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from interleaver.agents.answers import parse_plan, parse_verdict
-from interleaver.agents.prompts import load_prompts
+from interleaver.agents.prompts import PromptSet, load_prompts
 from interleaver.agents.tagged import as_tagged, plan_answer, plan_question, verdict_answer, verdict_question
 from interleaver.errors import UnreadableAnswer
 from interleaver.pictures import white_canvas
@@ -99,6 +99,8 @@ class Rules:
         critic: the name of a critic's labels, whose verdicts then stand in place of the run's own.
         difficulty: the name of a critic's labels with several samples; steps that every sample, or none, gets right
             are left out.
+        prompts: the set of prompts for rows from planners and critics that were not asked in words, see
+            `load_prompts`.
     """
 
     kind: Kind
@@ -108,6 +110,7 @@ class Rules:
     truth: str | None = None
     critic: str | None = None
     difficulty: str | None = None
+    prompts: str | None = None
 
     def labels(self) -> set[str]:
         """The names of the labels that are needed."""
@@ -125,7 +128,7 @@ def rows_of(trace: Trace, rules: Rules, labels: dict[str, Labels | None]) -> Ite
     if trace.status == "unfinished" or (rules.runs == "complete" and trace.status != "complete"):
         yield Dropped(trace.run_id, f"the run is {trace.status}")
     elif rules.kind == "planner-sft":
-        yield _planner_row(trace)
+        yield _planner_row(trace, _prompts(rules.prompts))
     elif rules.kind == "sequences":
         yield _sequence_row(trace, rules.mode)
     else:
@@ -133,15 +136,20 @@ def rows_of(trace: Trace, rules: Rules, labels: dict[str, Labels | None]) -> Ite
             yield _critic_row(trace, attempt, rules, labels)
 
 
-def _planner_row(trace: Trace) -> Row | Dropped:
+@lru_cache(maxsize=8)
+def _prompts(source: str | None) -> PromptSet:
+    return load_prompts(source)
+
+
+def _planner_row(trace: Trace, prompts: PromptSet) -> Row | Dropped:
     """From the last exchange that was understood; from request and plan where the planner is no chat model."""
-    prompts = load_prompts()
     question, images, plan = plan_question(prompts, trace.request, trace.images), trace.images, trace.plan
     if trace.plan_exchanges:
         exchange = _understood(trace.plan_exchanges, "planner")
         if exchange is None:
             return Dropped(trace.run_id, "no answer could be used")
-        asked = as_tagged(exchange.messages[0].content, "plan")
+        told = exchange.messages[0].content
+        asked = told if told == question else as_tagged(told, "plan")
         if asked is None:
             return Dropped(trace.run_id, "the question asks for another format")
         try:
@@ -179,7 +187,7 @@ def _critic_row(trace: Trace, attempt: Attempt, rules: Rules, labels: dict[str, 
     reason = _why_not(trace, attempt, rules, verdict, truth, label)
     if reason:
         return Dropped(what, reason)
-    row = _question(trace, step, attempt, exchanges)
+    row = _question(trace, step, attempt, exchanges, _prompts(rules.prompts))
     if row is None:
         return Dropped(what, "the question asks for another format")
     if rules.kind == "critic-sft" and not _readable(exchanges):
@@ -235,14 +243,15 @@ def _mended(trace: Trace, attempt: Attempt) -> bool:
     return any(one.verdict and one.verdict.accepted for one in later)
 
 
-def _question(trace: Trace, step: Step, attempt: Attempt, exchanges: list[Exchange]) -> Row | None:
+def _question(trace: Trace, step: Step, attempt: Attempt, exchanges: list[Exchange], prompts: PromptSet) -> Row | None:
     """A row with the critic's question: as it was asked, or as it would be where the critic is no chat model."""
     assert attempt.image is not None
     before = attempt.sources[-1] if attempt.sources else canvas(attempt.image.width, attempt.image.height)
     images = [before, attempt.image]
-    asked: str | None = verdict_question(load_prompts(), step, attempt.prompt, *images)
+    made = verdict_question(prompts, step, attempt.prompt, *images)
+    asked: str | None = made
     exchange = _understood(exchanges, "critic")
-    if exchange:
+    if exchange and exchange.messages[0].content != made:
         asked, images = as_tagged(exchange.messages[0].content, "verdict"), exchange.images
     if asked is None:
         return None

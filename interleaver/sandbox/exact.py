@@ -1,0 +1,54 @@
+"""A critic that knows the truth: the sandbox judge with a critic's voice.
+
+It is the upper bound for critics that only see pixels, and a teacher for those that learn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from interleaver.errors import BackendError
+from interleaver.pictures import Picture
+from interleaver.sandbox.faults import refined
+from interleaver.sandbox.grid import read_grid, think
+from interleaver.sandbox.judge import judge
+from interleaver.sandbox.reading import parse
+from interleaver.sandbox.world import scene_behind
+from interleaver.types import Step, Verdict
+
+
+class ExactCritic:
+    """A `Critic` that compares the scenes behind the pictures."""
+
+    def __init__(self, reasoning: Literal["findings", "grid"] = "findings"):
+        """Make a critic.
+
+        Args:
+            reasoning: *findings* names what is wrong; *grid* says first what stands in each of the nine places before
+                and after, read from the pixels, which is what a model can learn to say.
+        """
+        if reasoning not in ("findings", "grid"):
+            raise ValueError(f"reasoning is {reasoning!r}; it must be findings or grid")
+        self._reasoning = reasoning
+
+    async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
+        """Judge a step; see `interleaver.agents.Critic`."""
+        return await asyncio.to_thread(self._judge, step, before, after, prompt)
+
+    def _judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
+        scene, operations = scene_behind(after), parse(step.goal).operations
+        if scene is None:
+            raise BackendError(
+                "the exact critic knows the truth of the sandbox's own pictures only; set another [critic]"
+            )
+        found = judge(step.goal, scene_behind(before), scene)
+        said = "; ".join(found.findings) or "That is what was asked for."
+        if self._reasoning == "grid":
+            said = think(operations, read_grid(before), read_grid(after), found.faults)
+        return Verdict(
+            accepted=found.success,
+            refined_prompt="" if found.success else refined(operations, found.faults, prompt),
+            reasoning=said,
+            score=round(found.overall / 10, 3),
+        )

@@ -1,0 +1,46 @@
+"""What is wrong with a picture, and how to ask for it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from interleaver.sandbox.language import Add, Instructions, Operation, describe
+from interleaver.sandbox.reading import parse
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong.
+
+    Attributes:
+        operation: position of the operation that it concerns; None for something that nobody asked for.
+        attribute: what of it: "kind", "count", "size", "colour", "place" or "done"; else "harm".
+        said: in words.
+    """
+
+    operation: int | None
+    attribute: str
+    said: str
+
+
+def refined(operations: Sequence[Operation], faults: Sequence[Fault], prompt: str) -> str:
+    """The instruction in full, insisting on what went wrong, this time or before.
+
+    Of a thing that was not to be seen at all it insists on every attribute.
+
+    Args:
+        operations: of the instruction.
+        faults: of the picture.
+        prompt: that it was drawn with.
+    """
+    before = parse(prompt).operations
+    insisted = [operation.emphasis for operation in before] if len(before) == len(operations) else []
+    stressed = []
+    for number, operation in enumerate(operations):
+        wrong = {fault.attribute for fault in faults if fault.operation == number}
+        if "kind" in wrong and isinstance(operation, Add):
+            wrong |= {name for name in ("size", "colour", "place") if getattr(operation, name)}
+        wrong |= insisted[number] if insisted else set()
+        stressed.append(replace(operation, emphasis=frozenset(wrong)))
+    return describe(Instructions(tuple(stressed), careful=True))

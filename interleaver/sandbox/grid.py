@@ -1,0 +1,91 @@
+"""Saying what a picture shows, place by place: for the miniature level, where a place holds one shape at most.
+
+What is said is read from pixels alone, so a model that sees the same pixels can learn to say it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from interleaver.pictures import Picture, flatten
+from interleaver.sandbox import sight
+from interleaver.sandbox.faults import Fault
+from interleaver.sandbox.language import PLACE_PHRASES, Add, Operation
+from interleaver.sandbox.levels import level_of
+from interleaver.sandbox.sight import Box, Mask, Pixels
+from interleaver.sandbox.world import PLACES, nearest_place, rasterise, subject_markup
+
+EMPTY = "empty"
+BLOT = "blot"
+SIDE = 24
+"""Pixels of the square in which silhouettes are compared."""
+ALIKE = 0.6
+"""Intersection over union from which on a silhouette counts as a shape."""
+Grid = dict[str, str]
+"""What stands in each of the nine places: "red circle", "empty" or "blot"."""
+
+
+def read_grid(picture: Picture) -> Grid:
+    """Read a picture of the miniature level."""
+    with Image.open(io.BytesIO(picture.data)) as image:
+        pixels = np.asarray(flatten(image)).astype(np.int16)
+    height, width = pixels.shape[:2]
+    shown: Mask = sight.largest(np.abs(pixels - 255)) >= sight.SAME
+    grid = dict.fromkeys(PLACES, EMPTY)
+    for box in sight.regions(shown):
+        if box.width < 3 or box.height < 3:
+            continue
+        place = nearest_place((box.left + box.right) / 2 / width, (box.top + box.bottom) / 2 / height)
+        grid[place] = _name(pixels, shown, box)
+    return grid
+
+
+def _name(pixels: Pixels, shown: Mask, box: Box) -> str:
+    rows, columns = slice(int(box.top), int(box.bottom)), slice(int(box.left), int(box.right))
+    mask = shown[rows, columns]
+    shape = _resized(mask)
+    alike = {kind: (shape & other).sum() / (shape | other).sum() for kind, other in _silhouettes().items()}
+    best = max(alike, key=lambda kind: alike[kind])
+    colour = sight.nearest_colour(pixels[rows, columns][mask])
+    known = colour in level_of("miniature").colours and alike[best] >= ALIKE
+    return f"{colour} {best}" if known else BLOT
+
+
+@cache
+def _silhouettes() -> dict[str, Mask]:
+    """The shapes of the level, each cut to its own box."""
+    found = {}
+    for kind in level_of("miniature").kinds:
+        data = rasterise(subject_markup(kind, (), "#000000", 48, 48, 90), 96, 96)
+        mask = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[..., 3] > 127
+        rows, columns = np.nonzero(mask)
+        found[kind] = _resized(mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
+    return found
+
+
+def _resized(mask: Mask) -> Mask:
+    image = Image.fromarray(mask.astype(np.uint8) * 255).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(image) > 127
+
+
+def think(operations: Sequence[Operation], before: Grid, after: Grid, faults: Sequence[Fault]) -> str:
+    """A verdict's reasoning: what is seen in each place, what was asked for, what came, and what is wrong."""
+    seen = ", ".join(
+        after[place] if before[place] == after[place] else f"{before[place]} becomes {after[place]}" for place in PLACES
+    )
+    asked = [f"{add.colour} {add.kind} {_where(add.place)}" for add in operations if isinstance(add, Add)]
+    changed = [f"{after[place]} {_where(place)}" for place in PLACES if before[place] != after[place]]
+    wrong = list(dict.fromkeys(fault.attribute for fault in faults))
+    return (
+        f"I see {seen}. Asked: {' and '.join(asked)}. New: {' and '.join(changed) or 'nothing'}. "
+        f"Wrong: {' and '.join(wrong) or 'nothing'}."
+    )
+
+
+def _where(place: str | None) -> str:
+    return PLACE_PHRASES[place] if place else "anywhere"

@@ -1,0 +1,310 @@
+"""GRPO of critic and planner: sampled answers, scored by drawing with them and judging the pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any
+
+from interleaver.agents.answers import parse_plan
+from interleaver.agents.processors import load_processor
+from interleaver.config import Profile, load_profile
+from interleaver.errors import BackendError, BadInput, UnreadableAnswer
+from interleaver.pictures import Picture
+from interleaver.training import rewards
+from interleaver.training.export import finish
+from interleaver.training.models import adapters, load_model
+from interleaver.training.runs import Run, common_arguments, history_callback, saving_safely
+from interleaver.training.scoring import Redraw, Scorer
+from interleaver.types import Judgement, Plan
+
+log = logging.getLogger(__name__)
+Reward = Callable[..., Awaitable[list[float]]]
+"""As TRL calls it: lists of prompts, completions and every column, and gives one number for each completion."""
+AT_A_TIME = 8
+REMEMBERED = 512
+"""Pictures that are kept decoded."""
+
+
+def train(run: Run, resume: bool = False) -> dict[str, float]:
+    """Train on rewards.
+
+    Args:
+        run: what to train, how, on what, and where it is kept.
+        resume: go on from the run's newest checkpoint.
+
+    Returns:
+        What was measured on the validation split at the end, if there is one.
+
+    Raises:
+        BadInput: model, data, profile or folder cannot be used.
+        BackendError: drawing or judging failed too often; the last state was saved.
+    """
+    from trl import GRPOTrainer
+
+    check_batch(run)
+    profile = load_profile(run.config.scoring.profile)
+    scorer = make_scorer(profile, run.config.scoring.deadline)
+    functions, weights = make_rewards(run, scorer, (profile.run.width, profile.run.height))
+    checkpoint = run.begin(resume)
+    guard = _guard(scorer, run.config.scoring.max_failed)
+    trainer = GRPOTrainer(
+        model=load_model(run.config),
+        processing_class=load_processor(run.config.model, run.config.image_max_pixels),
+        args=_arguments(run, weights),
+        reward_funcs=functions,
+        train_dataset=_numbered(run.data.train, "train"),
+        eval_dataset=_numbered(run.data.validation, "validation") if run.data.validation is not None else None,
+        peft_config=adapters(run.config),
+        callbacks=[history_callback(run), guard],
+    )
+    with saving_safely(run):
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if guard.reason:
+            raise BackendError(f"{guard.reason}; the state was saved, mend it and go on with --resume")
+        measured: dict[str, Any] = trainer.evaluate() if run.data.validation is not None else {}
+        finish(run, trainer, measured)
+    return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
+
+
+def check_batch(run: Run) -> None:
+    """See to it that a batch holds whole groups of answers.
+
+    Raises:
+        BadInput: it does not.
+    """
+    from accelerate import PartialState
+
+    config = run.config
+    answers = config.batch * config.accumulate * PartialState().num_processes
+    if answers % config.samples:
+        raise BadInput(
+            f"batch x accumulate x processes is {answers} answers a step, which {config.samples} samples a prompt do "
+            "not divide; change batch, accumulate or samples"
+        )
+
+
+def make_scorer(profile: Profile, deadline: float) -> Scorer:
+    """The scorer that a profile describes: its generator draws, its judge judges.
+
+    Raises:
+        BadInput: a backend cannot be made.
+    """
+    return Scorer(
+        profile.create("generator"),
+        profile.create("judge"),
+        drawings=profile.generator.concurrency or AT_A_TIME,
+        judgements=profile.judge.concurrency or AT_A_TIME,
+        deadline=deadline,
+    )
+
+
+def make_rewards(run: Run, scorer: Scorer, size: tuple[int, int]) -> tuple[list[Reward], list[float]]:
+    """The reward functions of a task by name, and their weights."""
+    if run.task == "grpo-critic":
+        return critic_rewards(scorer, _originals(run)), list(rewards.CRITIC_WEIGHTS.values())
+    return planner_rewards(scorer, _originals(run), size), list(rewards.PLANNER_WEIGHTS.values())
+
+
+def critic_rewards(scorer: Scorer, originals: Callable[[str, int], list[Picture]]) -> list[Reward]:
+    """Format, accuracy, semantics and quality; the last two share their drawings and judgements.
+
+    Args:
+        scorer: draws again and judges.
+        originals: the pictures of a row, by split and number, as they were drawn.
+    """
+
+    async def judged(completions: list[Any], columns: dict[str, list[Any]]) -> list[Judgement | None]:
+        async def one(number: int) -> Judgement | None:
+            row = {name: values[number] for name, values in columns.items() if isinstance(values, list)}
+            if row["success"]:
+                return None  # nothing is drawn where nothing was wrong
+            before, after = await asyncio.to_thread(originals, row["split"], row["row"])
+            work = Redraw(
+                before=before,
+                blank=row["step"] == 0 and await asyncio.to_thread(is_white, before),
+                instruction=row["instruction"],
+                origin_prompt=row["origin_prompt"],
+                prompt=rewards.refined_prompt(text_of(completions[number]), row["rewritten_prompt"]),
+                size=(after.width, after.height),
+            )
+            return await scorer.redraw(work)
+
+        return list(await asyncio.gather(*(one(number) for number in range(len(completions)))))
+
+    async def format(completions: list[Any], **columns: Any) -> list[float]:
+        return [rewards.verdict_format(text_of(completion)) for completion in completions]
+
+    async def accuracy(completions: list[Any], success: list[bool], **columns: Any) -> list[float]:
+        pairs = zip(completions, success, strict=True)
+        return [rewards.accuracy(text_of(completion), truth) for completion, truth in pairs]
+
+    async def semantics(completions: list[Any], **columns: Any) -> list[float]:
+        found = await judged(completions, columns)
+        _tell(scorer, columns["log_metric"])
+        pairs = zip(columns["semantics"], found, strict=True)
+        return [rewards.improvement(before, after.semantics if after else None) for before, after in pairs]
+
+    async def quality(completions: list[Any], **columns: Any) -> list[float]:
+        found = await judged(completions, columns)
+        pairs = zip(columns["quality"], found, strict=True)
+        return [rewards.improvement(before, after.quality if after else None) for before, after in pairs]
+
+    return [format, accuracy, semantics, quality]
+
+
+def planner_rewards(
+    scorer: Scorer, originals: Callable[[str, int], list[Picture]], size: tuple[int, int]
+) -> list[Reward]:
+    """Format, step count and document.
+
+    Args:
+        scorer: draws plans and judges the last picture.
+        originals: the pictures of a request, by split and number.
+        size: of pictures that are drawn anew.
+    """
+
+    async def format(completions: list[Any], **columns: Any) -> list[float]:
+        return [rewards.plan_format(text_of(completion)) for completion in completions]
+
+    async def steps(completions: list[Any], planned: list[int], **columns: Any) -> list[float]:
+        pairs = zip(completions, planned, strict=True)
+        return [rewards.step_count(text_of(completion), count) for completion, count in pairs]
+
+    async def document(completions: list[Any], request: list[str], **columns: Any) -> list[float]:
+        async def one(number: int) -> float:
+            plan = read_plan(text_of(completions[number]))
+            if plan is None:
+                return 0.0
+            pictures = await asyncio.to_thread(originals, columns["split"][number], columns["row"][number])
+            found = await scorer.document(request[number], plan, pictures, size)
+            return found.overall / 10 if found else rewards.NEUTRAL
+
+        worth = list(await asyncio.gather(*(one(number) for number in range(len(completions)))))
+        _tell(scorer, columns["log_metric"])
+        return worth
+
+    return [format, steps, document]
+
+
+def text_of(completion: Any) -> str:
+    """The text of an answer, as TRL hands it over: a conversation of one turn, or the text itself."""
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
+
+
+def read_plan(completion: str) -> Plan | None:
+    """The plan of an answer; None when there is none."""
+    try:
+        return parse_plan(completion)
+    except UnreadableAnswer:
+        return None
+
+
+def is_white(picture: Picture) -> bool:
+    """Whether a picture is nothing but a white page."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture.data)) as image:
+        return all(low == 255 for low, _ in image.convert("RGB").getextrema())  # type: ignore[misc]
+
+
+def _tell(scorer: Scorer, log_metric: Callable[[str, float], None]) -> None:
+    """Hand the scorer's counts to the trainer's log."""
+    counts = scorer.take_counts()
+    log_metric("scoring/done", counts.done)
+    log_metric("scoring/cached", counts.cached)
+    log_metric("scoring/failed", counts.failed.total())
+    log_metric("scoring/failing_share", scorer.failing)
+    for name, seconds in (("judge", counts.judge_seconds), ("draw", counts.draw_seconds)):
+        if seconds:
+            log_metric(f"scoring/{name}_seconds", sum(seconds) / len(seconds))
+            log_metric(f"scoring/{name}_seconds_max", max(seconds))
+
+
+def _originals(run: Run) -> Callable[[str, int], list[Picture]]:
+    """Reads the pictures of rows byte for byte; decoding and encoding again would lose what they carry."""
+    from datasets import Image, List
+
+    plain = {
+        split: rows.cast_column("images", List(Image(decode=False))).select_columns(["images"])
+        for split, rows in (("train", run.data.train), ("validation", run.data.validation))
+        if rows is not None
+    }
+
+    @lru_cache(maxsize=REMEMBERED)
+    def read(split: str, number: int) -> list[Picture]:
+        return [Picture.decode(image["bytes"]) for image in plain[split][number]["images"]]
+
+    return read
+
+
+def _numbered(rows: Any, split: str) -> Any:
+    """The rows with their split and number, by which the rewards find their pictures; without reference answers."""
+
+    def add(row: dict[str, Any], number: int) -> dict[str, Any]:
+        told: dict[str, Any] = {"split": split, "row": number}
+        if "completion" in row:
+            plan = read_plan("".join(part["text"] or "" for part in row["completion"][0]["content"]))
+            told["planned"] = len(plan.steps) if plan else 1
+        return told
+
+    texts = rows.select_columns([name for name in rows.column_names if name != "images"])
+    numbered = texts.map(add, with_indices=True, remove_columns=[n for n in ("completion",) if n in rows.column_names])
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets([numbered, rows.select_columns(["images"])], axis=1)
+
+
+def _arguments(run: Run, weights: list[float]) -> Any:
+    from trl import GRPOConfig
+
+    config = run.config
+    return GRPOConfig(
+        **common_arguments(run),
+        num_generations=config.samples,
+        steps_per_generation=config.accumulate,
+        max_completion_length=config.max_answer,
+        temperature=config.temperature,
+        beta=config.kl,
+        reward_weights=weights,
+        use_vllm=config.vllm.mode != "off",
+        vllm_mode="server" if config.vllm.mode == "server" else "colocate",
+        vllm_server_base_url=config.vllm.base_url if config.vllm.mode == "server" else None,
+        vllm_gpu_memory_utilization=config.vllm.memory,
+        vllm_tensor_parallel_size=config.vllm.tensor_parallel,
+    )
+
+
+def _guard(scorer: Scorer, most: float) -> Any:
+    """Stops training when too much of the scoring fails, on all processes at once."""
+    from transformers import TrainerCallback
+
+    class Guard(TrainerCallback):  # type: ignore[misc]
+        reason: str | None = None
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            failing = _most_of_all(scorer.failing)
+            if failing > most:
+                self.reason = f"{failing:.0%} of the last drawings and judgements failed, more than scoring.max_failed"
+                control.should_training_stop = control.should_save = True
+
+    return Guard()
+
+
+def _most_of_all(value: float) -> float:
+    """The highest of a number over all processes."""
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.num_processes == 1:
+        return value
+    shared = torch.tensor(value, device=state.device)
+    torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+    return float(shared)

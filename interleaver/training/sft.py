@@ -1,0 +1,45 @@
+"""Supervised fine-tuning of planner and critic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interleaver.agents.processors import load_processor
+from interleaver.training.export import finish
+from interleaver.training.models import adapters, load_model
+from interleaver.training.runs import Run, common_arguments, history_callback, saving_safely
+
+
+def train(run: Run, resume: bool = False) -> dict[str, float]:
+    """Train on answers.
+
+    Args:
+        run: what to train, how, on what, and where it is kept.
+        resume: go on from the run's newest checkpoint.
+
+    Returns:
+        The last loss and, with a validation split, its loss and the share of its answer tokens that are predicted
+        right.
+
+    Raises:
+        BadInput: model, data or folder cannot be used.
+    """
+    from trl import SFTConfig, SFTTrainer
+
+    checkpoint = run.begin(resume)
+    columns = ["prompt", "completion", "images"]
+    data = run.data
+    trainer = SFTTrainer(
+        model=load_model(run.config),
+        processing_class=load_processor(run.config.model, run.config.image_max_pixels),
+        args=SFTConfig(**common_arguments(run), max_length=run.config.max_tokens, completion_only_loss=True),
+        train_dataset=data.train.select_columns(columns),
+        eval_dataset=data.validation.select_columns(columns) if data.validation is not None else None,
+        peft_config=adapters(run.config),
+        callbacks=[history_callback(run)],
+    )
+    with saving_safely(run):
+        trainer.train(resume_from_checkpoint=checkpoint)
+        measured: dict[str, Any] = trainer.evaluate() if data.validation is not None else {}
+        finish(run, trainer, measured)
+    return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
