@@ -15,11 +15,13 @@ from PIL import Image
 from interleaver.pictures import Picture, flatten
 from interleaver.sandbox import sight
 from interleaver.sandbox.faults import Fault
-from interleaver.sandbox.language import PLACE_PHRASES, Add, Operation
+from interleaver.sandbox.language import Add, Operation
 from interleaver.sandbox.levels import level_of
 from interleaver.sandbox.sight import Box, Mask, Pixels
 from interleaver.sandbox.world import PLACES, nearest_place, rasterise, subject_markup
 
+POINTS = dict(zip(PLACES, ("nw", "n", "ne", "w", "middle", "e", "sw", "s", "se"), strict=True))
+"""The nine places as points of the compass: one word each, by which a model finds the place it is to look at."""
 EMPTY = "empty"
 BLOT = "blot"
 SIDE = 24
@@ -74,18 +76,22 @@ def _resized(mask: Mask) -> Mask:
 
 
 def think(operations: Sequence[Operation], before: Grid, after: Grid, faults: Sequence[Fault]) -> str:
-    """A verdict's reasoning: what is seen in each place, what was asked for, what came, and what is wrong."""
-    seen = ", ".join(
-        after[place] if before[place] == after[place] else f"{before[place]} becomes {after[place]}" for place in PLACES
+    """A verdict's reasoning: what is seen in each place, what was asked for, what came, and what is wrong.
+
+    Args:
+        operations: of the instruction; things to draw, each with its place.
+        before: the grid before the step.
+        after: likewise.
+        faults: what is wrong.
+    """
+    seen = " ".join(
+        f"{code} {after[place]}" if before[place] == after[place] else f"{code} {before[place]} becomes {after[place]}"
+        for place, code in POINTS.items()
     )
-    asked = [f"{add.colour} {add.kind} {_where(add.place)}" for add in operations if isinstance(add, Add)]
-    changed = [f"{after[place]} {_where(place)}" for place in PLACES if before[place] != after[place]]
+    asked = [f"{POINTS[add.place]} {add.colour} {add.kind}" for add in operations if isinstance(add, Add) and add.place]
+    changed = [f"{code} {after[place]}" for place, code in POINTS.items() if before[place] != after[place]]
     wrong = list(dict.fromkeys(fault.attribute for fault in faults))
     return (
         f"I see {seen}. Asked: {' and '.join(asked)}. New: {' and '.join(changed) or 'nothing'}. "
         f"Wrong: {' and '.join(wrong) or 'nothing'}."
     )
-
-
-def _where(place: str | None) -> str:
-    return PLACE_PHRASES[place] if place else "anywhere"

@@ -43,24 +43,13 @@ def train(run: Run, resume: bool = False) -> dict[str, float]:
         BadInput: model, data, profile or folder cannot be used.
         BackendError: drawing or judging failed too often; the last state was saved.
     """
-    from trl import GRPOTrainer
-
     check_batch(run)
     profile = load_profile(run.config.scoring.profile)
     scorer = make_scorer(profile, run.config.scoring.deadline)
-    functions, weights = make_rewards(run, scorer, (profile.run.width, profile.run.height))
-    checkpoint = run.begin(resume)
     guard = _guard(scorer, run.config.scoring.max_failed)
-    trainer = GRPOTrainer(
-        model=load_model(run.config),
-        processing_class=load_processor(run.config.model, run.config.image_max_pixels),
-        args=_arguments(run, weights),
-        reward_funcs=functions,
-        train_dataset=_numbered(run.data.train, "train"),
-        eval_dataset=_numbered(run.data.validation, "validation") if run.data.validation is not None else None,
-        peft_config=adapters(run.config),
-        callbacks=[history_callback(run), guard],
-    )
+    checkpoint = run.begin(resume)
+    trainer = make_trainer(run, scorer, (profile.run.width, profile.run.height))
+    trainer.add_callback(guard)
     with saving_safely(run):
         trainer.train(resume_from_checkpoint=checkpoint)
         if guard.reason:
@@ -68,6 +57,29 @@ def train(run: Run, resume: bool = False) -> dict[str, float]:
         measured: dict[str, Any] = trainer.evaluate() if run.data.validation is not None else {}
         finish(run, trainer, measured)
     return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
+
+
+def make_trainer(run: Run, scorer: Scorer, size: tuple[int, int]) -> Any:
+    """TRL's trainer for a run.
+
+    Args:
+        run: the run.
+        scorer: draws and judges for the rewards.
+        size: of pictures that are drawn anew.
+    """
+    from trl import GRPOTrainer
+
+    functions, weights = make_rewards(run, scorer, size)
+    return GRPOTrainer(
+        model=load_model(run.config),
+        processing_class=load_processor(run.config.model, run.config.image_max_pixels),
+        args=_arguments(run, weights),
+        reward_funcs=functions,
+        train_dataset=_numbered(run.data.train, "train"),
+        eval_dataset=_numbered(run.data.validation, "validation") if run.data.validation is not None else None,
+        peft_config=adapters(run.config),
+        callbacks=[history_callback(run)],
+    )
 
 
 def check_batch(run: Run) -> None:

@@ -176,18 +176,24 @@ def _is_number(value: Any) -> bool:
 
 @contextmanager
 def saving_safely(run: Run) -> Iterator[None]:
-    """Say what survives when the disk is full; a checkpoint is only replaced when the next one is whole.
+    """Say what survives when the disk is full; a checkpoint is only removed when the next one is whole.
 
     Raises:
         BadInput: there is no space left.
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        if not ((isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error)):
+    except Exception as error:  # the writers of weights have errors of their own
+        if not _is_full(error):
             raise
         last = run.last_checkpoint()
-        survives = (
-            f"the checkpoint {last} is whole: free some space and go on with --resume" if last else "nothing was saved"
-        )
-        raise BadInput(f"the disk of {str(run.out)!r} is full; {survives}") from None
+        rest = f"{last} is whole: free some space and go on with --resume" if last else "nothing was saved yet"
+        raise BadInput(f"the disk of {str(run.out)!r} is full; {rest}") from None
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether something could not be written for want of space."""
+    return any(
+        (isinstance(error, OSError) and error.errno == number) or f"os error {number})" in str(error)
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    )

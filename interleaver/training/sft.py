@@ -24,12 +24,22 @@ def train(run: Run, resume: bool = False) -> dict[str, float]:
     Raises:
         BadInput: model, data or folder cannot be used.
     """
+    checkpoint = run.begin(resume)
+    trainer = make_trainer(run)
+    with saving_safely(run):
+        trainer.train(resume_from_checkpoint=checkpoint)
+        measured: dict[str, Any] = trainer.evaluate() if run.data.validation is not None else {}
+        finish(run, trainer, measured)
+    return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
+
+
+def make_trainer(run: Run) -> Any:
+    """TRL's trainer for a run."""
     from trl import SFTConfig, SFTTrainer
 
-    checkpoint = run.begin(resume)
     columns = ["prompt", "completion", "images"]
     data = run.data
-    trainer = SFTTrainer(
+    return SFTTrainer(
         model=load_model(run.config),
         processing_class=load_processor(run.config.model, run.config.image_max_pixels),
         args=SFTConfig(**common_arguments(run), max_length=run.config.max_tokens, completion_only_loss=True),
@@ -38,8 +48,3 @@ def train(run: Run, resume: bool = False) -> dict[str, float]:
         peft_config=adapters(run.config),
         callbacks=[history_callback(run)],
     )
-    with saving_safely(run):
-        trainer.train(resume_from_checkpoint=checkpoint)
-        measured: dict[str, Any] = trainer.evaluate() if data.validation is not None else {}
-        finish(run, trainer, measured)
-    return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}

@@ -89,8 +89,8 @@ async def test_the_exact_critic_says_what_it_sees_and_insists_on_what_went_wrong
     assert verdict.refined_prompt == (
         "Draw a red circle at the top left. It must be red. Keep everything else as it is."
     )
-    assert verdict.reasoning.startswith("I see empty becomes blue circle, empty, empty, ")
-    assert verdict.reasoning.endswith("New: blue circle at the top left. Wrong: colour.")
+    assert verdict.reasoning.startswith("I see nw empty becomes blue circle n empty ne empty w empty ")
+    assert verdict.reasoning.endswith("Asked: nw red circle. New: nw blue circle. Wrong: colour.")
     right = await drawn("Draw a red circle at the top left.", 0, slips=FAULTLESS)
     verdict = await ExactCritic("grid").judge(step, before, right, "Draw a circle.")
     assert verdict.accepted and verdict.refined_prompt == "" and verdict.reasoning.endswith("Wrong: nothing.")

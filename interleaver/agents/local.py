@@ -1,0 +1,265 @@
+"""Planner and critic from a checkpoint on this machine, without a server: `pip install "interleaver[local]"`.
+
+A model is loaded once however many backends use it, and calls that wait for it at the same time are answered as one
+batch. For large models and many users a server (`interleaver serve`) is the better choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field
+
+from interleaver.agents.chat import ChatCritic, ChatPlanner
+from interleaver.errors import BackendError, BadInput
+from interleaver.extras import need
+
+GATHER = 0.01
+"""Seconds that a batch waits for more calls."""
+
+
+@dataclass
+class _Order:
+    """One question, and where its answer goes."""
+
+    messages: list[BaseMessage]
+    temperature: float
+    max_tokens: int
+    answer: Future[AIMessage]
+
+    @property
+    def settings(self) -> tuple[float, int]:
+        """Only questions with the same settings go into one batch."""
+        return self.temperature, self.max_tokens
+
+
+class Engine:
+    """A model and the thread it runs in."""
+
+    def __init__(self, checkpoint: str, batch: int):
+        """Load a model.
+
+        Args:
+            checkpoint: a folder, or the name of a model on the hub.
+            batch: the most questions that are answered at a time.
+
+        Raises:
+            BadInput: it cannot be loaded.
+        """
+        torch, transformers = need("torch", "local"), need("transformers", "local")
+        from interleaver.agents.processors import load_processor
+
+        self._processor = load_processor(checkpoint)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            model = transformers.AutoModelForImageTextToText.from_pretrained(
+                checkpoint, dtype=torch.bfloat16 if device == "cuda" else torch.float32
+            )
+        except (OSError, ValueError) as error:
+            raise BadInput(f"the checkpoint {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+        self._model = model.to(device).eval()
+        self._batch = batch
+        self._orders: queue.Queue[_Order] = queue.Queue()
+        threading.Thread(target=self._work, daemon=True, name=f"interleaver {Path(checkpoint).name}").start()
+
+    def ask(self, messages: list[BaseMessage], temperature: float, max_tokens: int) -> Future[AIMessage]:
+        """Have a question answered as soon as it is its turn."""
+        order = _Order(messages, temperature, max_tokens, Future())
+        self._orders.put(order)
+        return order.answer
+
+    def _work(self) -> None:
+        kept: list[_Order] = []
+        while True:
+            orders = self._gather(kept)
+            batch = [order for order in orders if order.settings == orders[0].settings]
+            kept = [order for order in orders if order.settings != orders[0].settings]
+            try:
+                answers = self._answer(batch)
+            except Exception as error:  # whatever breaks must reach those who wait, and not end the thread
+                for order in batch:
+                    order.answer.set_exception(BackendError(f"{type(error).__name__}: {error}"))
+                continue
+            for order, answer in zip(batch, answers, strict=True):
+                order.answer.set_result(answer)
+
+    def _gather(self, kept: list[_Order]) -> list[_Order]:
+        orders = kept or [self._orders.get()]
+        while len(orders) < self._batch:
+            try:
+                orders.append(self._orders.get(timeout=GATHER))
+            except queue.Empty:
+                break
+        return orders
+
+    def _answer(self, orders: Sequence[_Order]) -> list[AIMessage]:
+        import torch
+
+        told = [_conversation(order.messages) for order in orders]
+        texts = [
+            self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns, _ in told
+        ]
+        pictures = [images for _, images in told]
+        inputs = self._processor(
+            text=texts,
+            images=pictures if any(pictures) else None,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+            add_special_tokens=False,
+        ).to(self._model.device)
+        temperature, max_tokens = orders[0].settings
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+        with torch.inference_mode():
+            output = self._model.generate(**inputs, max_new_tokens=max_tokens, **sampling)
+        asked = inputs["attention_mask"].sum(dim=1).tolist()
+        answers = output[:, inputs["input_ids"].shape[1] :].tolist()
+        return [self._message(tokens, count) for tokens, count in zip(answers, asked, strict=True)]
+
+    def _message(self, tokens: list[int], asked: int) -> AIMessage:
+        ends = self._model.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        stop = next((place for place, token in enumerate(tokens) if token in ends), None)
+        said = len(tokens) if stop is None else stop + 1
+        return AIMessage(
+            self._processor.tokenizer.decode(tokens[:stop], skip_special_tokens=True),
+            response_metadata={"finish_reason": "length" if stop is None else "stop"},
+            usage_metadata=UsageMetadata(input_tokens=asked, output_tokens=said, total_tokens=asked + said),
+        )
+
+
+@lru_cache(maxsize=4)
+def engine(checkpoint: str, batch: int) -> Engine:
+    """The engine of a checkpoint, loaded when it is first asked for."""
+    return Engine(checkpoint, batch)
+
+
+def _conversation(messages: list[BaseMessage]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Messages as chat templates take them, and their pictures in order."""
+    from PIL import Image
+
+    turns, pictures = [], []
+    for message in messages:
+        parts: list[dict[str, str]] = []
+        for block in message.content_blocks:
+            if block["type"] == "image":
+                data = base64.b64decode(str(block.get("base64")))
+                pictures.append(Image.open(io.BytesIO(data)).convert("RGB"))
+                parts.append({"type": "image"})
+            elif block["type"] == "text":
+                parts.append({"type": "text", "text": block["text"]})
+        turns.append({"role": {"human": "user", "ai": "assistant"}.get(message.type, message.type), "content": parts})
+    return turns, pictures
+
+
+class LocalChat(BaseChatModel):
+    """A LangChain chat model from a checkpoint on this machine.
+
+    Attributes:
+        checkpoint: a folder, or the name of a model on the hub.
+        temperature: 0 answers with the likeliest words.
+        max_tokens: of an answer.
+        batch_size: the most questions that are answered at a time.
+    """
+
+    checkpoint: str
+    temperature: float = Field(0.0, ge=0, le=2)
+    max_tokens: int = Field(1024, gt=0)
+    batch_size: int = Field(16, ge=1)
+
+    @property
+    def model(self) -> str:
+        """The checkpoint's name."""
+        return Path(self.checkpoint).name
+
+    @property
+    def _llm_type(self) -> str:
+        return "interleaver-local"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        answer = engine(self.checkpoint, self.batch_size).ask(messages, self.temperature, self.max_tokens).result()
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        loaded = await asyncio.to_thread(engine, self.checkpoint, self.batch_size)
+        answer = await asyncio.wrap_future(loaded.ask(messages, self.temperature, self.max_tokens))
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+
+def _chat(checkpoint: str, temperature: float, max_tokens: int, batch_size: int) -> LocalChat:
+    return LocalChat(
+        checkpoint=_found(checkpoint), temperature=temperature, max_tokens=max_tokens, batch_size=batch_size
+    )
+
+
+def _found(checkpoint: str) -> str:
+    """A checkpoint by path or name; `interleaver:NAME` stands for one that comes with this package."""
+    ready = Path(__file__).parents[1] / "checkpoints"
+    if not checkpoint.startswith("interleaver:"):
+        return str(Path(checkpoint).expanduser()) if Path(checkpoint).expanduser().exists() else checkpoint
+    path = ready / checkpoint.removeprefix("interleaver:")
+    if not path.is_dir():
+        known = ", ".join(f"interleaver:{folder.name}" for folder in sorted(ready.glob("*")))
+        raise BadInput(f"checkpoint {checkpoint!r} is unknown; this package comes with: {known or 'none'}")
+    return str(path)
+
+
+class LocalPlanner(ChatPlanner):
+    """A planner from a checkpoint on this machine, asked in the tagged format."""
+
+    def __init__(
+        self,
+        checkpoint: str,
+        prompts: str | None = None,
+        temperature: float = 0.0,
+        max_tokens: int = 1024,
+        batch_size: int = 16,
+    ):
+        """Set up a planner; the model is loaded when it is first asked. For the arguments see `LocalChat`."""
+        need("transformers", "local")
+        chat = _chat(checkpoint, temperature, max_tokens, batch_size)
+        super().__init__(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)
+
+
+class LocalCritic(ChatCritic):
+    """A critic from a checkpoint on this machine, asked in the tagged format."""
+
+    def __init__(
+        self,
+        checkpoint: str,
+        prompts: str | None = None,
+        temperature: float = 0.0,
+        max_tokens: int = 1024,
+        batch_size: int = 16,
+    ):
+        """Set up a critic; the model is loaded when it is first asked. For the arguments see `LocalChat`."""
+        need("transformers", "local")
+        chat = _chat(checkpoint, temperature, max_tokens, batch_size)
+        super().__init__(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The whole paper on a laptop: traces, datasets, a tiny planner and a tiny critic from scratch, GRPO with an exact judge,
+# and the table that says what each of them is worth. One seed takes well under an hour on two CPU cores.
+#
+#   runs/miniature.sh [SEED]       everything lands in out/miniature/seed-SEED; the same command goes on where it stopped
+#
+# With several seeds: runs/miniature.sh 0; runs/miniature.sh 1; runs/miniature.sh 2; the table covers all that are there.
+set -euo pipefail
+SEED=${1:-0}
+REQUESTS=${REQUESTS:-1500}     # that the traces are made of
+HELD_OUT=${HELD_OUT:-200}      # that the table is made of
+HERE=$(cd "$(dirname "$0")/miniature" && pwd)
+OUT=${OUT:-out/miniature}/seed-$SEED
+mkdir -p "$OUT" && cd "$OUT" && ln -sfn "$HERE/profiles" profiles
+say() { printf '\n== %s (%dm %ds)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
+once() { [ -e "$1" ] || "${@:2}"; }    # a step whose result is there is not done again
+
+say "1. Requests, and traces of them: a planner by rules, and a critic that knows the truth"
+once requests.jsonl interleaver prompts sample --taxonomy miniature --count $((REQUESTS + HELD_OUT)) --seeds --seed "$SEED" --out requests.jsonl
+head -n "$REQUESTS" requests.jsonl > train.jsonl
+tail -n "$HELD_OUT" requests.jsonl > held-out.jsonl
+interleaver batch train.jsonl --out traces --profile profiles/teacher.toml --workers 6 &
+interleaver batch train.jsonl --out traces --profile profiles/teacher.toml --workers 6 > /dev/null 2>&1
+wait
+
+say "2. Datasets"
+interleaver traces label traces --by judge --profile profiles/teacher.toml --workers 6 > /dev/null
+once planner-data interleaver data planner-sft traces --prompts miniature --out planner-data
+once critic-data interleaver data critic-sft traces --prompts miniature --out critic-data
+once rl-data interleaver data critic-rl traces --prompts miniature --out rl-data
+
+say "3. Two tiny models from scratch, fine-tuned on answers"
+once models python "$HERE/make_models.py" --planner-data planner-data --critic-data critic-data --out models --seed "$SEED"
+once planner/model interleaver train sft-planner --config "$HERE/train.toml" --model models/planner --data planner-data --out planner --set seed="$SEED" --resume
+once critic-sft/model interleaver train sft-critic --config "$HERE/train.toml" --model models/critic --data critic-data --out critic-sft --set seed="$SEED" --resume
+
+say "4. GRPO of the critic: each answer's prompt is drawn, and the picture judged"
+once critic-grpo/model interleaver train grpo-critic --config "$HERE/train.toml" --model critic-sft/model --data rl-data --out critic-grpo --set seed="$SEED" --resume
+
+say "5. Documents for requests that nobody has seen, by each of them"
+for variant in alone planner sft grpo rules exact; do
+    interleaver batch held-out.jsonl --out "held-out/$variant" --profile "profiles/$variant.toml" --workers 16 || true
+done
+for critic in sft grpo rules exact; do
+    interleaver traces label held-out/exact --by critic --name "$critic" --profile "profiles/$critic.toml" --workers 16
+done
+python "$HERE/table.py" measure --runs held-out --pool exact --critics sft grpo rules exact --out results.json
+cd .. && python "$HERE/table.py" print seed-*/results.json --out table.md
+say "Done"

@@ -1,0 +1,193 @@
+"""What the critics and the planner are worth, on requests and steps that no model was trained on.
+
+python table.py measure --runs heldout --pool exact --critics sft grpo rules exact --out results.json
+python table.py print seed-0/results.json seed-1/results.json seed-2/results.json --out table.md
+"""
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interleaver.config import load_profile
+from interleaver.pictures import white_canvas
+from interleaver.sandbox.judge import judge
+from interleaver.sandbox.language import Instructions, describe
+from interleaver.sandbox.planner import SandboxPlanner
+from interleaver.sandbox.reading import parse
+from interleaver.sandbox.world import scene_behind
+from interleaver.traces.labels import read_labels
+from interleaver.traces.trace import Trace
+from interleaver.training.grpo import make_scorer
+from interleaver.training.rewards import improvement
+from interleaver.training.scoring import Redraw
+
+VARIANTS = {
+    "alone": "generator alone",
+    "planner": "+ planner",
+    "sft": "+ critic after SFT",
+    "grpo": "+ critic after GRPO",
+    "rules": "rule-based critic",
+    "exact": "exact judge as critic",
+}
+SAMPLES = 4000
+"""Bootstrap samples behind an interval."""
+Json = dict[str, Any]
+
+
+async def wanted(request: str) -> tuple[str, int]:
+    """What the last picture should show, in the drawing language, and in how many steps."""
+    plan = await SandboxPlanner(level="miniature").plan(request, [])
+    operations = [op for step in plan.steps for op in parse(step.instruction or "").operations]
+    return describe(Instructions(tuple(operations))), len(plan.steps)
+
+
+async def documents(profile: str, out: str) -> list[Json]:
+    """The runs of a variant, measured against their requests."""
+    runs = load_profile(profile).store.open(out)
+    found = []
+    for run_id in runs.run_ids():
+        trace = runs.trace(run_id)
+        if not isinstance(trace, Trace):
+            raise SystemExit(f"{run_id} did not end: {trace}")
+        goal, steps = await wanted(trace.request)
+        shown = [result.image for result in trace.results if result and result.image]
+        scored = judge(goal, None, scene_behind(await runs.images.get(shown[-1]))) if shown else None
+        found.append(
+            {
+                "request": trace.request,
+                "success": bool(scored and scored.success and len(trace.plan.steps) == steps),
+                "semantics": scored.semantics if scored else 0.0,
+                "quality": scored.quality if scored else 0.0,
+                "calls": sum(attempt.image is not None for attempt in trace.attempts),
+            }
+        )
+    return sorted(found, key=lambda one: one["request"])
+
+
+async def steps(critic: str, profile: str, out: str) -> list[Json]:
+    """What a critic says of the steps in the pool, and what comes of its prompts."""
+    chosen = load_profile(profile)
+    runs, scorer = chosen.store.open(out), make_scorer(chosen, 70.0)
+
+    async def one(trace: Trace, attempt: Any, label: Any) -> Json:
+        step = trace.step_of(attempt)
+        after = await runs.images.get(attempt.image)
+        before = (
+            await runs.images.get(attempt.sources[-1]) if attempt.sources else white_canvas(after.width, after.height)
+        )
+        truth = judge(step.goal, scene_behind(before), scene_behind(after))
+        said = {"run": trace.run_id, "truth": truth.success, "accepted": None, "redrawn": None, "S": 0.5, "Q": 0.5}
+        verdict = label.verdicts[0] if label and label.verdicts else None
+        said["accepted"] = verdict.accepted if verdict else None
+        if not truth.success:
+            work = Redraw(
+                before=before,
+                blank=not attempt.sources,
+                instruction=step.goal,
+                origin_prompt=step.prompt,
+                prompt=(verdict.refined_prompt if verdict else "") or attempt.prompt,
+                size=(after.width, after.height),
+            )
+            again = await scorer.redraw(work)
+            said["redrawn"] = bool(again and again.success)
+            said["S"] = improvement(truth.semantics, again.semantics if again else None)
+            said["Q"] = improvement(truth.quality, again.quality if again else None)
+        return said
+
+    found = []
+    for run_id in runs.run_ids():
+        trace, labels = runs.trace(run_id), read_labels(runs, run_id, critic)
+        for attempt in trace.attempts:
+            label = labels.of(attempt.step, attempt.attempt, attempt.image.sha256) if labels else None
+            found.append(one(trace, attempt, label))
+    return list(await asyncio.gather(*found))
+
+
+async def measure(told: argparse.Namespace) -> None:
+    results: Json = {"documents": {}, "steps": {}}
+    for name in VARIANTS:
+        if (Path(told.runs) / name).exists():
+            results["documents"][name] = await documents(f"profiles/{name}.toml", f"{told.runs}/{name}")
+    for critic in told.critics:
+        results["steps"][critic] = await steps(critic, f"profiles/{told.pool}.toml", f"{told.runs}/{told.pool}")
+    told.out.write_text(json.dumps(results))
+
+
+def interval(groups: list[list[float]], scale: float, digits: int) -> str:
+    """Mean and 95 % interval: seeds are drawn with replacement, then their documents."""
+    rng = np.random.default_rng(0)
+    arrays = [np.array(group, float) for group in groups if group]
+    if not arrays:
+        return "-"
+    means = []
+    for _ in range(SAMPLES):
+        picked = rng.integers(len(arrays), size=len(arrays))
+        means.append(np.mean([arrays[n][rng.integers(len(arrays[n]), size=len(arrays[n]))].mean() for n in picked]))
+    low, high = np.percentile(means, [2.5, 97.5])
+    middle = np.mean([array.mean() for array in arrays])
+    return f"{middle * scale:.{digits}f} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
+
+
+def column(results: list[Json], part: str, name: str, read: Any) -> list[list[float]]:
+    """A number of every document or step of a variant, by seed; None leaves one out."""
+    return [
+        [value for value in map(read, one[part][name]) if value is not None] for one in results if name in one[part]
+    ]
+
+
+DOCUMENTS = (
+    ("documents right, %", lambda one: one["success"], 100, 1),
+    ("semantics, 0-10", lambda one: one["semantics"], 1, 2),
+    ("quality, 0-10", lambda one: one["quality"], 1, 2),
+    ("drawings a document", lambda one: one["calls"], 1, 2),
+)
+STEPS = (
+    ("verdicts right, %", lambda one: one["accepted"] == one["truth"], 100, 1),
+    ("false accepts, % of failed", lambda one: None if one["truth"] else one["accepted"] is True, 100, 1),
+    ("false rejects, % of right", lambda one: one["accepted"] is not True if one["truth"] else None, 100, 1),
+    ("right after its prompt, %", lambda one: one["redrawn"], 100, 1),
+    ("step score 0.75 S + 0.25 Q", lambda one: None if one["truth"] else 0.75 * one["S"] + 0.25 * one["Q"], 1, 3),
+)
+
+
+def table(results: list[Json]) -> str:
+    """Both tables in Markdown."""
+    lines = [f"{len(results)} seed(s); mean (95 % interval, bootstrap over seeds and documents)", ""]
+    for part, columns in (("documents", DOCUMENTS), ("steps", STEPS)):
+        names = [name for name in VARIANTS if any(name in one[part] for one in results)]
+        count = len(results[0][part][names[0]])
+        lines += [f"| {count} held-out {part} a seed | " + " | ".join(column[0] for column in columns) + " |"]
+        lines += ["|---" * (len(columns) + 1) + "|"]
+        for name in names:
+            cells = [interval(column(results, part, name, read), scale, digits) for _, read, scale, digits in columns]
+            lines += [f"| {VARIANTS[name]} | " + " | ".join(cells) + " |"]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = options.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("--runs", required=True)
+    measuring.add_argument("--pool", required=True)
+    measuring.add_argument("--critics", nargs="+", required=True)
+    measuring.add_argument("--out", type=Path, required=True)
+    printing = commands.add_parser("print")
+    printing.add_argument("results", nargs="+", type=Path)
+    printing.add_argument("--out", type=Path, required=True)
+    told = options.parse_args()
+    if told.command == "measure":
+        asyncio.run(measure(told))
+        return
+    text = table([json.loads(path.read_text()) for path in told.results])
+    told.out.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
