@@ -17,13 +17,13 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "planner": {
         "sandbox": "interleaver.sandbox.planner:SandboxPlanner",
         "chat": "interleaver.agents.chat:ChatPlanner",
-        "local": "interleaver.agents.local:LocalPlanner",
+        "local": "interleaver.agents.local:local_planner",
     },
     "critic": {
         "sandbox": "interleaver.sandbox.critic:SandboxCritic",
         "sandbox-exact": "interleaver.sandbox.exact:ExactCritic",
         "chat": "interleaver.agents.chat:ChatCritic",
-        "local": "interleaver.agents.local:LocalCritic",
+        "local": "interleaver.agents.local:local_critic",
     },
     "generator": {
         "sandbox": "interleaver.sandbox.generator:SandboxGenerator",

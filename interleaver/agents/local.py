@@ -29,6 +29,7 @@ from interleaver.agents.chat import ChatCritic, ChatPlanner
 from interleaver.errors import BackendError, BadInput
 from interleaver.extras import need
 
+_LOADING = threading.Lock()
 GATHER = 0.01
 """Seconds that a batch waits for more calls."""
 
@@ -143,9 +144,14 @@ class Engine:
         )
 
 
-@lru_cache(maxsize=4)
 def engine(checkpoint: str, batch: int) -> Engine:
     """The engine of a checkpoint, loaded when it is first asked for."""
+    with _LOADING:  # models cannot be loaded in several threads at once
+        return _loaded(checkpoint, batch)
+
+
+@lru_cache(maxsize=4)
+def _loaded(checkpoint: str, batch: int) -> Engine:
     return Engine(checkpoint, batch)
 
 
@@ -214,6 +220,7 @@ class LocalChat(BaseChatModel):
 
 
 def _chat(checkpoint: str, temperature: float, max_tokens: int, batch_size: int) -> LocalChat:
+    need("transformers", "local")
     return LocalChat(
         checkpoint=_found(checkpoint), temperature=temperature, max_tokens=max_tokens, batch_size=batch_size
     )
@@ -231,35 +238,25 @@ def _found(checkpoint: str) -> str:
     return str(path)
 
 
-class LocalPlanner(ChatPlanner):
-    """A planner from a checkpoint on this machine, asked in the tagged format."""
-
-    def __init__(
-        self,
-        checkpoint: str,
-        prompts: str | None = None,
-        temperature: float = 0.0,
-        max_tokens: int = 1024,
-        batch_size: int = 16,
-    ):
-        """Set up a planner; the model is loaded when it is first asked. For the arguments see `LocalChat`."""
-        need("transformers", "local")
-        chat = _chat(checkpoint, temperature, max_tokens, batch_size)
-        super().__init__(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)
+def local_planner(
+    checkpoint: str,
+    prompts: str | None = None,
+    temperature: float = 0.0,
+    max_tokens: int = 1024,
+    batch_size: int = 16,
+) -> ChatPlanner:
+    """A planner from a checkpoint on this machine, asked in the tagged format; for the settings see `LocalChat`."""
+    chat = _chat(checkpoint, temperature, max_tokens, batch_size)
+    return ChatPlanner(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)
 
 
-class LocalCritic(ChatCritic):
-    """A critic from a checkpoint on this machine, asked in the tagged format."""
-
-    def __init__(
-        self,
-        checkpoint: str,
-        prompts: str | None = None,
-        temperature: float = 0.0,
-        max_tokens: int = 1024,
-        batch_size: int = 16,
-    ):
-        """Set up a critic; the model is loaded when it is first asked. For the arguments see `LocalChat`."""
-        need("transformers", "local")
-        chat = _chat(checkpoint, temperature, max_tokens, batch_size)
-        super().__init__(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)
+def local_critic(
+    checkpoint: str,
+    prompts: str | None = None,
+    temperature: float = 0.0,
+    max_tokens: int = 1024,
+    batch_size: int = 16,
+) -> ChatCritic:
+    """A critic from a checkpoint on this machine, asked in the tagged format; for the settings see `LocalChat`."""
+    chat = _chat(checkpoint, temperature, max_tokens, batch_size)
+    return ChatCritic(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)

@@ -75,6 +75,15 @@ def _resized(mask: Mask) -> Mask:
     return np.asarray(image) > 127
 
 
+def tell(before: Grid, after: Grid) -> str:
+    """What is seen in each place: what stands there, or what became of what stood there."""
+    places = [
+        f"{code} {after[place]}" if before[place] == after[place] else f"{code} {before[place]} becomes {after[place]}"
+        for place, code in POINTS.items()
+    ]
+    return f"I see {' '.join(places)}."
+
+
 def think(operations: Sequence[Operation], before: Grid, after: Grid, faults: Sequence[Fault]) -> str:
     """A verdict's reasoning: what is seen in each place, what was asked for, what came, and what is wrong.
 
@@ -84,14 +93,10 @@ def think(operations: Sequence[Operation], before: Grid, after: Grid, faults: Se
         after: likewise.
         faults: what is wrong.
     """
-    seen = " ".join(
-        f"{code} {after[place]}" if before[place] == after[place] else f"{code} {before[place]} becomes {after[place]}"
-        for place, code in POINTS.items()
-    )
     asked = [f"{POINTS[add.place]} {add.colour} {add.kind}" for add in operations if isinstance(add, Add) and add.place]
     changed = [f"{code} {after[place]}" for place, code in POINTS.items() if before[place] != after[place]]
     wrong = list(dict.fromkeys(fault.attribute for fault in faults))
     return (
-        f"I see {seen}. Asked: {' and '.join(asked)}. New: {' and '.join(changed) or 'nothing'}. "
+        f"{tell(before, after)} Asked: {' and '.join(asked)}. New: {' and '.join(changed) or 'nothing'}. "
         f"Wrong: {' and '.join(wrong) or 'nothing'}."
     )

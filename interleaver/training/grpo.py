@@ -47,8 +47,9 @@ def train(run: Run, resume: bool = False) -> dict[str, float]:
     profile = load_profile(run.config.scoring.profile)
     scorer = make_scorer(profile, run.config.scoring.deadline)
     guard = _guard(scorer, run.config.scoring.max_failed)
-    checkpoint = run.begin(resume)
+    checkpoint = run.check(resume)
     trainer = make_trainer(run, scorer, (profile.run.width, profile.run.height))
+    run.begin()
     trainer.add_callback(guard)
     with saving_safely(run):
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -279,6 +280,7 @@ def _arguments(run: Run, weights: list[float]) -> Any:
     config = run.config
     return GRPOConfig(
         **common_arguments(run),
+        per_device_eval_batch_size=config.samples,
         num_generations=config.samples,
         steps_per_generation=config.accumulate,
         max_completion_length=config.max_answer,

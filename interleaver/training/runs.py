@@ -69,8 +69,8 @@ class Run:
             "packages": packages,
         }
 
-    def begin(self, resume: bool) -> str | None:
-        """Set up the folder.
+    def check(self, resume: bool) -> str | None:
+        """Look at the folder; nothing is written.
 
         Args:
             resume: go on from its newest checkpoint.
@@ -87,10 +87,14 @@ class Run:
             raise BadInput(f"--out {str(self.out)!r} has a training run already; give another folder, or --resume")
         if last and state.exists():
             self._check_same(json.loads(state.read_text(encoding="utf-8")))
+        return last
+
+    def begin(self) -> None:
+        """Set up the folder."""
         if is_main():
             self.out.mkdir(parents=True, exist_ok=True)
-            state.write_text(json.dumps(self.described(), indent=2, ensure_ascii=False), encoding="utf-8")
-        return last
+            told = json.dumps(self.described(), indent=2, ensure_ascii=False)
+            (self.out / STATE).write_text(told, encoding="utf-8")
 
     def last_checkpoint(self) -> str | None:
         """The newest checkpoint that is whole: the trainer writes its state last."""
@@ -131,7 +135,6 @@ def common_arguments(run: Run) -> dict[str, Any]:
     return {
         "output_dir": str(run.checkpoints),
         "per_device_train_batch_size": config.batch,
-        "per_device_eval_batch_size": config.batch,
         "gradient_accumulation_steps": config.accumulate,
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
@@ -141,8 +144,8 @@ def common_arguments(run: Run) -> dict[str, Any]:
         "weight_decay": config.weight_decay,
         "bf16": uses_bf16(config),
         "use_cpu": not torch.cuda.is_available(),
-        "gradient_checkpointing": config.gradient_checkpointing,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False} if config.gradient_checkpointing else None,
+        "activation_checkpointing": config.gradient_checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if config.gradient_checkpointing else None,
         "eval_strategy": "steps" if evaluate else "no",
         "eval_steps": config.evaluate_every or None,
         "save_steps": config.save_every,
@@ -193,6 +196,8 @@ def saving_safely(run: Run) -> Iterator[None]:
 
 def _is_full(error: Exception) -> bool:
     """Whether something could not be written for want of space."""
+    if "PytorchStreamWriter failed" in str(error) or "unexpected pos" in str(error):  # torch tells no more than that
+        return True
     return any(
         (isinstance(error, OSError) and error.errno == number) or f"os error {number})" in str(error)
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

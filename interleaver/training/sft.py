@@ -24,8 +24,9 @@ def train(run: Run, resume: bool = False) -> dict[str, float]:
     Raises:
         BadInput: model, data or folder cannot be used.
     """
-    checkpoint = run.begin(resume)
+    checkpoint = run.check(resume)
     trainer = make_trainer(run)
+    run.begin()
     with saving_safely(run):
         trainer.train(resume_from_checkpoint=checkpoint)
         measured: dict[str, Any] = trainer.evaluate() if run.data.validation is not None else {}
@@ -42,7 +43,12 @@ def make_trainer(run: Run) -> Any:
     return SFTTrainer(
         model=load_model(run.config),
         processing_class=load_processor(run.config.model, run.config.image_max_pixels),
-        args=SFTConfig(**common_arguments(run), max_length=run.config.max_tokens, completion_only_loss=True),
+        args=SFTConfig(
+            **common_arguments(run),
+            per_device_eval_batch_size=run.config.batch,
+            max_length=run.config.max_tokens,
+            completion_only_loss=True,
+        ),
         train_dataset=data.train.select_columns(columns),
         eval_dataset=data.validation.select_columns(columns) if data.validation is not None else None,
         peft_config=adapters(run.config),

@@ -33,7 +33,7 @@ def main():
         freeze_vision=False, freeze_projector=False, gradient_checkpointing=False,
     )  # fmt: skip
     run = Run("grpo-critic", config, load_data(data, "grpo-critic"), Path(out))
-    run.begin(resume=False)
+    run.begin()
     trainer = make_trainer(run, make_scorer(load_profile(None), 70.0), (96, 96))
     tokenizer = trainer.processing_class.tokenizer
     rows = {}
