@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint integration nginx postgres bench clean
+.PHONY: demo test lint integration nginx postgres bench miniature clean
 
 demo: .venv/base.stamp
 	$(BIN)/interleaver run "How to draw a cat step by step?"
@@ -30,6 +30,10 @@ bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/critic.py
 	$(BIN)/python benchmarks/datasets.py --sizes 1000 10000
 
+# The paper on a laptop: about half an hour a seed on two cores.
+miniature: .venv/train.stamp
+	PATH="$(CURDIR)/$(BIN):$$PATH" runs/miniature.sh $(SEED)
+
 clean:
 	rm -rf .venv .venv-vllm .venv-loaders out dist
 
@@ -41,6 +45,10 @@ clean:
 
 .venv/dev.stamp: .venv/base.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/train.stamp: .venv/base.stamp
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train]'
 	touch $@
 
 .venv/all.stamp: .venv/dev.stamp

@@ -30,9 +30,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
 def checkpoint(tmp_path_factory):
     import tiny_vlm
 
-    folder = tmp_path_factory.mktemp("checkpoint")
-    assert tiny_vlm.train(folder) < 2 * tiny_vlm.ENOUGH
-    return folder
+    return tiny_vlm.trained(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,53 @@
+"""The `local` backend: a checkpoint in this process, asked by the graph."""
+
+import asyncio
+
+import pytest
+from conftest import plain_picture
+
+from interleaver.agents.exchanges import recording
+from interleaver.config import Profile
+from interleaver.errors import BackendError, BadInput, UnreadableAnswer
+from interleaver.types import Step
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
+STEP = Step(number=1, instruction="A red square.", prompt="a red square")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    import tiny_vlm
+
+    return str(tiny_vlm.trained(tmp_path_factory))
+
+
+def agents(checkpoint, **settings):
+    common = {"backend": "local", "checkpoint": checkpoint, **settings}
+    made = Profile.model_validate({"planner": common, "critic": common})
+    return made.create("planner"), made.create("critic")
+
+
+async def test_calls_that_wait_are_answered_together_each_with_its_own_pictures(checkpoint):
+    planner, critic = agents(checkpoint, max_tokens=900)
+    pictures = [plain_picture(colour) for colour in ((240, 10, 10), (10, 10, 240)) * 4]
+    with recording() as exchanges:
+        plan, *verdicts = await asyncio.gather(
+            planner.plan("a red square", []),
+            *(critic.judge(STEP, plain_picture((10, 10, 240)), after, "a red square") for after in pictures),
+        )
+    assert [step.prompt for step in plan.steps] == ["a red square", "make it redder"]
+    assert [verdict.accepted for verdict in verdicts] == [True, False] * 4
+    assert all(one.usage.input_tokens > 100 and one.usage.output_tokens > 10 for one in exchanges)
+    assert len(exchanges) == 9 and not any(one.problem for one in exchanges)
+
+
+async def test_what_goes_wrong_is_told(checkpoint, tmp_path):
+    _, critic = agents(checkpoint, max_tokens=5)
+    with pytest.raises(UnreadableAnswer, match="cut at the token limit after 5 tokens"):
+        await critic.judge(STEP, plain_picture(), plain_picture(), "p")
+    (tmp_path / "config.json").write_text("{}")
+    _, critic = agents(str(tmp_path))
+    with pytest.raises(BackendError, match="has no processor that can be loaded"):
+        await critic.judge(STEP, plain_picture(), plain_picture(), "p")
+    with pytest.raises(BadInput, match="checkpoint 'interleaver:none' is unknown"):
+        agents("interleaver:none")
