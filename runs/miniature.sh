@@ -18,6 +18,7 @@ once() { [ -e "$1" ] || "${@:2}"; }    # a step whose result is there is not don
 
 say "1. Requests, and traces of them: a planner by rules, and a critic that knows the truth"
 once requests.jsonl interleaver prompts sample --taxonomy miniature --count $((REQUESTS + HELD_OUT)) --seeds --seed "$SEED" --out requests.jsonl
+[ "$(wc -l < requests.jsonl)" -eq $((REQUESTS + HELD_OUT)) ] || { echo "requests.jsonl was made for other numbers; use another OUT"; exit 1; }
 head -n "$REQUESTS" requests.jsonl > train.jsonl
 tail -n "$HELD_OUT" requests.jsonl > held-out.jsonl
 drawn train.jsonl --out traces --profile profiles/teacher.toml --workers 6 &
@@ -31,7 +32,8 @@ once critic-data interleaver data critic-sft traces --prompts miniature --out cr
 once rl-data interleaver data critic-rl traces --prompts miniature --out rl-data
 
 say "3. Two tiny models from scratch, fine-tuned on answers"
-once models python "$HERE/make_models.py" --planner-data planner-data --critic-data critic-data --out models --seed "$SEED"
+make_models() { rm -rf models.part; python "$HERE/make_models.py" --planner-data planner-data --critic-data critic-data --out models.part --seed "$SEED" && mv models.part models; }
+once models make_models
 once planner/model interleaver train sft-planner --config "$HERE/train.toml" --model models/planner --data planner-data --out planner --set seed="$SEED" --resume
 once critic-sight/model interleaver train sft-critic --config "$HERE/train.toml" --model models/critic --data models/sight-data --out critic-sight --set seed="$SEED" --set max_steps=400 --resume
 once critic-sft/model interleaver train sft-critic --config "$HERE/train.toml" --model critic-sight/model --data critic-data --out critic-sft --set seed="$SEED" --resume

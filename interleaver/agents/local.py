@@ -87,9 +87,15 @@ class Engine:
     def _work(self) -> None:
         kept: list[_Order] = []
         while True:
-            orders = self._gather(kept)
+            # Whoever has gone away by now gets nothing; from here on an order cannot be taken back.
+            orders = [order for order in self._gather(kept) if order.answer.set_running_or_notify_cancel()]
+            kept = []
+            if not orders:
+                continue
             batch = [order for order in orders if order.settings == orders[0].settings]
-            kept = [order for order in orders if order.settings != orders[0].settings]
+            for order in orders:
+                if order.settings != orders[0].settings:
+                    kept.append(order)
             try:
                 answers = self._answer(batch)
             except Exception as error:  # whatever breaks must reach those who wait, and not end the thread

@@ -60,7 +60,7 @@ def load_processor(checkpoint: str | Path, max_pixels: int | None = None) -> Pro
         raise BadInput(f"the checkpoint {str(checkpoint)!r} has no processor that can be loaded: {error}") from None
     processor.tokenizer.padding_side = "left"
     if max_pixels is not None:
-        processor.image_processor.size = {**processor.image_processor.size, "longest_edge": max_pixels}
+        processor.image_processor.size = {**dict(processor.image_processor.size), "longest_edge": max_pixels}
     return processor
 
 

@@ -36,6 +36,12 @@ class Data:
     fingerprint: str
     card: dict[str, Any]
 
+    @property
+    def mixed(self) -> bool:
+        """Whether some rows have pictures and others have none."""
+        counts = set(picture_counts(self.train))
+        return 0 in counts and len(counts) > 1
+
 
 def load_data(folder: str, task: Task) -> Data:
     """Load the dataset of a task.
@@ -64,7 +70,7 @@ def load_data(folder: str, task: Task) -> Data:
     files = {split: str(path / "data" / f"{split}-*.parquet") for split in card["splits"]}
     if "train" not in files:
         raise BadInput(f"--data {folder!r} has no rows to train on; its README.md says what was left out and why")
-    splits = load_dataset("parquet", data_files=files, cache_dir=str(path / ".cache"))
+    splits = load_dataset("parquet", data_files=files)
     for split, rows in splits.items():
         _check_pictures(rows, f"{folder}, {split}")
     _check_verdicts(splits["train"], card, task, folder)
@@ -73,13 +79,17 @@ def load_data(folder: str, task: Task) -> Data:
 
 def _check_pictures(rows: Any, name: str) -> None:
     """See to it that every row has as many pictures as places for them; a trainer would fail in the middle."""
-    from datasets import Image, List
+    for number, (turns, pictures) in enumerate(zip(rows.select_columns("prompt"), picture_counts(rows), strict=True)):
+        places = sum(part["type"] == "image" for turn in turns["prompt"] for part in turn["content"])
+        if places != pictures:
+            raise BadInput(f"{name}: row {number} has {pictures} pictures in {places} places")
 
-    plain = rows.cast_column("images", List(Image(decode=False))).select_columns(["prompt", "images"])
-    for number, row in enumerate(plain):
-        places = sum(part["type"] == "image" for turn in row["prompt"] for part in turn["content"])
-        if places != len(row["images"]):
-            raise BadInput(f"{name}: row {number} has {len(row['images'])} pictures in {places} places")
+
+def picture_counts(rows: Any) -> list[int]:
+    """How many pictures each row has; none of them is read."""
+    import pyarrow.compute
+
+    return pyarrow.compute.list_value_length(rows.data.column("images")).to_pylist()  # type: ignore[no-any-return]
 
 
 def _check_verdicts(rows: Any, card: dict[str, Any], task: Task, folder: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from interleaver.agents.processors import load_processor, save_processor
 from interleaver.training.runs import HISTORY, STATE, Run
 
 METRICS = "metrics.json"
@@ -24,9 +23,11 @@ def finish(run: Run, trainer: Any, measured: dict[str, Any]) -> None:
         trainer: that trained it.
         measured: at the end, on the validation split.
     """
+    from interleaver.agents.processors import load_processor, save_processor
+
     scratch = run.out / ".model"
     trainer.accelerator.wait_for_everyone()
-    state = trainer.accelerator.get_state_dict(trainer.model)
+    state = trainer.accelerator.get_state_dict(trainer.deepspeed or trainer.model)
     if not trainer.accelerator.is_main_process:
         return
     shutil.rmtree(scratch, ignore_errors=True)
@@ -36,7 +37,7 @@ def finish(run: Run, trainer: Any, measured: dict[str, Any]) -> None:
         model = model.merge_and_unload()
         state = None
     model.save_pretrained(scratch, state_dict=state)
-    save_processor(load_processor(run.config.model), scratch)
+    save_processor(load_processor(run.config.model, run.config.image_max_pixels), scratch)
     described = run.described() | {"measured": {name: value for name, value in measured.items() if _told(name)}}
     (scratch / STATE).write_text(json.dumps(described, indent=2, ensure_ascii=False), encoding="utf-8")
     (scratch / "README.md").write_text(_card(described, _history(run)), encoding="utf-8")

@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import Any
 
 from interleaver.agents.answers import parse_plan
-from interleaver.agents.processors import load_processor
 from interleaver.config import Profile, load_profile
 from interleaver.errors import BackendError, BadInput, UnreadableAnswer
 from interleaver.pictures import Picture
 from interleaver.training import rewards
+from interleaver.training.config import Scoring
 from interleaver.training.export import finish
-from interleaver.training.models import adapters, load_model
+from interleaver.training.models import adapters, check_sharding, load_model
 from interleaver.training.runs import Run, common_arguments, history_callback, saving_safely
 from interleaver.training.scoring import Redraw, Scorer
 from interleaver.types import Judgement, Plan
@@ -24,6 +24,8 @@ from interleaver.types import Judgement, Plan
 log = logging.getLogger(__name__)
 Reward = Callable[..., Awaitable[list[float]]]
 """As TRL calls it: lists of prompts, completions and every column, and gives one number for each completion."""
+Originals = Callable[[str, int], list[Picture]]
+"""Gives the pictures of a row, by split and number."""
 AT_A_TIME = 8
 REMEMBERED = 512
 """Pictures that are kept decoded."""
@@ -45,7 +47,7 @@ def train(run: Run, resume: bool = False) -> dict[str, float]:
     """
     check_batch(run)
     profile = load_profile(run.config.scoring.profile)
-    scorer = make_scorer(profile, run.config.scoring.deadline)
+    scorer = make_scorer(profile, run.config.scoring)
     guard = _guard(scorer, run.config.scoring.max_failed)
     checkpoint = run.check(resume)
     trainer = make_trainer(run, scorer, (profile.run.width, profile.run.height))
@@ -70,11 +72,15 @@ def make_trainer(run: Run, scorer: Scorer, size: tuple[int, int]) -> Any:
     """
     from trl import GRPOTrainer
 
+    from interleaver.agents.processors import load_processor
+
     functions, weights = make_rewards(run, scorer, size)
+    arguments = _arguments(run, weights)  # before the model is loaded, which may then be spread over processes at once
+    check_sharding(run.config, run.data.mixed)
     return GRPOTrainer(
         model=load_model(run.config),
         processing_class=load_processor(run.config.model, run.config.image_max_pixels),
-        args=_arguments(run, weights),
+        args=arguments,
         reward_funcs=functions,
         train_dataset=_numbered(run.data.train, "train"),
         eval_dataset=_numbered(run.data.validation, "validation") if run.data.validation is not None else None,
@@ -100,18 +106,24 @@ def check_batch(run: Run) -> None:
         )
 
 
-def make_scorer(profile: Profile, deadline: float) -> Scorer:
+def make_scorer(profile: Profile, scoring: Scoring) -> Scorer:
     """The scorer that a profile describes: its generator draws, its judge judges.
+
+    What the profile allows at a time is shared among the processes of the run.
 
     Raises:
         BadInput: a backend cannot be made.
     """
+    from accelerate import PartialState
+
+    processes = PartialState().num_processes
     return Scorer(
         profile.create("generator"),
         profile.create("judge"),
-        drawings=profile.generator.concurrency or AT_A_TIME,
-        judgements=profile.judge.concurrency or AT_A_TIME,
-        deadline=deadline,
+        drawings=max(1, (profile.generator.concurrency or AT_A_TIME) // processes),
+        judgements=max(1, (profile.judge.concurrency or AT_A_TIME) // processes),
+        deadline=scoring.deadline,
+        give_up=scoring.max_failed,
     )
 
 
@@ -122,7 +134,7 @@ def make_rewards(run: Run, scorer: Scorer, size: tuple[int, int]) -> tuple[list[
     return planner_rewards(scorer, _originals(run), size), list(rewards.PLANNER_WEIGHTS.values())
 
 
-def critic_rewards(scorer: Scorer, originals: Callable[[str, int], list[Picture]]) -> list[Reward]:
+def critic_rewards(scorer: Scorer, originals: Originals) -> list[Reward]:
     """Format, accuracy, semantics and quality; the last two share their drawings and judgements.
 
     Args:
@@ -130,23 +142,21 @@ def critic_rewards(scorer: Scorer, originals: Callable[[str, int], list[Picture]
         originals: the pictures of a row, by split and number, as they were drawn.
     """
 
-    async def judged(completions: list[Any], columns: dict[str, list[Any]]) -> list[Judgement | None]:
-        async def one(number: int) -> Judgement | None:
-            row = {name: values[number] for name, values in columns.items() if isinstance(values, list)}
-            if row["success"]:
-                return None  # nothing is drawn where nothing was wrong
-            before, after = await asyncio.to_thread(originals, row["split"], row["row"])
-            work = Redraw(
-                before=before,
-                blank=row["step"] == 0 and await asyncio.to_thread(is_white, before),
-                instruction=row["instruction"],
-                origin_prompt=row["origin_prompt"],
-                prompt=rewards.refined_prompt(text_of(completions[number]), row["rewritten_prompt"]),
-                size=(after.width, after.height),
-            )
-            return await scorer.redraw(work)
+    async def redrawn(row: dict[str, Any], completion: str) -> Judgement | None:
+        if row["success"]:
+            return None  # nothing is drawn where nothing was wrong
+        before, after = await asyncio.to_thread(originals, row["split"], row["row"])
+        work = Redraw(
+            before=before,
+            blank=await asyncio.to_thread(is_white, before),
+            instruction=row["instruction"],
+            origin_prompt=row["origin_prompt"],
+            prompt=rewards.refined_prompt(completion, row["rewritten_prompt"]),
+            size=(after.width, after.height),
+        )
+        return await scorer.redraw(work)
 
-        return list(await asyncio.gather(*(one(number) for number in range(len(completions)))))
+    shared = _Shared(scorer, redrawn)
 
     async def format(completions: list[Any], **columns: Any) -> list[float]:
         return [rewards.verdict_format(text_of(completion)) for completion in completions]
@@ -156,22 +166,17 @@ def critic_rewards(scorer: Scorer, originals: Callable[[str, int], list[Picture]
         return [rewards.accuracy(text_of(completion), truth) for completion, truth in pairs]
 
     async def semantics(completions: list[Any], **columns: Any) -> list[float]:
-        found = await judged(completions, columns)
-        _tell(scorer, columns["log_metric"])
-        pairs = zip(columns["semantics"], found, strict=True)
+        pairs = zip(columns["semantics"], await shared.scores(completions, columns), strict=True)
         return [rewards.improvement(before, after.semantics if after else None) for before, after in pairs]
 
     async def quality(completions: list[Any], **columns: Any) -> list[float]:
-        found = await judged(completions, columns)
-        pairs = zip(columns["quality"], found, strict=True)
+        pairs = zip(columns["quality"], await shared.scores(completions, columns), strict=True)
         return [rewards.improvement(before, after.quality if after else None) for before, after in pairs]
 
     return [format, accuracy, semantics, quality]
 
 
-def planner_rewards(
-    scorer: Scorer, originals: Callable[[str, int], list[Picture]], size: tuple[int, int]
-) -> list[Reward]:
+def planner_rewards(scorer: Scorer, originals: Originals, size: tuple[int, int]) -> list[Reward]:
     """Format, step count and document.
 
     Args:
@@ -180,6 +185,15 @@ def planner_rewards(
         size: of pictures that are drawn anew.
     """
 
+    async def drawn(row: dict[str, Any], completion: str) -> Judgement | None:
+        plan = read_plan(completion)
+        if plan is None:
+            return None
+        pictures = await asyncio.to_thread(originals, row["split"], row["row"])
+        return await scorer.document(row["request"], plan, pictures, size)
+
+    shared = _Shared(scorer, drawn)
+
     async def format(completions: list[Any], **columns: Any) -> list[float]:
         return [rewards.plan_format(text_of(completion)) for completion in completions]
 
@@ -187,20 +201,35 @@ def planner_rewards(
         pairs = zip(completions, planned, strict=True)
         return [rewards.step_count(text_of(completion), count) for completion, count in pairs]
 
-    async def document(completions: list[Any], request: list[str], **columns: Any) -> list[float]:
-        async def one(number: int) -> float:
-            plan = read_plan(text_of(completions[number]))
-            if plan is None:
-                return 0.0
-            pictures = await asyncio.to_thread(originals, columns["split"][number], columns["row"][number])
-            found = await scorer.document(request[number], plan, pictures, size)
-            return found.overall / 10 if found else rewards.NEUTRAL
-
-        worth = list(await asyncio.gather(*(one(number) for number in range(len(completions)))))
-        _tell(scorer, columns["log_metric"])
-        return worth
+    async def document(completions: list[Any], **columns: Any) -> list[float]:
+        pairs = zip(completions, await shared.scores(completions, columns), strict=True)
+        return [rewards.document_worth(text_of(said), found.overall if found else None) for said, found in pairs]
 
     return [format, steps, document]
+
+
+class _Shared:
+    """The judgements of a batch, made once for all reward functions that need them."""
+
+    def __init__(self, scorer: Scorer, judge: Callable[[dict[str, Any], str], Awaitable[Judgement | None]]):
+        self._scorer = scorer
+        self._judge = judge
+        self._batch: list[Any] | None = None
+        self._task: asyncio.Task[list[Judgement | None]] | None = None
+
+    async def scores(self, completions: list[Any], columns: dict[str, Any]) -> list[Judgement | None]:
+        """A judgement for each answer of a batch; None where there is none. TRL hands every function the same list."""
+        if self._task is None or self._batch is not completions:
+            self._batch, self._task = completions, asyncio.ensure_future(self._all(completions, columns))
+        return await self._task
+
+    async def _all(self, completions: list[Any], columns: dict[str, Any]) -> list[Judgement | None]:
+        lists = {name: values for name, values in columns.items() if isinstance(values, list)}
+        rows = [{name: values[number] for name, values in lists.items()} for number in range(len(completions))]
+        pairs = zip(rows, completions, strict=True)
+        found = await asyncio.gather(*(self._judge(row, text_of(completion)) for row, completion in pairs))
+        _tell(self._scorer, columns["log_metric"])
+        return list(found)
 
 
 def text_of(completion: Any) -> str:
@@ -240,7 +269,7 @@ def _tell(scorer: Scorer, log_metric: Callable[[str, float], None]) -> None:
             log_metric(f"scoring/{name}_seconds_max", max(seconds))
 
 
-def _originals(run: Run) -> Callable[[str, int], list[Picture]]:
+def _originals(run: Run) -> Originals:
     """Reads the pictures of rows byte for byte; decoding and encoding again would lose what they carry."""
     from datasets import Image, List
 
@@ -292,6 +321,7 @@ def _arguments(run: Run, weights: list[float]) -> Any:
         vllm_server_base_url=config.vllm.base_url if config.vllm.mode == "server" else None,
         vllm_gpu_memory_utilization=config.vllm.memory,
         vllm_tensor_parallel_size=config.vllm.tensor_parallel,
+        vllm_max_model_length=config.max_tokens + config.max_answer,
     )
 
 

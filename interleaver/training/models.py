@@ -67,11 +67,45 @@ def uses_bf16(config: TrainConfig) -> bool:
 
 def _freeze(model: Any, config: TrainConfig) -> None:
     """Freeze the vision tower and the projector, as the configuration says."""
+    found = {"freeze_projector": False, "freeze_vision": False}
     for name, weight in model.named_parameters():
         if any(part in name for part in PROJECTORS):
             weight.requires_grad_(not config.freeze_projector)
+            found["freeze_projector"] = True
         elif VISION in name:
             weight.requires_grad_(not config.freeze_vision)
+            found["freeze_vision"] = True
+    for field, there in found.items():
+        if getattr(config, field) and not there:
+            raise BadInput(
+                f"{field} cannot be done for {config.model!r}, whose weights have other names than Qwen-VL's; "
+                f"set {field} = false, or train adapters on its language model"
+            )
+
+
+def check_sharding(config: TrainConfig, mixed: bool) -> None:
+    """See to it that what is asked for works where the weights are spread over processes.
+
+    Args:
+        config: the settings.
+        mixed: whether some rows have pictures and others have none.
+
+    Raises:
+        BadInput: it does not.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    kind = PartialState().distributed_type
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED) and config.method == "lora":
+        raise BadInput(
+            'method = "lora" is for whole models on each device: launch it by one-gpu, without fsdp2 or zero3'
+        )
+    if kind is DistributedType.DEEPSPEED and mixed:
+        raise BadInput(
+            "some rows have pictures and others have none; under zero3 processes that see no picture would wait for "
+            "ever for those that do: launch it by fsdp2"
+        )
 
 
 def adapters(config: TrainConfig) -> Any:

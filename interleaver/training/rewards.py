@@ -13,13 +13,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from interleaver.agents.answers import parse_plan, parse_verdict, read_literal_in
+from interleaver.agents.answers import parse_plan, parse_verdict
+from interleaver.agents.literals import read_literal
 from interleaver.errors import UnreadableAnswer
 
 NEUTRAL = 0.5
 """What a part is worth that nobody could score: neither a reward nor a punishment."""
 CRITIC_WEIGHTS = {"format": 0.5, "accuracy": 0.1, "semantics": 0.3, "quality": 0.1}
 PLANNER_WEIGHTS = {"format": 0.5, "steps": 0.15, "document": 0.35}
+_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _TAGGED = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 
 
@@ -105,7 +107,7 @@ def planner_reward(completion: str, *, steps: int, document: float | None) -> Pl
     return PlannerReward(
         format=plan_format(completion),
         steps=step_count(completion, steps),
-        document=NEUTRAL if document is None else document / 10,
+        document=document_worth(completion, document),
     )
 
 
@@ -149,6 +151,15 @@ def step_count(completion: str, steps: int) -> float:
     return max(0.0, 1 - abs(planned - steps) / steps)
 
 
+def document_worth(completion: str, document: float | None) -> float:
+    """A document's score of 0 to 10 from 0 to 1: 0.5 where nobody could score it, 0 where there is no plan."""
+    try:
+        parse_plan(completion)
+    except UnreadableAnswer:
+        return 0.0
+    return NEUTRAL if document is None else document / 10
+
+
 def refined_prompt(completion: str, previous: str) -> str:
     """The prompt that a critic's answer would have the step drawn with: its own, or the previous one if it has none."""
     try:
@@ -160,9 +171,11 @@ def refined_prompt(completion: str, previous: str) -> str:
 def _tagged_object(completion: str, key: str) -> dict[str, object]:
     """The object of an answer that is exactly reasoning and answer; empty when it is anything else."""
     tagged = _TAGGED.fullmatch(completion)
-    if not tagged or any(tag in part for part in tagged.groups() for tag in ("<think>", "<answer>", "</think>")):
+    if not tagged or any(tag in part for part in tagged.groups() for tag in _TAGS):
         return {}
+    answer = tagged[2].strip()
     try:
-        return read_literal_in(tagged[2], key)
+        found, length = read_literal(answer)
     except UnreadableAnswer:
         return {}
+    return found if length == len(answer) and isinstance(found, dict) and key in found else {}

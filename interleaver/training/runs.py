@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from interleaver.errors import BadInput
-from interleaver.extras import need
 from interleaver.training.config import Task, TrainConfig
 from interleaver.training.datasets import Data
 from interleaver.training.models import uses_bf16
 
 STATE = "training.json"
 """Beside the weights: everything that they depend on."""
+PATIENCE = 6 * 3600
+"""Seconds that processes wait for each other; one of them may be waiting for a slow endpoint."""
 HISTORY = "history.jsonl"
 """Every line that the trainer logged."""
 
@@ -66,6 +68,7 @@ class Run:
                 "sources": self.data.card["sources"],
                 "models": self.data.card["models"],
             },
+            "processes": int(os.environ.get("WORLD_SIZE", "1")),
             "packages": packages,
         }
 
@@ -105,6 +108,7 @@ class Run:
     def _check_same(self, before: dict[str, Any]) -> None:
         """A run goes on with what it began with; only how long it takes and what it tells may change."""
         free = {"epochs", "max_steps", "evaluate_every", "save_every", "keep", "log_every", "report_to", "workers"}
+        free |= {"vllm", "scoring"}  # where the work is done, and how much of it may fail
         now = self.described()
         for name, value in now["config"].items():
             if name not in free and before["config"].get(name) != value:
@@ -130,7 +134,8 @@ def common_arguments(run: Run) -> dict[str, Any]:
     import torch
 
     for name in config.report_to:
-        need(name, "train" if name == "tensorboard" else "wandb")
+        if find_spec(name) is None:
+            raise BadInput(f"report_to names {name}, which is not installed; pip install {name}")
     evaluate = config.evaluate_every and run.data.validation is not None
     return {
         "output_dir": str(run.checkpoints),
@@ -156,6 +161,7 @@ def common_arguments(run: Run) -> dict[str, Any]:
         "dataloader_num_workers": config.workers,
         "seed": config.seed,
         "data_seed": config.seed,
+        "ddp_timeout": PATIENCE,
     }
 
 

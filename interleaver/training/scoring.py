@@ -22,8 +22,8 @@ KEPT = 100_000
 """Scores that are remembered; each is some hundred bytes."""
 WINDOW = 200
 """Pieces of work that the share of failures is counted over."""
-SEED = 0
-"""The seed of every drawing, as in the paper: answers are compared, not luck."""
+MOST_STEPS = 30
+"""Of a plan that are drawn; a model that has gone astray may plan hundreds."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class Scorer:
         drawings: int = 8,
         judgements: int = 8,
         deadline: float = DEADLINE,
+        give_up: float = 1.0,
+        seed: int = 0,
     ):
         """Set up a scorer.
 
@@ -85,13 +87,17 @@ class Scorer:
             judge: scores; any backend.
             drawings: at a time.
             judgements: at a time.
-            deadline: seconds that one piece of work may take once it has begun, waiting for a slot apart.
+            deadline: seconds that one drawing or judgement may take once it has begun.
+            give_up: once more than this share of the last pieces of work failed, nothing is tried any more.
+            seed: of every drawing; 0 in the paper. Answers are compared, not luck.
         """
         self._generator = generator
         self._judge = judge
         self._limits = (drawings, judgements)
         self._slots: tuple[asyncio.Semaphore, asyncio.Semaphore] | None = None
         self._deadline = deadline
+        self._give_up = give_up
+        self._seed = seed
         self._known: OrderedDict[Hashable, asyncio.Task[Judgement | None]] = OrderedDict()
         self._recent: deque[bool] = deque(maxlen=WINDOW)
         self.counts = Counts()
@@ -122,13 +128,16 @@ class Scorer:
             pictures: that came with the request.
             size: of a picture that is drawn anew.
         """
-        prompts = tuple(step.prompt for step in plan.steps if step.prompt and step.draws)
+        prompts = tuple(step.prompt for step in plan.steps if step.prompt and step.draws)[:MOST_STEPS]
         key = (request, prompts, size, *(picture.ref.sha256 for picture in pictures))
         return await self._once(key, lambda: self._document(request, prompts, pictures, size))
 
     async def _once(self, key: Hashable, work: Callable[[], Awaitable[Judgement | None]]) -> Judgement | None:
         """Do a piece of work, or share what was or is being done; what failed is tried again the next time."""
         task = self._known.get(key)
+        if self.failing > self._give_up:
+            self.counts.failed["given up"] += 1
+            return None
         if task is None or (task.done() and task.result() is None):
             self._known[key] = task = asyncio.ensure_future(self._safely(work))
             if len(self._known) > KEPT:
@@ -181,7 +190,7 @@ class Scorer:
             async with asyncio.timeout(self._deadline):
                 picture = await call(
                     self._generator,
-                    lambda: self._generator.generate(prompt, sources[-many:] if many else [], SEED, size),
+                    lambda: self._generator.generate(prompt, sources[-many:] if many else [], self._seed, size),
                     Picture,
                 )
             self.counts.draw_seconds.append(time.monotonic() - began)

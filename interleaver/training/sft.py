@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from interleaver.agents.processors import load_processor
 from interleaver.training.export import finish
-from interleaver.training.models import adapters, load_model
+from interleaver.training.models import adapters, check_sharding, load_model
 from interleaver.training.runs import Run, common_arguments, history_callback, saving_safely
 
 
@@ -38,17 +37,21 @@ def make_trainer(run: Run) -> Any:
     """TRL's trainer for a run."""
     from trl import SFTConfig, SFTTrainer
 
+    from interleaver.agents.processors import load_processor
+
+    arguments = SFTConfig(  # before the model is loaded, which may then be spread over processes at once
+        **common_arguments(run),
+        per_device_eval_batch_size=run.config.batch,
+        max_length=run.config.max_tokens,
+        completion_only_loss=True,
+    )
+    check_sharding(run.config, run.data.mixed)
     columns = ["prompt", "completion", "images"]
     data = run.data
     return SFTTrainer(
         model=load_model(run.config),
         processing_class=load_processor(run.config.model, run.config.image_max_pixels),
-        args=SFTConfig(
-            **common_arguments(run),
-            per_device_eval_batch_size=run.config.batch,
-            max_length=run.config.max_tokens,
-            completion_only_loss=True,
-        ),
+        args=arguments,
         train_dataset=data.train.select_columns(columns),
         eval_dataset=data.validation.select_columns(columns) if data.validation is not None else None,
         peft_config=adapters(run.config),

@@ -21,18 +21,19 @@ from interleaver.sandbox.reading import parse
 from interleaver.sandbox.world import scene_behind
 from interleaver.traces.labels import read_labels
 from interleaver.traces.trace import Trace
-from interleaver.training.grpo import make_scorer
 from interleaver.training.rewards import improvement
-from interleaver.training.scoring import Redraw
+from interleaver.training.scoring import Redraw, Scorer
 
 VARIANTS = {
-    "alone": "generator alone",
-    "planner": "+ planner",
+    "alone": "generator alone (prompts of a plan by rules, one attempt)",
+    "planner": "+ planner (learned, one attempt)",
     "sft": "+ critic after SFT",
     "grpo": "+ critic after GRPO",
     "rules": "rule-based critic",
     "exact": "exact judge as critic",
 }
+SEEDS = (1, 2, 3)
+"""Of the drawings with critics' prompts; GRPO draws with 0, so these have taught nobody anything."""
 SAMPLES = 4000
 """Bootstrap samples behind an interval."""
 Json = dict[str, Any]
@@ -58,20 +59,21 @@ async def documents(profile: str, out: str) -> list[Json]:
         scored = judge(goal, None, scene_behind(await runs.images.get(shown[-1]))) if shown else None
         found.append(
             {
-                "request": trace.request,
+                "run": run_id,
                 "success": bool(scored and scored.success and len(trace.plan.steps) == steps),
                 "semantics": scored.semantics if scored else 0.0,
                 "quality": scored.quality if scored else 0.0,
                 "calls": sum(attempt.image is not None for attempt in trace.attempts),
             }
         )
-    return sorted(found, key=lambda one: one["request"])
+    return found
 
 
 async def steps(critic: str, profile: str, out: str) -> list[Json]:
     """What a critic says of the steps in the pool, and what comes of its prompts."""
     chosen = load_profile(profile)
-    runs, scorer = chosen.store.open(out), make_scorer(chosen, 70.0)
+    runs = chosen.store.open(out)
+    scorers = [Scorer(chosen.create("generator"), chosen.create("judge"), seed=seed) for seed in SEEDS]
 
     async def one(trace: Trace, attempt: Any, label: Any) -> Json:
         step = trace.step_of(attempt)
@@ -80,9 +82,8 @@ async def steps(critic: str, profile: str, out: str) -> list[Json]:
             await runs.images.get(attempt.sources[-1]) if attempt.sources else white_canvas(after.width, after.height)
         )
         truth = judge(step.goal, scene_behind(before), scene_behind(after))
-        said = {"run": trace.run_id, "truth": truth.success, "accepted": None, "redrawn": None, "S": 0.5, "Q": 0.5}
         verdict = label.verdicts[0] if label and label.verdicts else None
-        said["accepted"] = verdict.accepted if verdict else None
+        said = {"run": trace.run_id, "truth": truth.success, "accepted": verdict.accepted if verdict else None}
         if not truth.success:
             work = Redraw(
                 before=before,
@@ -92,18 +93,21 @@ async def steps(critic: str, profile: str, out: str) -> list[Json]:
                 prompt=(verdict.refined_prompt if verdict else "") or attempt.prompt,
                 size=(after.width, after.height),
             )
-            again = await scorer.redraw(work)
-            said["redrawn"] = bool(again and again.success)
-            said["S"] = improvement(truth.semantics, again.semantics if again else None)
-            said["Q"] = improvement(truth.quality, again.quality if again else None)
+            again = [await scorer.redraw(work) for scorer in scorers]
+            said["redrawn"] = float(np.mean([bool(scored and scored.success) for scored in again]))
+            said["S"] = float(np.mean([improvement(truth.semantics, found and found.semantics) for found in again]))
+            said["Q"] = float(np.mean([improvement(truth.quality, found and found.quality) for found in again]))
         return said
 
     found = []
     for run_id in runs.run_ids():
         trace, labels = runs.trace(run_id), read_labels(runs, run_id, critic)
+        if not isinstance(trace, Trace):
+            raise SystemExit(f"{run_id} did not end: {trace}")
         for attempt in trace.attempts:
-            label = labels.of(attempt.step, attempt.attempt, attempt.image.sha256) if labels else None
-            found.append(one(trace, attempt, label))
+            if attempt.image is not None:
+                label = labels.of(attempt.step, attempt.attempt, attempt.image.sha256) if labels else None
+                found.append(one(trace, attempt, label))
     return list(await asyncio.gather(*found))
 
 
@@ -117,26 +121,36 @@ async def measure(told: argparse.Namespace) -> None:
     told.out.write_text(json.dumps(results))
 
 
-def interval(groups: list[list[float]], scale: float, digits: int) -> str:
-    """Mean and 95 % interval: seeds are drawn with replacement, then their documents."""
+def interval(seeds: list[list[list[float]]], scale: float, digits: int) -> str:
+    """Mean and 95 % interval: seeds are drawn with replacement, then their documents, each with all that is in it."""
     rng = np.random.default_rng(0)
-    arrays = [np.array(group, float) for group in groups if group]
-    if not arrays:
+    sums = [np.array([(sum(values), len(values)) for values in documents], float) for documents in seeds]
+    sums = [documents for documents in sums if len(documents)]
+    if not sums:
         return "-"
+
+    def mean(picked: list[np.ndarray]) -> float:
+        return float(np.mean([total / count for total, count in (documents.sum(axis=0) for documents in picked)]))
+
     means = []
     for _ in range(SAMPLES):
-        picked = rng.integers(len(arrays), size=len(arrays))
-        means.append(np.mean([arrays[n][rng.integers(len(arrays[n]), size=len(arrays[n]))].mean() for n in picked]))
+        drawn = [sums[number] for number in rng.integers(len(sums), size=len(sums))]
+        means.append(mean([documents[rng.integers(len(documents), size=len(documents))] for documents in drawn]))
     low, high = np.percentile(means, [2.5, 97.5])
-    middle = np.mean([array.mean() for array in arrays])
-    return f"{middle * scale:.{digits}f} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
+    return f"{mean(sums) * scale:.{digits}f} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
 
 
-def column(results: list[Json], part: str, name: str, read: Any) -> list[list[float]]:
-    """A number of every document or step of a variant, by seed; None leaves one out."""
-    return [
-        [value for value in map(read, one[part][name]) if value is not None] for one in results if name in one[part]
-    ]
+def column(results: list[Json], part: str, name: str, read: Any) -> list[list[list[float]]]:
+    """A number of a variant, by seed and document; where it is None it does not count."""
+    seeds = []
+    for one in results:
+        documents: dict[str, list[float]] = {}
+        for found in one[part].get(name, []):
+            value = read(found)
+            if value is not None:
+                documents.setdefault(found["run"], []).append(value)
+        seeds.append(list(documents.values()))
+    return seeds
 
 
 DOCUMENTS = (
@@ -149,7 +163,7 @@ STEPS = (
     ("verdicts right, %", lambda one: one["accepted"] == one["truth"], 100, 1),
     ("false accepts, % of failed", lambda one: None if one["truth"] else one["accepted"] is True, 100, 1),
     ("false rejects, % of right", lambda one: one["accepted"] is not True if one["truth"] else None, 100, 1),
-    ("right after its prompt, %", lambda one: one["redrawn"], 100, 1),
+    ("right after its prompt, %", lambda one: one.get("redrawn"), 100, 1),
     ("step score 0.75 S + 0.25 Q", lambda one: None if one["truth"] else 0.75 * one["S"] + 0.25 * one["Q"], 1, 3),
 )
 

@@ -34,7 +34,7 @@ def main():
     )  # fmt: skip
     run = Run("grpo-critic", config, load_data(data, "grpo-critic"), Path(out))
     run.begin()
-    trainer = make_trainer(run, make_scorer(load_profile(None), 70.0), (96, 96))
+    trainer = make_trainer(run, make_scorer(load_profile(None), config.scoring), (96, 96))
     tokenizer = trainer.processing_class.tokenizer
     rows = {}
     generate = trainer._generate_and_score_completions

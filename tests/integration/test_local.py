@@ -41,6 +41,17 @@ async def test_calls_that_wait_are_answered_together_each_with_its_own_pictures(
     assert len(exchanges) == 9 and not any(one.problem for one in exchanges)
 
 
+async def test_a_call_that_is_given_up_does_not_stop_the_others(checkpoint):
+    _, critic = agents(checkpoint, max_tokens=900)
+    calls = [asyncio.create_task(critic.judge(STEP, plain_picture(), plain_picture(), "p")) for _ in range(6)]
+    await asyncio.sleep(0.02)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    verdict = await critic.judge(STEP, plain_picture((10, 10, 240)), plain_picture((240, 10, 10)), "a red square")
+    assert verdict.accepted
+
+
 async def test_what_goes_wrong_is_told(checkpoint, tmp_path):
     _, critic = agents(checkpoint, max_tokens=5)
     with pytest.raises(UnreadableAnswer, match="cut at the token limit after 5 tokens"):

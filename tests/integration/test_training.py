@@ -27,10 +27,11 @@ def invoke(*arguments, code=0):
     return result
 
 
-def train(*arguments, code=0, **environment):
+def train(*arguments, code=0, frozen=()):
     """In a process of its own, as trainers leave much behind."""
     command = [sys.executable, "-m", "interleaver.cli", "train", *map(str, arguments), *QUICK]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    command += [part for change in frozen for part in ("--set", change)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, timeout=400, env=env)
     assert result.returncode == code, result.stderr[-4000:]
     return result
@@ -100,6 +101,39 @@ def test_labels_are_the_answers_tokens_and_pictures_reach_the_model(made, tmp_pa
     half = batch["pixel_values"].clone().view(12, 36, 1536)
     half[1::2] = 0
     assert (trainer.model(**{**batch, "pixel_values": half.view(-1, 1536)}).logits - output.logits).abs().max() > 1e-4
+
+
+def test_pictures_are_shown_at_most_at_the_size_that_is_set(made):
+    from PIL import Image
+
+    from interleaver.agents.processors import load_processor
+
+    picture = Image.new("RGB", (96, 96), "red")
+    shown = {}
+    for most in (None, 64 * 64):
+        processor = load_processor(made / "tiny", most)
+        shown[most] = processor.image_processor(images=[picture], return_tensors="pt")["pixel_values"].shape[0]
+    assert shown == {None: 36, 64 * 64: 16}
+
+
+def test_what_is_frozen_stays(made, tmp_path):
+    from safetensors.torch import load_file
+
+    out = tmp_path / "frozen"
+    train("sft-critic", "--data", made / "critic-sft", "--model", made / "tiny", "--out", out, "--set", "batch=4",
+          "--set", "max_steps=2", "--set", "learning_rate=1e-2", "--set", "evaluate_every=0",
+          "--set", "image_max_pixels=9216")  # fmt: skip
+    # The options of `train` come after these, so both are thawed there; here the projector alone is frozen.
+    train("sft-critic", "--data", made / "critic-sft", "--model", made / "tiny", "--out", tmp_path / "two",
+          "--set", "batch=4", "--set", "max_steps=2", "--set", "learning_rate=1e-2", "--set", "evaluate_every=0",
+          frozen=("freeze_projector=true",))  # fmt: skip
+    base, free, held = (
+        load_file(path / "model.safetensors") for path in (made / "tiny", out / "model", tmp_path / "two" / "model")
+    )
+    changed = [{name for name in base if not base[name].equal(other[name])} for other in (free, held)]
+    projector = {name for name in base if "visual.merger" in name or "deepstack_merger" in name}
+    assert projector <= changed[0] and not projector & changed[1]
+    assert any("visual.blocks" in name for name in changed[1])
 
 
 def test_fine_tuning_learns_and_tells(sft):

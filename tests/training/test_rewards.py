@@ -88,6 +88,10 @@ def test_rewards_lie_between_0_and_1(completion, success, scores):
         RIGHT.replace(', "refine_prompt": "p"', ""),
         RIGHT.replace("previous_step_success", "success"),
         RIGHT + RIGHT,
+        RIGHT + " Done.</answer>",
+        RIGHT.replace("<answer>", "<answer>well "),
+        RIGHT.replace("}", "} well"),
+        RIGHT.replace("<think>", "<think>x</answer>"),
         "",
     ],
 )
@@ -112,4 +116,4 @@ def test_the_parts_of_a_planners_reward():
     assert planner_reward(answer, steps=3, document=None).document == 0.5
     broken = planner_reward(answer.replace("</answer>", ""), steps=3, document=10.0)
     assert (broken.format, broken.steps) == (0, 1)  # it can be read, though it is not as it should be
-    assert planner_reward("no plan", steps=3, document=0.0).total == 0
+    assert planner_reward("no plan", steps=3, document=None).total == 0
