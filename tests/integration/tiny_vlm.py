@@ -5,7 +5,6 @@ ones. What it answers depends on the last lines of this package's own prompts (p
 and, for a verdict, on the colour of the second picture: red is right, anything else is wrong.
 """
 
-import functools
 import json
 
 import torch
@@ -34,6 +33,7 @@ STEPS = [
 ENOUGH = 0.012
 """The loss at which every answer was seen to be right, the colour included."""
 REFINED = "a square in bright red"
+_TRAINED = []
 SPECIAL = [
     "<|endoftext|>",
     "<|im_start|>",
@@ -220,12 +220,13 @@ def train(folder, steps=300):
     return loss.item()
 
 
-@functools.cache
 def trained(factory):
     """The folder of a model that knows its answers, made once however many modules ask for it."""
-    folder = factory.mktemp("tiny-vlm")
-    assert train(folder) < 2 * ENOUGH
-    return folder
+    if not _TRAINED:
+        folder = factory.mktemp("tiny-vlm")
+        assert train(folder) < 2 * ENOUGH
+        _TRAINED.append(folder)
+    return _TRAINED[0]
 
 
 def adapter(checkpoint, folder):
