@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class _Order:
     messages: list[BaseMessage]
     temperature: float
     max_tokens: int
-    answer: Future[AIMessage]
+    batch_size: int
+    answer: Future[AIMessage] = field(default_factory=Future)
 
     @property
     def settings(self) -> tuple[float, int]:
@@ -52,12 +53,11 @@ class _Order:
 class Engine:
     """A model and the thread it runs in."""
 
-    def __init__(self, checkpoint: str, batch: int):
+    def __init__(self, checkpoint: str):
         """Load a model.
 
         Args:
             checkpoint: a folder, or the name of a model on the hub.
-            batch: the most questions that are answered at a time.
 
         Raises:
             BadInput: it cannot be loaded.
@@ -74,45 +74,42 @@ class Engine:
         except (OSError, ValueError) as error:
             raise BadInput(f"the checkpoint {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self._model = model.to(device).eval()
-        self._batch = batch
         self._orders: queue.Queue[_Order] = queue.Queue()
         threading.Thread(target=self._work, daemon=True, name=f"interleaver {Path(checkpoint).name}").start()
 
-    def ask(self, messages: list[BaseMessage], temperature: float, max_tokens: int) -> Future[AIMessage]:
+    def ask(self, order: _Order) -> Future[AIMessage]:
         """Have a question answered as soon as it is its turn."""
-        order = _Order(messages, temperature, max_tokens, Future())
         self._orders.put(order)
         return order.answer
 
     def _work(self) -> None:
-        kept: list[_Order] = []
         while True:
-            # Whoever has gone away by now gets nothing; from here on an order cannot be taken back.
-            orders = [order for order in self._gather(kept) if order.answer.set_running_or_notify_cancel()]
-            kept = []
-            if not orders:
-                continue
-            batch = [order for order in orders if order.settings == orders[0].settings]
-            for order in orders:
-                if order.settings != orders[0].settings:
-                    kept.append(order)
-            try:
-                answers = self._answer(batch)
-            except Exception as error:  # whatever breaks must reach those who wait, and not end the thread
-                for order in batch:
-                    order.answer.set_exception(BackendError(f"{type(error).__name__}: {error}"))
-                continue
-            for order, answer in zip(batch, answers, strict=True):
-                order.answer.set_result(answer)
+            batches: dict[tuple[float, int], list[_Order]] = {}
+            for order in self._gather():
+                # Whoever has gone away by now gets nothing; from here on an order cannot be taken back.
+                if order.answer.set_running_or_notify_cancel():
+                    batches.setdefault(order.settings, []).append(order)
+            for batch in batches.values():
+                self._serve(batch)
 
-    def _gather(self, kept: list[_Order]) -> list[_Order]:
-        orders = kept or [self._orders.get()]
-        while len(orders) < self._batch:
+    def _gather(self) -> list[_Order]:
+        orders = [self._orders.get()]
+        while len(orders) < orders[0].batch_size:
             try:
                 orders.append(self._orders.get(timeout=GATHER))
             except queue.Empty:
                 break
         return orders
+
+    def _serve(self, orders: Sequence[_Order]) -> None:
+        try:
+            answers = self._answer(orders)
+        except Exception as error:  # whatever breaks must reach those who wait, and not end the thread
+            for order in orders:
+                order.answer.set_exception(BackendError(f"{type(error).__name__}: {error}"))
+            return
+        for order, answer in zip(orders, answers, strict=True):
+            order.answer.set_result(answer)
 
     def _answer(self, orders: Sequence[_Order]) -> list[AIMessage]:
         import torch
@@ -150,15 +147,15 @@ class Engine:
         )
 
 
-def engine(checkpoint: str, batch: int) -> Engine:
+def engine(checkpoint: str) -> Engine:
     """The engine of a checkpoint, loaded when it is first asked for."""
     with _LOADING:  # models cannot be loaded in several threads at once
-        return _loaded(checkpoint, batch)
+        return _loaded(checkpoint)
 
 
 @lru_cache(maxsize=4)
-def _loaded(checkpoint: str, batch: int) -> Engine:
-    return Engine(checkpoint, batch)
+def _loaded(checkpoint: str) -> Engine:
+    return Engine(checkpoint)
 
 
 def _conversation(messages: list[BaseMessage]) -> tuple[list[dict[str, Any]], list[Any]]:
@@ -210,7 +207,7 @@ class LocalChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        answer = engine(self.checkpoint, self.batch_size).ask(messages, self.temperature, self.max_tokens).result()
+        answer = engine(self.checkpoint).ask(self._order(messages)).result()
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
     async def _agenerate(
@@ -220,28 +217,19 @@ class LocalChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        loaded = await asyncio.to_thread(engine, self.checkpoint, self.batch_size)
-        answer = await asyncio.wrap_future(loaded.ask(messages, self.temperature, self.max_tokens))
+        loaded = await asyncio.to_thread(engine, self.checkpoint)
+        answer = await asyncio.wrap_future(loaded.ask(self._order(messages)))
         return ChatResult(generations=[ChatGeneration(message=answer)])
+
+    def _order(self, messages: list[BaseMessage]) -> _Order:
+        return _Order(messages, self.temperature, self.max_tokens, self.batch_size)
 
 
 def _chat(checkpoint: str, temperature: float, max_tokens: int, batch_size: int) -> LocalChat:
     need("transformers", "local")
-    return LocalChat(
-        checkpoint=_found(checkpoint), temperature=temperature, max_tokens=max_tokens, batch_size=batch_size
-    )
-
-
-def _found(checkpoint: str) -> str:
-    """A checkpoint by path or name; `interleaver:NAME` stands for one that comes with this package."""
-    ready = Path(__file__).parents[1] / "checkpoints"
-    if not checkpoint.startswith("interleaver:"):
-        return str(Path(checkpoint).expanduser()) if Path(checkpoint).expanduser().exists() else checkpoint
-    path = ready / checkpoint.removeprefix("interleaver:")
-    if not path.is_dir():
-        known = ", ".join(f"interleaver:{folder.name}" for folder in sorted(ready.glob("*")))
-        raise BadInput(f"checkpoint {checkpoint!r} is unknown; this package comes with: {known or 'none'}")
-    return str(path)
+    path = Path(checkpoint).expanduser()
+    found = str(path) if path.exists() else checkpoint
+    return LocalChat(checkpoint=found, temperature=temperature, max_tokens=max_tokens, batch_size=batch_size)
 
 
 def local_planner(

@@ -67,12 +67,9 @@ def load_processor(checkpoint: str | Path, max_pixels: int | None = None) -> Pro
 def save_processor(processor: ProcessorMixin, folder: Path) -> None:
     """Write a processor beside a model's weights, as servers expect it."""
     processor.save_pretrained(folder)
-    config = folder / "processor_config.json"
-    if config.exists():
-        told = json.loads(config.read_text())
-        told["processor_class"] = (
-            "Qwen3VLProcessor" if isinstance(processor, PictureProcessor) else told["processor_class"]
-        )
-        config.write_text(json.dumps(told, indent=2))
     if isinstance(processor, PictureProcessor):
+        config = folder / "processor_config.json"
+        config.write_text(
+            json.dumps(json.loads(config.read_text()) | {"processor_class": "Qwen3VLProcessor"}, indent=2)
+        )
         (folder / "video_preprocessor_config.json").write_text(json.dumps(VIDEO))

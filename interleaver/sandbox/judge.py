@@ -109,11 +109,10 @@ def judge(instruction: str, before: Scene | None, after: Scene) -> Judgement:
         editing=10 * sum(fractions) / len(fractions) if fractions else 0.0,
         preserving=max(0.0, 10.0 - 4.0 * len(harm)),
         quality=10.0 if blots <= 0 else 4.0,
-        faults=(*faults, *(Fault(None, "harm", said) for said in harm), *_SMUDGE[: max(0, blots)]),
+        faults=(*faults, *(Fault(None, "harm", said) for said in (*harm, *(["a smudge"] if blots > 0 else [])))),
     )
 
 
-_SMUDGE = (Fault(None, "harm", "a smudge"),)
 Checks = list[tuple[str, str, bool]]
 """The attribute that is checked, what is wrong if it does not hold, and whether it does."""
 

@@ -95,7 +95,7 @@ def picture_counts(rows: Any) -> list[int]:
 def _check_verdicts(rows: Any, card: dict[str, Any], task: Task, folder: str) -> None:
     """A critic that only ever sees one verdict learns nothing but to give it."""
     if task == "sft-critic":
-        accepted = sum(count for group, count in card["groups"]["train"].items() if group == "accepted")
+        accepted = card["groups"]["train"].get("accepted", 0)
     elif task == "grpo-critic":
         accepted = sum(rows["success"])
     else:

@@ -7,7 +7,7 @@ from conftest import plain_picture
 
 from interleaver.agents.exchanges import recording
 from interleaver.config import Profile
-from interleaver.errors import BackendError, BadInput, UnreadableAnswer
+from interleaver.errors import BackendError, UnreadableAnswer
 from interleaver.types import Step
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
@@ -41,6 +41,16 @@ async def test_calls_that_wait_are_answered_together_each_with_its_own_pictures(
     assert len(exchanges) == 9 and not any(one.problem for one in exchanges)
 
 
+async def test_calls_with_other_settings_wait_for_their_turn(checkpoint):
+    critics = [agents(checkpoint, max_tokens=tokens)[1] for tokens in (900, 800, 700)] * 3
+    red = plain_picture((240, 10, 10))
+    judged = asyncio.gather(
+        *(critic.judge(STEP, plain_picture((10, 10, 240)), red, "a red square") for critic in critics)
+    )
+    verdicts = await asyncio.wait_for(judged, 120)
+    assert [verdict.accepted for verdict in verdicts] == [True] * 9
+
+
 async def test_a_call_that_is_given_up_does_not_stop_the_others(checkpoint):
     _, critic = agents(checkpoint, max_tokens=900)
     calls = [asyncio.create_task(critic.judge(STEP, plain_picture(), plain_picture(), "p")) for _ in range(6)]
@@ -60,5 +70,3 @@ async def test_what_goes_wrong_is_told(checkpoint, tmp_path):
     _, critic = agents(str(tmp_path))
     with pytest.raises(BackendError, match="has no processor that can be loaded"):
         await critic.judge(STEP, plain_picture(), plain_picture(), "p")
-    with pytest.raises(BadInput, match="checkpoint 'interleaver:none' is unknown"):
-        agents("interleaver:none")

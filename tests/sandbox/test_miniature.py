@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from random import Random
 
 import pytest
@@ -18,7 +19,8 @@ from interleaver.sandbox.generator import FAULTLESS, SandboxGenerator
 from interleaver.sandbox.grid import read_grid
 from interleaver.sandbox.levels import level_of
 from interleaver.sandbox.planner import SandboxPlanner
-from interleaver.sandbox.world import PLACES, nearest_place, paint, scene_behind
+from interleaver.sandbox.primer import backgrounds, subjects
+from interleaver.sandbox.world import COLOURS, PLACES, nearest_place, scene_behind
 from interleaver.types import Step
 
 LEVEL = level_of("miniature")
@@ -132,13 +134,13 @@ def test_its_taxonomy_asks_for_nothing_else(tmp_path):
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 60 and len({row["seed"] for row in rows}) == 60
     kinds, colours = "|".join(LEVEL.kinds), "|".join(LEVEL.colours)
-    import re
-
     for row in rows:
         found = re.findall(rf"a ({colours}) ({kinds}) (?:at|on|in) the ([a-z ]+?)(?:,| and|\.)", row["request"])
         assert len(found) in (2, 3) and len({place for *_, place in found}) == len(found), row
     assert any(len(row["request"]) > 80 for row in rows)
 
 
-def test_a_level_is_the_whole_world_by_default():
-    assert len(level_of("full").kinds) > 60 and paint is not None
+def test_the_full_level_is_the_whole_world():
+    full = level_of("full")
+    assert set(full.kinds) == set(subjects()) and set(full.colours) == set(COLOURS)
+    assert set(full.backgrounds) == set(backgrounds()) and full.size is None
