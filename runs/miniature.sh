@@ -7,7 +7,7 @@
 # With several seeds: runs/miniature.sh 0; runs/miniature.sh 1; runs/miniature.sh 2; the table covers all that are there.
 set -euo pipefail
 SEED=${1:-0}
-REQUESTS=${REQUESTS:-1500}     # that the traces are made of
+REQUESTS=${REQUESTS:-2000}     # that the traces are made of
 HELD_OUT=${HELD_OUT:-200}      # that the table is made of
 HERE=$(cd "$(dirname "$0")/miniature" && pwd)
 OUT=${OUT:-out/miniature}/seed-$SEED

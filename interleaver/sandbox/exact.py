@@ -6,11 +6,12 @@ It is the upper bound for critics that only see pixels, and a teacher for those 
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import Literal
 
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
-from interleaver.sandbox.faults import refined
+from interleaver.sandbox.faults import STATED, refined
 from interleaver.sandbox.grid import read_grid, think
 from interleaver.sandbox.judge import judge
 from interleaver.sandbox.reading import parse
@@ -21,16 +22,21 @@ from interleaver.types import Step, Verdict
 class ExactCritic:
     """A `Critic` that compares the scenes behind the pictures."""
 
-    def __init__(self, reasoning: Literal["findings", "grid"] = "findings"):
+    def __init__(self, reasoning: Literal["findings", "grid"] = "findings", insistence: float = 0.0):
         """Make a critic.
 
         Args:
             reasoning: *findings* names what is wrong; *grid* says first what stands in each of the nine places before
                 and after, read from the pixels, which is what a model can learn to say.
+            insistence: how often a refined prompt insists on an attribute that was right, too, 0 to 1. A teacher that
+                does so at times shows a model that there is a choice; whether it pays is for GRPO to find out.
         """
         if reasoning not in ("findings", "grid"):
             raise ValueError(f"reasoning is {reasoning!r}; it must be findings or grid")
+        if not 0 <= insistence <= 1:
+            raise ValueError(f"insistence is {insistence!r}; it must lie between 0 and 1")
         self._reasoning = reasoning
+        self._insistence = insistence
 
     async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
         """Judge a step; see `interleaver.agents.Critic`."""
@@ -43,12 +49,14 @@ class ExactCritic:
                 "the exact critic knows the truth of the sandbox's own pictures only; set another [critic]"
             )
         found = judge(step.goal, scene_behind(before), scene)
+        chance = Random(prompt.encode() + after.data)
+        also = frozenset(name for name in sorted(STATED) if chance.random() < self._insistence)
         said = "; ".join(found.findings) or "That is what was asked for."
         if self._reasoning == "grid":
-            said = think(operations, read_grid(before), read_grid(after), found.faults)
+            said = think(operations[0], read_grid(before), read_grid(after), found.faults)
         return Verdict(
             accepted=found.success,
-            refined_prompt="" if found.success else refined(operations, found.faults, prompt),
+            refined_prompt="" if found.success else refined(operations, found.faults, prompt, also),
             reasoning=said,
             score=round(found.overall / 10, 3),
         )

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from interleaver.sandbox.language import Add, Instructions, Operation, describe
 from interleaver.sandbox.reading import parse
 
+STATED = frozenset({"kind", "size", "colour", "place"})
+"""The attributes that an instruction may state of a single thing."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -24,7 +27,9 @@ class Fault:
     said: str
 
 
-def refined(operations: Sequence[Operation], faults: Sequence[Fault], prompt: str) -> str:
+def refined(
+    operations: Sequence[Operation], faults: Sequence[Fault], prompt: str, also: frozenset[str] = frozenset()
+) -> str:
     """The instruction in full, insisting on what went wrong, this time or before.
 
     Of a thing that was not to be seen at all it insists on every attribute.
@@ -33,14 +38,15 @@ def refined(operations: Sequence[Operation], faults: Sequence[Fault], prompt: st
         operations: of the instruction.
         faults: of the picture.
         prompt: that it was drawn with.
+        also: attributes to insist on in any case, wherever the instruction states them.
     """
     before = parse(prompt).operations
     insisted = [operation.emphasis for operation in before] if len(before) == len(operations) else []
-    stressed = []
+    stressed: list[Operation] = []
     for number, operation in enumerate(operations):
         wrong = {fault.attribute for fault in faults if fault.operation == number}
-        if "kind" in wrong and isinstance(operation, Add):
-            wrong |= {name for name in ("size", "colour", "place") if getattr(operation, name)}
+        if isinstance(operation, Add):
+            wrong |= {name for name in (STATED if "kind" in wrong else also) if getattr(operation, name)}
         wrong |= insisted[number] if insisted else set()
         stressed.append(replace(operation, emphasis=frozenset(wrong)))
     return describe(Instructions(tuple(stressed), careful=True))

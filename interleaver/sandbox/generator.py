@@ -115,9 +115,14 @@ class _Hand:
         if before:
             scene = self._maybe_damage(scene, before)
         if self.rng.random() < self.slips.smudge:
-            spot = (self.rng.uniform(0.15, 0.85), self.rng.uniform(0.15, 0.85), self.rng.uniform(0.05, 0.09))
-            scene = replace(scene, smudges=(*scene.smudges, spot))
+            scene = replace(scene, smudges=(*scene.smudges, self._spot(scene)))
         return scene
+
+    def _spot(self, scene: Scene) -> tuple[float, float, float]:
+        x, y = self.rng.uniform(0.15, 0.85), self.rng.uniform(0.15, 0.85)
+        if self.level.one_a_place:
+            x, y = PLACES[self.rng.choice(self._free(scene))]
+        return x, y, self.rng.uniform(0.05, 0.09)
 
     def _blank(self, instructions: Instructions) -> Scene:
         """Where nothing is said about the background, generators like to make one up."""
@@ -236,7 +241,10 @@ class _Hand:
 
     def _free(self, scene: Scene) -> list[str]:
         """The places that something may go to."""
-        taken = {nearest_place(item.x, item.y) for item in scene.items} if self.level.one_a_place else set()
+        taken = set()
+        if self.level.one_a_place:
+            taken |= {nearest_place(item.x, item.y) for item in scene.items}
+            taken |= {nearest_place(x, y) for x, y, _ in scene.smudges}
         return [place for place in PLACES if place not in taken] or list(PLACES)
 
     def _elsewhere(self, place: str, width: float, height: float, scene: Scene) -> str:

@@ -12,10 +12,11 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
+from interleaver.errors import BackendError
 from interleaver.pictures import Picture, flatten
 from interleaver.sandbox import sight
 from interleaver.sandbox.faults import Fault
-from interleaver.sandbox.language import Add, Operation
+from interleaver.sandbox.language import Add, Operation, describe_operation
 from interleaver.sandbox.levels import level_of
 from interleaver.sandbox.sight import Box, Mask, Pixels
 from interleaver.sandbox.world import PLACES, nearest_place, rasterise, subject_markup
@@ -84,19 +85,40 @@ def tell(before: Grid, after: Grid) -> str:
     return f"I see {' '.join(places)}."
 
 
-def think(operations: Sequence[Operation], before: Grid, after: Grid, faults: Sequence[Fault]) -> str:
-    """A verdict's reasoning: what is seen in each place, what was asked for, what came, and what is wrong.
+def think(asked: Operation, before: Grid, after: Grid, faults: Sequence[Fault]) -> str:
+    """A verdict's reasoning: what is seen in each place, what was asked for and what came, and what is wrong.
+
+    What was asked for and what came stand side by side, attribute by attribute: a small model that has them apart
+    learns what instructions usually go wrong instead of comparing.
 
     Args:
-        operations: of the instruction; things to draw, each with its place.
+        asked: the instruction: a thing to draw, with its place and colour.
         before: the grid before the step.
         after: likewise.
         faults: what is wrong.
+
+    Raises:
+        BackendError: the instruction is of another kind.
     """
-    asked = [f"{POINTS[add.place]} {add.colour} {add.kind}" for add in operations if isinstance(add, Add) and add.place]
+    if not (isinstance(asked, Add) and asked.place and asked.colour):
+        raise BackendError(
+            f"the grid tells of a thing with a colour and a place, not of {describe_operation(asked)!r}; "
+            'set reasoning = "findings"'
+        )
+    wanted = (POINTS[asked.place], asked.colour, asked.kind)
     changed = [f"{code} {after[place]}" for place, code in POINTS.items() if before[place] != after[place]]
+    things = [said for said in changed if len(said.split()) == len(wanted)]
+    came = max(things, key=lambda said: _alike(wanted, said), default="nothing")
+    others = [said for said in changed if said != came]
+    pairs = [
+        f"{want} {got} {'right' if want == got else 'wrong'}" for want, got in zip(wanted, came.split(), strict=False)
+    ]
     wrong = list(dict.fromkeys(fault.attribute for fault in faults))
     return (
-        f"{tell(before, after)} Asked: {' and '.join(asked)}. New: {' and '.join(changed) or 'nothing'}. "
-        f"Wrong: {' and '.join(wrong) or 'nothing'}."
+        f"{tell(before, after)} Asked: {' '.join(wanted)}. Came: {came}. {', '.join(pairs)}. "
+        f"Else: {' and '.join(others) or 'nothing'}. Wrong: {' and '.join(wrong) or 'nothing'}."
     )
+
+
+def _alike(wanted: tuple[str, ...], said: str) -> int:
+    return sum(want == got for want, got in zip(wanted, said.split(), strict=True))

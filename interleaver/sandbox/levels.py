@@ -21,8 +21,8 @@ class Level:
         colours: likewise.
         backgrounds: likewise.
         size: the one size that things have where nothing is said; None where sizes differ.
-        one_a_place: whether what goes astray goes to another of the nine places, a free one if there is any; otherwise
-            things shift a little and may cover each other.
+        one_a_place: whether what goes astray, and every blot, goes to another of the nine places, a free one if there
+            is any; otherwise things shift a little and may cover each other.
     """
 
     kinds: tuple[str, ...]

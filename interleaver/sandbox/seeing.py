@@ -5,10 +5,12 @@ from __future__ import annotations
 from random import Random
 
 from interleaver.pictures import Picture
-from interleaver.sandbox.grid import EMPTY, POINTS, Grid, tell
+from interleaver.sandbox.grid import BLOT, EMPTY, POINTS, Grid, tell
 from interleaver.sandbox.levels import level_of
 from interleaver.sandbox.world import PAPER, PLACES, SIZES, Item, Scene, paint, place_centre
 
+BLOTTED = 0.3
+"""How often the second picture has a blot that the first had not."""
 FILLED = 0.6
 """The share of places that hold something."""
 CHANGED = 0.3
@@ -36,9 +38,12 @@ def busy_pair(rng: Random, side: int = 96) -> tuple[Picture, Picture, str, list[
                 del after[place]
             else:
                 after[place] = _thing(rng, place)
-    first, second = _grid(before), _grid(after)
+    free = [place for place in PLACES if place not in after]
+    blots = rng.sample(free, 1) if free and rng.random() < BLOTTED else []
+    smudges = tuple((*PLACES[place], rng.uniform(0.05, 0.09)) for place in blots)
+    first, second = _grid(before), _grid(after) | dict.fromkeys(blots, BLOT)
     words = [[*second[place].split(), code] for place, code in POINTS.items()]
-    return _painted(before, side), _painted(after, side), tell(first, second), words
+    return _painted(before, side), _painted(after, side, smudges), tell(first, second), words
 
 
 def _thing(rng: Random, place: str) -> Item:
@@ -61,5 +66,5 @@ def _grid(things: Things) -> Grid:
     return {place: f"{things[place].colour} {things[place].kind}" if place in things else EMPTY for place in PLACES}
 
 
-def _painted(things: Things, side: int) -> Picture:
-    return paint(Scene(PAPER, tuple(things.values())), side, side)
+def _painted(things: Things, side: int, smudges: tuple[tuple[float, float, float], ...] = ()) -> Picture:
+    return paint(Scene(PAPER, tuple(things.values()), smudges), side, side)

@@ -73,7 +73,7 @@ def make_tiny(
     tokenizer = _tokenizer(texts, vocabulary)
     torch.manual_seed(seed)
     model = transformers.Qwen3VLForConditionalGeneration(_config(tokenizer, width, layers, vision_layers))
-    # As large as what a patch contributes; at the usual 0.02 a picture's tokens would hardly know where they are.
+    # As large as what a patch contributes.
     torch.nn.init.normal_(model.model.visual.pos_embed.weight, std=1.0)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config = transformers.GenerationConfig(

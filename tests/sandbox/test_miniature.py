@@ -92,10 +92,15 @@ async def test_the_exact_critic_says_what_it_sees_and_insists_on_what_went_wrong
         "Draw a red circle at the top left. It must be red. Keep everything else as it is."
     )
     assert verdict.reasoning.startswith("I see nw empty becomes blue circle n empty ne empty w empty ")
-    assert verdict.reasoning.endswith("Asked: nw red circle. New: nw blue circle. Wrong: colour.")
+    assert verdict.reasoning.endswith(
+        "Asked: nw red circle. Came: nw blue circle. nw nw right, red blue wrong, circle circle right. Else: nothing. "
+        "Wrong: colour."
+    )
     right = await drawn("Draw a red circle at the top left.", 0, slips=FAULTLESS)
     verdict = await ExactCritic("grid").judge(step, before, right, "Draw a circle.")
     assert verdict.accepted and verdict.refined_prompt == "" and verdict.reasoning.endswith("Wrong: nothing.")
+    verdict = await ExactCritic("grid", insistence=1.0).judge(step, before, after, "Draw a circle.")
+    assert "It must be clearly a circle and red and at the top left." in verdict.refined_prompt
     plain = await ExactCritic().judge(step, before, after, "Draw a circle.")
     assert plain.reasoning == "the circle is not red" and 0 < plain.score < 1
 
@@ -123,6 +128,8 @@ async def test_the_pixel_critic_agrees_with_it():
 def test_unknown_settings_are_told():
     with pytest.raises(BadInput, match="level 'tiny' is unknown; choose one of: full, miniature"):
         Profile.model_validate({"generator": {"backend": "sandbox", "level": "tiny"}}).create("generator")
+    with pytest.raises(BadInput, match="insistence is 2"):
+        Profile.model_validate({"critic": {"backend": "sandbox-exact", "insistence": 2}}).create("critic")
     with pytest.raises(BadInput, match="reasoning is 'long'"):
         Profile.model_validate({"critic": {"backend": "sandbox-exact", "reasoning": "long"}}).create("critic")
 
