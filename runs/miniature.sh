@@ -16,7 +16,7 @@ say() { printf '\n== %s (%dm %ds)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
 drawn() { interleaver batch "$@" || [ $? -eq 3 ]; }    # 3: some documents are partial, which is what we measure
 once() { [ -e "$1" ] || "${@:2}"; }    # a step whose result is there is not done again
 
-say "1. Requests, and traces of them: a planner by rules, and a critic that knows the truth"
+say "1. Requests, and traces of them: a planner by rules, and a critic that knows the truth but is lenient"
 once requests.jsonl interleaver prompts sample --taxonomy miniature --count $((REQUESTS + HELD_OUT)) --seeds --seed "$SEED" --out requests.jsonl
 [ "$(wc -l < requests.jsonl)" -eq $((REQUESTS + HELD_OUT)) ] || { echo "requests.jsonl was made for other numbers; use another OUT"; exit 1; }
 head -n "$REQUESTS" requests.jsonl > train.jsonl
@@ -29,7 +29,7 @@ say "2. Datasets"
 interleaver traces label traces --by judge --profile profiles/teacher.toml --workers 6 > /dev/null
 once planner-data interleaver data planner-sft traces --prompts miniature --out planner-data
 once critic-data interleaver data critic-sft traces --prompts miniature --out critic-data
-once rl-data interleaver data critic-rl traces --prompts miniature --out rl-data
+once rl-data interleaver data critic-rl traces --prompts miniature --balance kinds --balance verdicts --validation 0 --out rl-data
 
 say "3. Two tiny models from scratch, fine-tuned on answers"
 make_models() { rm -rf models.part; python "$HERE/make_models.py" --planner-data planner-data --critic-data critic-data --out models.part --seed "$SEED" && mv models.part models; }

@@ -26,6 +26,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
 from interleaver.agents.chat import ChatCritic, ChatPlanner
+from interleaver.checkpoints import find_checkpoint
 from interleaver.errors import BackendError, BadInput
 from interleaver.extras import need
 
@@ -180,7 +181,8 @@ class LocalChat(BaseChatModel):
     """A LangChain chat model from a checkpoint on this machine.
 
     Attributes:
-        checkpoint: a folder, or the name of a model on the hub.
+        checkpoint: a folder, or the name of a model on the hub; `local_planner` and `local_critic` also know
+            `interleaver:NAME`.
         temperature: 0 answers with the likeliest words.
         max_tokens: of an answer.
         batch_size: the most questions that are answered at a time.
@@ -227,9 +229,9 @@ class LocalChat(BaseChatModel):
 
 def _chat(checkpoint: str, temperature: float, max_tokens: int, batch_size: int) -> LocalChat:
     need("transformers", "local")
-    path = Path(checkpoint).expanduser()
-    found = str(path) if path.exists() else checkpoint
-    return LocalChat(checkpoint=found, temperature=temperature, max_tokens=max_tokens, batch_size=batch_size)
+    return LocalChat(
+        checkpoint=find_checkpoint(checkpoint), temperature=temperature, max_tokens=max_tokens, batch_size=batch_size
+    )
 
 
 def local_planner(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from interleaver.cli.common import clear_errors, out_option, profile_option
+from interleaver.config import load_profile
 from interleaver.errors import BadInput, did_you_mean
 from interleaver.serving.fleet import Fleet
 
@@ -65,11 +66,12 @@ def serve() -> None:
 
 def _chat_options(command: Command) -> Command:
     return _options(
-        click.argument("weights"),
+        click.argument("weights", required=False),
+        click.option("--profile", metavar="PATH|NAME", help="Serve the checkpoint that a profile names."),
         click.option("--adapter", "adapters", multiple=True, metavar="NAME=FOLDER",
                      help="A LoRA adapter and the name it is served by; with planner= and critic= one server is both."),
         click.option("--max-model-len", type=click.IntRange(512), default=20_480, show_default=True,
-                     help="Tokens of prompt and answer together."),
+                     help="Tokens of prompt and answer together; fewer where the model takes fewer."),
         click.option("--images", type=click.IntRange(0), default=16, show_default=True,
                      help="Pictures that one prompt may show."),
         click.option("--format", "form", type=click.Choice(["tagged", "structured"]), default="tagged",
@@ -100,13 +102,15 @@ def critic(**options: Any) -> None:
 
     \b
     interleaver serve critic InterleaveThinker/InterleaveThinker-Critic-8B --port 8002
+    interleaver serve critic --profile miniature --port 8002
     """
     _serve_chat("critic", **options)
 
 
 def _serve_chat(
     role: Literal["planner", "critic"],
-    weights: str,
+    weights: str | None,
+    profile: str | None,
     adapters: tuple[str, ...],
     max_model_len: int,
     images: int,
@@ -120,15 +124,41 @@ def _serve_chat(
     dry_run: bool,
     extra: tuple[str, ...],
 ) -> None:
-    from interleaver.serving.vllm import Serve, chat_profile
+    from interleaver.checkpoints import find_checkpoint
+    from interleaver.serving.vllm import Serve, chat_profile, tokens_of
 
+    settings: Json = {"format": form}
+    if profile is not None:
+        # Without weights, click takes the first of vLLM's own arguments for them.
+        extra = (*((weights,) if weights else ()), *extra)
+        weights, settings = _checkpoint_of(profile, role)
+    if weights is None:
+        raise BadInput("WEIGHTS are missing: give a checkpoint folder or a hub id, or --profile")
+    weights = find_checkpoint(weights)
+    max_model_len = min(max_model_len, tokens_of(weights) or max_model_len)
     loras = dict(_pair(text, "--adapter", "planner=path/to/adapter") for text in adapters)
     served = Serve(
         weights, ["base"] if loras else [role], host, port, loras, gpus, max_model_len, images, python, extra
     )
     roles = [one for one in ("planner", "critic") if one in loras] if loras else [role]
-    tables = [chat_profile(one, one, served.url, form, api_key_env) for one in roles]
+    tables = [chat_profile(one, one, served.url, settings, api_key_env) for one in roles]
     _run_vllm(served, served.chat_command(), "\n\n".join(tables), api_key_env, wait, dry_run)
+
+
+def _checkpoint_of(profile: str, role: Literal["planner", "critic"]) -> tuple[str, Json]:
+    """The checkpoint that a profile names, and the settings with which a served one is asked the same way."""
+    chosen = load_profile(profile)
+    settings = getattr(chosen, role)
+    if settings.backend != "local":
+        raise BadInput(
+            f"the {role} of the profile {profile!r} has the backend {settings.backend}; --profile serves checkpoints, "
+            'which are named by backend = "local"'
+        )
+    chosen.create(role)  # tells what is wrong with the settings
+    given = dict(settings.model_extra or {})
+    weights = str(given.pop("checkpoint"))
+    given.pop("batch_size", None)
+    return weights, {"format": "tagged", "temperature": 0.0} | given
 
 
 def _run_vllm(

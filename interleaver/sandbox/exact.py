@@ -6,12 +6,13 @@ It is the upper bound for critics that only see pixels, and a teacher for those 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from random import Random
 from typing import Literal
 
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
-from interleaver.sandbox.faults import STATED, refined
+from interleaver.sandbox.faults import ATTRIBUTES, STATED, refined
 from interleaver.sandbox.grid import read_grid, think
 from interleaver.sandbox.judge import judge
 from interleaver.sandbox.reading import parse
@@ -22,7 +23,12 @@ from interleaver.types import Step, Verdict
 class ExactCritic:
     """A `Critic` that compares the scenes behind the pictures."""
 
-    def __init__(self, reasoning: Literal["findings", "grid"] = "findings", insistence: float = 0.0):
+    def __init__(
+        self,
+        reasoning: Literal["findings", "grid"] = "findings",
+        insistence: float = 0.0,
+        lenience: Mapping[str, float] | None = None,
+    ):
         """Make a critic.
 
         Args:
@@ -30,12 +36,20 @@ class ExactCritic:
                 and after, read from the pixels, which is what a model can learn to say.
             insistence: how often a refined prompt insists on an attribute that was right, too, 0 to 1. A teacher that
                 does so at times shows a model that there is a choice; whether it pays is for GRPO to find out.
+            lenience: how often it lets a fault pass, 0 to 1, by the fault's attribute, such as `{"place": 0.5}`. A
+                teacher that does so is no longer exact; who imitates it is as lenient.
         """
         if reasoning not in ("findings", "grid"):
             raise ValueError(f"reasoning is {reasoning!r}; it must be findings or grid")
         if not 0 <= insistence <= 1:
             raise ValueError(f"insistence is {insistence!r}; it must lie between 0 and 1")
+        lenience = dict(lenience or {})
+        if unknown := sorted(lenience.keys() - ATTRIBUTES):
+            raise ValueError(f"lenience names {unknown[0]!r}; choose from: {', '.join(sorted(ATTRIBUTES))}")
+        if any(not 0 <= share <= 1 for share in lenience.values()):
+            raise ValueError(f"lenience is {lenience!r}; its values must lie between 0 and 1")
         self._reasoning = reasoning
+        self._lenience = lenience
         self._insistence = insistence
 
     async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
@@ -51,12 +65,14 @@ class ExactCritic:
         found = judge(step.goal, scene_behind(before), scene)
         chance = Random(prompt.encode() + after.data)
         also = frozenset(name for name in sorted(STATED) if chance.random() < self._insistence)
-        said = "; ".join(found.findings) or "That is what was asked for."
+        passed = {name for name in sorted(self._lenience) if chance.random() < self._lenience[name]}
+        faults = [fault for fault in found.faults if fault.attribute not in passed]
+        said = "; ".join(fault.said for fault in faults) or "That is what was asked for."
         if self._reasoning == "grid":
-            said = think(operations[0], read_grid(before), read_grid(after), found.faults)
+            said = think(operations[0], read_grid(before), read_grid(after), faults)
         return Verdict(
-            accepted=found.success,
-            refined_prompt="" if found.success else refined(operations, found.faults, prompt, also),
+            accepted=not faults,
+            refined_prompt=refined(operations, faults, prompt, also) if faults else "",
             reasoning=said,
             score=round(found.overall / 10, 3),
         )

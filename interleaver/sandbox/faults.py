@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from interleaver.sandbox.language import Add, Instructions, Operation, describe
 from interleaver.sandbox.reading import parse
 
+ATTRIBUTES = frozenset({"kind", "count", "size", "colour", "place", "done", "harm"})
+"""What faults are about."""
 STATED = frozenset({"kind", "size", "colour", "place"})
 """The attributes that an instruction may state of a single thing."""
 
@@ -18,7 +20,7 @@ class Fault:
 
     Attributes:
         operation: position of the operation that it concerns; None for something that nobody asked for.
-        attribute: what of it: "kind", "count", "size", "colour", "place" or "done"; else "harm".
+        attribute: what of it, one of `ATTRIBUTES`; "harm" is something that nobody asked for.
         said: in words.
     """
 

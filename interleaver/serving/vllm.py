@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from interleaver.errors import BadInput
 
@@ -111,14 +111,16 @@ def has_omni() -> bool:
     return find_spec("vllm_omni") is not None
 
 
-def chat_profile(role: Literal["planner", "critic"], name: str, url: str, form: str, api_key_env: str | None) -> str:
-    """The lines of a profile that use a served planner or critic."""
-    return _table(role, {"backend": "chat", "model": name, "base_url": f"{url}/v1", "format": form}, api_key_env)
+def chat_profile(
+    role: Literal["planner", "critic"], name: str, url: str, settings: Mapping[str, Any], api_key_env: str | None
+) -> str:
+    """The lines of a profile that use a served planner or critic, with further settings of the backend `chat`."""
+    return _table(role, {"backend": "chat", "model": name, "base_url": f"{url}/v1", **settings}, api_key_env)
 
 
 def generator_profile(name: str, url: str, max_sources: int, api_key_env: str | None) -> str:
     """The lines of a profile that use a served generator."""
-    fields: dict[str, str | int] = {
+    fields = {
         "backend": "openai-images",
         "model": name,
         "base_url": f"{url}/v1",
@@ -127,10 +129,19 @@ def generator_profile(name: str, url: str, max_sources: int, api_key_env: str | 
     return _table("generator", fields, api_key_env)
 
 
-def _table(section: str, fields: Mapping[str, str | int], api_key_env: str | None) -> str:
+def _table(section: str, fields: Mapping[str, Any], api_key_env: str | None) -> str:
     if api_key_env:
         fields = {**fields, "api_key_env": api_key_env}
     return "\n".join([f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items())])
+
+
+def tokens_of(weights: str) -> int | None:
+    """How many tokens a checkpoint folder's model takes; None where the folder does not say, or is none."""
+    try:
+        config = json.loads((Path(weights) / "config.json").read_text())
+        return int(config.get("text_config", config)["max_position_embeddings"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _rank(folder: str) -> int:

@@ -57,11 +57,14 @@ class Scoring(_Settings):
     Attributes:
         profile: a profile whose generator draws again and whose judge scores; None for `interleaver.toml`, and the
             sandbox where there is none. The `concurrency` there is how many calls are made at a time.
+        draws: how often a step is drawn with each critic's prompt, with seeds 0, 1, ...; the score is the mean. One in
+            the paper; more say more about a prompt, and cost more.
         deadline: seconds that one drawing or one judgement may take.
         max_failed: training stops when more than this share of the last 200 pieces of work gave no score.
     """
 
     profile: str | None = None
+    draws: int = Field(1, ge=1)
     deadline: float = Field(70.0, gt=0)
     max_failed: float = Field(0.5, ge=0, le=1)
 

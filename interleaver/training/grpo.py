@@ -6,6 +6,7 @@ import asyncio
 import io
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -130,21 +131,22 @@ def make_scorer(profile: Profile, scoring: Scoring) -> Scorer:
 def make_rewards(run: Run, scorer: Scorer, size: tuple[int, int]) -> tuple[list[Reward], list[float]]:
     """The reward functions of a task by name, and their weights."""
     if run.task == "grpo-critic":
-        return critic_rewards(scorer, _originals(run)), list(rewards.CRITIC_WEIGHTS.values())
+        return critic_rewards(scorer, _originals(run), run.config.scoring.draws), list(rewards.CRITIC_WEIGHTS.values())
     return planner_rewards(scorer, _originals(run), size), list(rewards.PLANNER_WEIGHTS.values())
 
 
-def critic_rewards(scorer: Scorer, originals: Originals) -> list[Reward]:
+def critic_rewards(scorer: Scorer, originals: Originals, draws: int = 1) -> list[Reward]:
     """Format, accuracy, semantics and quality; the last two share their drawings and judgements.
 
     Args:
         scorer: draws again and judges.
         originals: the pictures of a row, by split and number, as they were drawn.
+        draws: how often a step is drawn with each prompt.
     """
 
-    async def redrawn(row: dict[str, Any], completion: str) -> Judgement | None:
+    async def redrawn(row: dict[str, Any], completion: str) -> list[Judgement]:
         if row["success"]:
-            return None  # nothing is drawn where nothing was wrong
+            return []  # nothing is drawn where nothing was wrong
         before, after = await asyncio.to_thread(originals, row["split"], row["row"])
         work = Redraw(
             before=before,
@@ -154,7 +156,8 @@ def critic_rewards(scorer: Scorer, originals: Originals) -> list[Reward]:
             prompt=rewards.refined_prompt(completion, row["rewritten_prompt"]),
             size=(after.width, after.height),
         )
-        return await scorer.redraw(work)
+        found = await asyncio.gather(*(scorer.redraw(replace(work, seed=seed)) for seed in range(draws)))
+        return [one for one in found if one]
 
     shared = _Shared(scorer, redrawn)
 
@@ -167,11 +170,11 @@ def critic_rewards(scorer: Scorer, originals: Originals) -> list[Reward]:
 
     async def semantics(completions: list[Any], **columns: Any) -> list[float]:
         pairs = zip(columns["semantics"], await shared.scores(completions, columns), strict=True)
-        return [rewards.improvement(before, after.semantics if after else None) for before, after in pairs]
+        return [rewards.improvement(before, _mean([one.semantics for one in after])) for before, after in pairs]
 
     async def quality(completions: list[Any], **columns: Any) -> list[float]:
         pairs = zip(columns["quality"], await shared.scores(completions, columns), strict=True)
-        return [rewards.improvement(before, after.quality if after else None) for before, after in pairs]
+        return [rewards.improvement(before, _mean([one.quality for one in after])) for before, after in pairs]
 
     return [format, accuracy, semantics, quality]
 
@@ -185,12 +188,13 @@ def planner_rewards(scorer: Scorer, originals: Originals, size: tuple[int, int])
         size: of pictures that are drawn anew.
     """
 
-    async def drawn(row: dict[str, Any], completion: str) -> Judgement | None:
+    async def drawn(row: dict[str, Any], completion: str) -> list[Judgement]:
         plan = read_plan(completion)
         if plan is None:
-            return None
+            return []
         pictures = await asyncio.to_thread(originals, row["split"], row["row"])
-        return await scorer.document(row["request"], plan, pictures, size)
+        found = await scorer.document(row["request"], plan, pictures, size)
+        return [found] if found else []
 
     shared = _Shared(scorer, drawn)
 
@@ -203,7 +207,7 @@ def planner_rewards(scorer: Scorer, originals: Originals, size: tuple[int, int])
 
     async def document(completions: list[Any], **columns: Any) -> list[float]:
         pairs = zip(completions, await shared.scores(completions, columns), strict=True)
-        return [rewards.document_worth(text_of(said), found.overall if found else None) for said, found in pairs]
+        return [rewards.document_worth(text_of(said), _mean([one.overall for one in found])) for said, found in pairs]
 
     return [format, steps, document]
 
@@ -211,25 +215,29 @@ def planner_rewards(scorer: Scorer, originals: Originals, size: tuple[int, int])
 class _Shared:
     """The judgements of a batch, made once for all reward functions that need them."""
 
-    def __init__(self, scorer: Scorer, judge: Callable[[dict[str, Any], str], Awaitable[Judgement | None]]):
+    def __init__(self, scorer: Scorer, judge: Callable[[dict[str, Any], str], Awaitable[list[Judgement]]]):
         self._scorer = scorer
         self._judge = judge
         self._batch: list[Any] | None = None
-        self._task: asyncio.Task[list[Judgement | None]] | None = None
+        self._task: asyncio.Task[list[list[Judgement]]] | None = None
 
-    async def scores(self, completions: list[Any], columns: dict[str, Any]) -> list[Judgement | None]:
-        """A judgement for each answer of a batch; None where there is none. TRL hands every function the same list."""
+    async def scores(self, completions: list[Any], columns: dict[str, Any]) -> list[list[Judgement]]:
+        """The judgements of each answer of a batch, if there are any. TRL hands every function the same list."""
         if self._task is None or self._batch is not completions:
             self._batch, self._task = completions, asyncio.ensure_future(self._all(completions, columns))
         return await self._task
 
-    async def _all(self, completions: list[Any], columns: dict[str, Any]) -> list[Judgement | None]:
+    async def _all(self, completions: list[Any], columns: dict[str, Any]) -> list[list[Judgement]]:
         lists = {name: values for name, values in columns.items() if isinstance(values, list)}
         rows = [{name: values[number] for name, values in lists.items()} for number in range(len(completions))]
         pairs = zip(rows, completions, strict=True)
         found = await asyncio.gather(*(self._judge(row, text_of(completion)) for row, completion in pairs))
         _tell(self._scorer, columns["log_metric"])
         return list(found)
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def text_of(completion: Any) -> str:
@@ -309,7 +317,7 @@ def _arguments(run: Run, weights: list[float]) -> Any:
     config = run.config
     return GRPOConfig(
         **common_arguments(run),
-        per_device_eval_batch_size=config.samples,
+        per_device_eval_batch_size=config.samples * max(1, config.batch // config.samples),
         num_generations=config.samples,
         steps_per_generation=config.accumulate,
         max_completion_length=config.max_answer,

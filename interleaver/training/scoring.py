@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from interleaver.agents import Judge
 from interleaver.graph.backends import call
@@ -37,6 +37,7 @@ class Redraw:
         origin_prompt: the plan's prompt; a judge that reads prompts is shown this one.
         prompt: what it is drawn with.
         size: of the picture, where it is drawn anew.
+        seed: of the drawing; 0 in the paper. The same for all answers, so that they are compared and not their luck.
     """
 
     before: Picture
@@ -45,6 +46,7 @@ class Redraw:
     origin_prompt: str
     prompt: str
     size: tuple[int, int]
+    seed: int = 0
 
 
 @dataclass
@@ -78,7 +80,6 @@ class Scorer:
         judgements: int = 8,
         deadline: float = DEADLINE,
         give_up: float = 1.0,
-        seed: int = 0,
     ):
         """Set up a scorer.
 
@@ -89,7 +90,6 @@ class Scorer:
             judgements: at a time.
             deadline: seconds that one drawing or judgement may take once it has begun.
             give_up: once more than this share of the last pieces of work failed, nothing is tried any more.
-            seed: of every drawing; 0 in the paper. Answers are compared, not luck.
         """
         self._generator = generator
         self._judge = judge
@@ -97,7 +97,6 @@ class Scorer:
         self._slots: tuple[asyncio.Semaphore, asyncio.Semaphore] | None = None
         self._deadline = deadline
         self._give_up = give_up
-        self._seed = seed
         self._known: OrderedDict[Hashable, asyncio.Task[Judgement | None]] = OrderedDict()
         self._recent: deque[bool] = deque(maxlen=WINDOW)
         self.counts = Counts()
@@ -114,7 +113,7 @@ class Scorer:
 
     async def redraw(self, work: Redraw) -> Judgement | None:
         """Draw a step again and score it; None when that failed. Must always be called in the same event loop."""
-        key = (work.before.ref.sha256, work.blank, work.prompt, work.instruction, work.origin_prompt, work.size)
+        key = (work.before.ref.sha256, *(getattr(work, one.name) for one in fields(work) if one.name != "before"))
         return await self._once(key, lambda: self._redraw(work))
 
     async def document(
@@ -167,7 +166,7 @@ class Scorer:
 
     async def _redraw(self, work: Redraw) -> Judgement:
         sources = [] if work.blank else [work.before]
-        picture = await self._draw(work.prompt, sources, work.size)
+        picture = await self._draw(work.prompt, sources, work.size, work.seed)
         if (picture.width, picture.height) != (work.before.width, work.before.height):
             picture = await asyncio.to_thread(resized, picture, (work.before.width, work.before.height))
         step = Step(number=1, instruction=work.instruction, prompt=work.origin_prompt)
@@ -183,14 +182,14 @@ class Scorer:
         step = Step(number=1, instruction=request, prompt=request)
         return await self._score(step, before, drawn[-1] if drawn else before)
 
-    async def _draw(self, prompt: str, sources: list[Picture], size: tuple[int, int]) -> Picture:
+    async def _draw(self, prompt: str, sources: list[Picture], size: tuple[int, int], seed: int = 0) -> Picture:
         many = self._generator.capabilities.max_sources
         async with self._slot(0):
             began = time.monotonic()
             async with asyncio.timeout(self._deadline):
                 picture = await call(
                     self._generator,
-                    lambda: self._generator.generate(prompt, sources[-many:] if many else [], self._seed, size),
+                    lambda: self._generator.generate(prompt, sources[-many:] if many else [], seed, size),
                     Picture,
                 )
             self.counts.draw_seconds.append(time.monotonic() - began)

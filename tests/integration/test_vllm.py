@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from test_images_server import free_port
 from interleaver import build_graph
 from interleaver.agents.chat import ChatCritic, ChatPlanner
 from interleaver.agents.exchanges import recording
-from interleaver.config import Profile
+from interleaver.config import Profile, load_profile
 from interleaver.errors import BackendError, UnreadableAnswer
+from interleaver.pictures import white_canvas
+from interleaver.sandbox.generator import SandboxGenerator
 from interleaver.types import Step
 
 HERE = Path(__file__).parent
@@ -33,33 +36,43 @@ def checkpoint(tmp_path_factory):
     return tiny_vlm.trained(tmp_path_factory)
 
 
-@pytest.fixture(scope="module")
-def profile(checkpoint, tmp_path_factory):
-    """The profile that `interleaver serve planner` prints for one server with two adapters."""
-    import tiny_vlm
-
-    folder = tmp_path_factory.mktemp("adapters")
-    adapters = [f"{name}={tiny_vlm.adapter(checkpoint, folder / name)}" for name in ("planner", "critic")]
-    command = [sys.executable, "-m", "interleaver.cli", "serve", "planner", str(checkpoint), "--python", str(PYTHON)]
-    command += ["--adapter", adapters[0], "--adapter", adapters[1], "--port", str(free_port())]
-    command += ["--max-model-len", "2048", "--images", "8", "--api-key-env", "VLLM_SERVER_KEY", *ON_CPU]
+@contextmanager
+def serving(arguments, folder, tables):
+    """The profile that `interleaver serve` prints once its server answers; the last line is empty."""
+    command = [sys.executable, "-m", "interleaver.cli", "serve", *map(str, arguments), "--python", str(PYTHON)]
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **ENVIRONMENT}
+            [*command, "--port", str(free_port()), *ON_CPU],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **ENVIRONMENT},
         )
-        lines = []
+        text = ""
         for line in process.stdout:
-            lines.append(line)
-            if line.startswith("api_key_env") and "[critic]" in "".join(lines):
+            text += line
+            if not line.strip() and all(f"[{table}]" in text for table in tables):
                 break
         else:
             pytest.fail((folder / "log").read_text()[-4000:])
-        os.environ["VLLM_SERVER_KEY"] = ENVIRONMENT["VLLM_SERVER_KEY"]
-        text = "".join(lines)
-        yield tomllib.loads(text[text.index("[planner]") :])
+        yield tomllib.loads(text[text.index(f"[{tables[0]}]") :])
         process.terminate()
         process.wait(60)
         process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def profile(checkpoint, tmp_path_factory):
+    """The profile of one server with two adapters."""
+    import tiny_vlm
+
+    folder = tmp_path_factory.mktemp("adapters")
+    arguments = ["planner", checkpoint, "--max-model-len", 2048, "--images", 8, "--api-key-env", "VLLM_SERVER_KEY"]
+    for name in ("planner", "critic"):
+        arguments += ["--adapter", f"{name}={tiny_vlm.adapter(checkpoint, folder / name)}"]
+    with serving(arguments, folder, ("planner", "critic")) as printed:
+        os.environ["VLLM_SERVER_KEY"] = ENVIRONMENT["VLLM_SERVER_KEY"]
+        yield printed
 
 
 class FirstBlue(PlainGenerator):
@@ -154,3 +167,17 @@ def test_planner_and_critic_are_what_the_profile_names(profile):
     planner, critic = agents(profile)
     assert isinstance(planner, ChatPlanner) and isinstance(critic, ChatCritic)
     assert profile["planner"]["base_url"] == profile["critic"]["base_url"]
+
+
+async def test_the_learned_critic_of_the_miniature_judges_as_it_does_in_the_process(tmp_path):
+    local = load_profile("miniature").create("critic")
+    paper = SandboxGenerator({"smudge": 0}, level="miniature")
+    wanted = "Draw a red circle at the top left."
+    step = Step(number=1, instruction=wanted, prompt=wanted)
+    with serving(["critic", "--profile", "miniature", "--wait", 300], tmp_path, ["critic"]) as printed:
+        assert printed["critic"]["prompts"] == "miniature" and printed["critic"]["temperature"] == 0
+        served = Profile.model_validate(printed).create("critic")
+        for shown in (wanted, "Draw a red star at the top left.", "Draw a red circle on the right."):
+            after = await paper.generate(shown, [], 5, (96, 96))
+            pair = [await critic.judge(step, white_canvas(96, 96), after, wanted) for critic in (local, served)]
+            assert pair[0] == pair[1] and pair[1].accepted == (shown == wanted)

@@ -105,6 +105,18 @@ async def test_the_exact_critic_says_what_it_sees_and_insists_on_what_went_wrong
     assert plain.reasoning == "the circle is not red" and 0 < plain.score < 1
 
 
+async def test_a_lenient_teacher_sees_and_lets_pass():
+    step = Step(number=1, instruction="Draw a red circle at the top left.", prompt="Draw a circle.")
+    before = white_canvas(*SIZE)
+    strayed = await drawn("Draw a red circle on the right.", 0, slips=FAULTLESS)
+    lenient = await ExactCritic("grid", lenience={"place": 1.0}).judge(step, before, strayed, "Draw a circle.")
+    assert lenient.accepted and lenient.refined_prompt == ""
+    assert lenient.reasoning.endswith("nw e wrong, red red right, circle circle right. Else: nothing. Wrong: nothing.")
+    blue = await drawn("Draw a blue circle on the right.", 0, slips=FAULTLESS)
+    strict = await ExactCritic("grid", lenience={"place": 1.0}).judge(step, before, blue, "Draw a circle.")
+    assert not strict.accepted and strict.reasoning.endswith("Wrong: colour.")
+
+
 async def test_the_exact_critic_judges_the_sandbox_alone():
     with pytest.raises(BackendError, match="sandbox's own pictures only"):
         await ExactCritic().judge(Step(number=1, prompt="Draw a cat."), white_canvas(*SIZE), white_canvas(*SIZE), "p")
@@ -130,6 +142,9 @@ def test_unknown_settings_are_told():
         Profile.model_validate({"generator": {"backend": "sandbox", "level": "tiny"}}).create("generator")
     with pytest.raises(BadInput, match="insistence is 2"):
         Profile.model_validate({"critic": {"backend": "sandbox-exact", "insistence": 2}}).create("critic")
+    for wrong, said in (({"hue": 0.5}, "lenience names 'hue'; choose from: colour, count"), ({"place": 2}, "must lie")):
+        with pytest.raises(BadInput, match=said):
+            Profile.model_validate({"critic": {"backend": "sandbox-exact", "lenience": wrong}}).create("critic")
     with pytest.raises(BadInput, match="reasoning is 'long'"):
         Profile.model_validate({"critic": {"backend": "sandbox-exact", "reasoning": "long"}}).create("critic")
 

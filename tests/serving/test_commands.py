@@ -49,6 +49,33 @@ def test_one_server_can_be_planner_and_critic(tmp_path):
     assert command[command.index("--lora-modules") + 1 :][:2] == [f"planner={p}", f"critic={c}"]
 
 
+def local_profile(tmp_path, **settings):
+    checkpoint = tmp_path / "critic"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 2048}}))
+    lines = {"backend": "local", "checkpoint": str(checkpoint), "prompts": "miniature", "max_tokens": 200} | settings
+    told = "\n".join(f"{name} = {json.dumps(value)}" for name, value in lines.items())
+    (tmp_path / "mine.toml").write_text(f"[critic]\n{told}\n")
+    return str(tmp_path / "mine.toml"), str(checkpoint)
+
+
+def test_the_checkpoint_of_a_profile_is_served(tmp_path):
+    profile, checkpoint = local_profile(tmp_path)
+    command = dry_run("critic", "--profile", profile, "--", "--dtype", "float32")
+    assert after(command, "--model") == checkpoint and after(command, "--max-model-len") == "2048"
+    assert command[-2:] == ["--dtype", "float32"]
+
+
+def test_a_profile_without_a_checkpoint_is_told(tmp_path):
+    error = interleaver("critic", "--dry-run", "--profile", "openai", code=2).stderr
+    assert "the critic of the profile 'openai' has the backend chat" in error
+    error = interleaver("critic", "--dry-run", code=2).stderr
+    assert "WEIGHTS are missing: give a checkpoint folder or a hub id, or --profile" in error
+    profile, _ = local_profile(tmp_path, checkpoint="interleaver:nobody")
+    error = interleaver("critic", "--dry-run", "--profile", profile, code=2).stderr
+    assert "there is no checkpoint 'interleaver:nobody'; those that come with this package are: " in error
+
+
 def test_a_key_travels_in_the_environment(monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-hidden")
     assert environment("MY_KEY")["VLLM_API_KEY"] == "sk-hidden"

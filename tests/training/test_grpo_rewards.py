@@ -104,6 +104,24 @@ async def test_the_parts_and_their_sum_are_those_of_the_formula(fails):
     assert logged["scoring/done"] == 12 - logged["scoring/failed"] and logged["scoring/cached"] == 0
 
 
+class BySeed(Generator):
+    """Draws something else with every seed; cannot draw with the seed 2."""
+
+    async def generate(self, prompt, sources, seed, size):
+        if seed == 2:
+            raise BackendError("not this one")
+        return plain_picture((3 * seed, 20, 30), size)
+
+
+async def test_a_prompt_may_be_drawn_several_times():
+    completions, _, columns = batch(2)
+    parts, logged = await called(critic_rewards(Scorer(BySeed(), ByPrompt()), originals, 4), completions, columns)
+    assert parts[0][2:] == (0.5, 0.5)
+    # Seeds 0, 1 and 3 are scored 0, 3 and 9 for semantics, which was 1, and 10, 7 and 1 for quality, which was 7.
+    assert parts[1][2:] == pytest.approx(((4 - 1) / 20 + 0.5, (6 - 7) / 20 + 0.5))
+    assert logged["scoring/done"] == 3 and logged["scoring/failed"] == 1
+
+
 async def test_a_white_page_is_no_picture_to_edit():
     generator = Generator()
     completions, _, columns = batch(4)
