@@ -1,7 +1,8 @@
 """UEval: questions that want both text and pictures, each judged by rubrics of its own.
 
-Every rubric is one question to the judge; "not sure" counts as unmet. An item's rate is the share of met rubrics, for its
-text and for its pictures apart; a task's score the mean of both means; the overall score the plain mean over eight tasks.
+Every rubric is one question to the judge; "not sure" counts as unmet. An item's rate is the share of met rubrics, for
+its text and for its pictures apart; a task's score is the mean of both means, and the overall score the plain mean over
+the eight tasks.
 """
 
 from __future__ import annotations
