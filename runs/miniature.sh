@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole paper on a laptop: traces, datasets, a tiny planner and a tiny critic from scratch, GRPO with an exact judge,
-# and the table that says what each of them is worth. One seed takes well under an hour on two CPU cores.
+# and the table that says what each of them is worth. One seed takes about three quarters of an hour on two CPU cores.
 #
 #   runs/miniature.sh [SEED]       everything lands in out/miniature/seed-SEED; the same command goes on where it stopped
 #
@@ -43,10 +43,10 @@ once critic-grpo/model interleaver train grpo-critic --config "$HERE/train.toml"
 
 say "5. Documents for requests that nobody has seen, by each of them"
 for variant in alone planner sft grpo rules exact; do
-    drawn held-out.jsonl --out "held-out/$variant" --profile "profiles/$variant.toml" --workers 16
+    drawn held-out.jsonl --out "held-out/$variant" --profile "profiles/$variant.toml" --workers 48
 done
 for critic in sft grpo rules exact; do
-    interleaver traces label held-out/exact --by critic --name "$critic" --profile "profiles/$critic.toml" --workers 16
+    interleaver traces label held-out/exact --by critic --name "$critic" --profile "profiles/$critic.toml" --workers 48
 done
 python "$HERE/table.py" measure --runs held-out --pool exact --critics sft grpo rules exact --out results.json
 cd .. && python "$HERE/table.py" print seed-*/results.json --out table.md

@@ -13,6 +13,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,8 @@ from interleaver.errors import BackendError, BadInput
 from interleaver.extras import need
 
 _LOADING = threading.Lock()
+_CORES = threading.Lock()
+"""Models on the CPU take turns: each uses all cores, and two at a time keep each other waiting."""
 GATHER = 0.01
 """Seconds that a batch waits for more calls."""
 
@@ -67,6 +70,7 @@ class Engine:
         from interleaver.agents.processors import load_processor
 
         self._processor = load_processor(checkpoint)
+        transformers.utils.logging.disable_progress_bar()  # a run tells of its own progress
         device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             model = transformers.AutoModelForImageTextToText.from_pretrained(
@@ -75,6 +79,7 @@ class Engine:
         except (OSError, ValueError) as error:
             raise BadInput(f"the checkpoint {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self._model = model.to(device).eval()
+        self._turn = _CORES if device == "cpu" else nullcontext()
         self._orders: queue.Queue[_Order] = queue.Queue()
         threading.Thread(target=self._work, daemon=True, name=f"interleaver {Path(checkpoint).name}").start()
 
@@ -104,7 +109,8 @@ class Engine:
 
     def _serve(self, orders: Sequence[_Order]) -> None:
         try:
-            answers = self._answer(orders)
+            with self._turn:
+                answers = self._answer(orders)
         except Exception as error:  # whatever breaks must reach those who wait, and not end the thread
             for order in orders:
                 order.answer.set_exception(BackendError(f"{type(error).__name__}: {error}"))

@@ -122,35 +122,43 @@ async def measure(told: argparse.Namespace) -> None:
     told.out.write_text(json.dumps(results))
 
 
-def interval(seeds: list[list[list[float]]], scale: float, digits: int) -> str:
-    """Mean and 95 % interval: seeds are drawn with replacement, then their documents, each with all that is in it."""
+def mean(documents: np.ndarray) -> np.ndarray:
+    """The means of columns of (sum, count), by document; shape (documents, columns, 2) to (columns,)."""
+    totals = documents.sum(axis=0)
+    return totals[:, 0] / totals[:, 1]
+
+
+def interval(seeds: list[np.ndarray], scale: float, digits: int, signed: str = "") -> str:
+    """Mean and 95 % interval: seeds are drawn with replacement, then their documents, each with all that is in it.
+
+    Of two columns it is the second's difference to the first, on the same documents.
+    """
     rng = np.random.default_rng(0)
-    sums = [np.array([(sum(values), len(values)) for values in documents], float) for documents in seeds]
-    sums = [documents for documents in sums if len(documents)]
-    if not sums:
-        return "-"
 
-    def mean(picked: list[np.ndarray]) -> float:
-        return float(np.mean([total / count for total, count in (documents.sum(axis=0) for documents in picked)]))
+    def told(picked: list[np.ndarray]) -> float:
+        means = np.mean([mean(documents) for documents in picked], axis=0)
+        return float(means[-1] - means[0] if len(means) == 2 else means[0])
 
-    means = []
+    found = []
     for _ in range(SAMPLES):
-        drawn = [sums[number] for number in rng.integers(len(sums), size=len(sums))]
-        means.append(mean([documents[rng.integers(len(documents), size=len(documents))] for documents in drawn]))
-    low, high = np.percentile(means, [2.5, 97.5])
-    return f"{mean(sums) * scale:.{digits}f} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
+        drawn = [seeds[number] for number in rng.integers(len(seeds), size=len(seeds))]
+        found.append(told([documents[rng.integers(len(documents), size=len(documents))] for documents in drawn]))
+    low, high = np.percentile(found, [2.5, 97.5])
+    form = f"{signed}.{digits}f"
+    return f"{told(seeds) * scale:{form}} ({low * scale:{form}} to {high * scale:{form}})"
 
 
-def column(results: list[Json], part: str, name: str, read: Any) -> list[list[list[float]]]:
-    """A number of a variant, by seed and document; where it is None it does not count."""
+def columns_of(results: list[Json], part: str, names: list[str], read: Any) -> list[np.ndarray]:
+    """A number of variants by seed: (sum, count) of each document and variant; where it is None it does not count."""
     seeds = []
     for one in results:
-        documents: dict[str, list[float]] = {}
-        for found in one[part].get(name, []):
-            value = read(found)
-            if value is not None:
-                documents.setdefault(found["run"], []).append(value)
-        seeds.append(list(documents.values()))
+        sums = {found["run"]: np.zeros((len(names), 2)) for found in one[part][names[0]]}
+        for number, name in enumerate(names):
+            for found in one[part][name]:
+                value = read(found)
+                if value is not None:
+                    sums[found["run"]][number] += (float(value), 1)
+        seeds.append(np.array(list(sums.values())))
     return seeds
 
 
@@ -173,14 +181,20 @@ def table(results: list[Json]) -> str:
     """Both tables in Markdown."""
     lines = [f"{len(results)} seed(s); mean (95 % interval, bootstrap over seeds and documents)", ""]
     for part, columns in (("documents", DOCUMENTS), ("steps", STEPS)):
-        names = [name for name in VARIANTS if any(name in one[part] for one in results)]
+        names = [name for name in VARIANTS if name in results[0][part]]
         count = len(results[0][part][names[0]])
         lines += [f"| {count} held-out {part} a seed | " + " | ".join(column[0] for column in columns) + " |"]
         lines += ["|---" * (len(columns) + 1) + "|"]
         for name in names:
-            cells = [interval(column(results, part, name, read), scale, digits) for _, read, scale, digits in columns]
+            cells = [
+                interval(columns_of(results, part, [name], read), scale, digits) for _, read, scale, digits in columns
+            ]
             lines += [f"| {VARIANTS[name]} | " + " | ".join(cells) + " |"]
-        lines += [""]
+        gains = [
+            interval(columns_of(results, part, ["sft", "grpo"], read), scale, digits, "+")
+            for _, read, scale, digits in columns
+        ]
+        lines += ["| GRPO against SFT, on the same " + part + " | " + " | ".join(gains) + " |", ""]
     return "\n".join(lines)
 
 
