@@ -12,10 +12,11 @@ import interleaver
 ROOT = Path(interleaver.__file__).parent
 HEAVY = {"torch", "transformers", "diffusers", "openai", "gradio", "numpy", "PIL"}
 BELOW = {
-    "agents": {"agents"},
+    "checkpoints": {"checkpoints"},
+    "agents": {"agents", "checkpoints"},
     "tools": {"tools", "agents"},
     "graph": {"graph", "agents", "tools", "traces"},
-    "cli": {"cli", "adapters", "batch", "graph", "agents", "tools", "traces", "training", "serving", "ui"},
+    "cli": {"cli", "adapters", "batch", "checkpoints", "graph", "agents", "tools", "traces", "training", "serving", "ui"},
     "batch": {"batch", "graph", "agents", "traces"},
     "training": {"training", "graph", "agents", "tools", "traces"},
     "adapters": {"adapters", "graph", "agents", "tools", "traces"},

@@ -53,8 +53,9 @@ async def documents(profile: str, out: str) -> list[Json]:
     found = []
     for run_id in runs.run_ids():
         trace = runs.trace(run_id)
-        if not isinstance(trace, Trace):
-            raise SystemExit(f"{run_id} did not end: {trace}")
+        if not isinstance(trace, Trace):  # it failed, such as for a plan that cannot be read
+            found.append({"run": run_id, "success": False, "semantics": 0.0, "quality": 0.0, "calls": 0})
+            continue
         goal, steps = await wanted(trace.request)
         shown = [result.image for result in trace.results if result and result.image]
         scored = judge(goal, None, scene_behind(await runs.images.get(shown[-1]))) if shown else None
@@ -104,7 +105,7 @@ async def steps(critic: str, profile: str, out: str) -> list[Json]:
     for run_id in runs.run_ids():
         trace, labels = runs.trace(run_id), read_labels(runs, run_id, critic)
         if not isinstance(trace, Trace):
-            raise SystemExit(f"{run_id} did not end: {trace}")
+            continue
         for attempt in trace.attempts:
             if attempt.image is not None:
                 label = labels.of(attempt.step, attempt.attempt, attempt.image.sha256) if labels else None
@@ -133,6 +134,9 @@ def interval(seeds: list[np.ndarray], scale: float, digits: int, signed: str = "
 
     Of two columns it is the second's difference to the first, on the same documents.
     """
+    seeds = [counted for documents in seeds if len(counted := documents[(documents[..., 1] > 0).all(axis=1)])]
+    if not seeds:
+        return "-"
     rng = np.random.default_rng(0)
 
     def told(picked: list[np.ndarray]) -> float:
@@ -158,7 +162,7 @@ def columns_of(results: list[Json], part: str, names: list[str], read: Any) -> l
                 value = read(found)
                 if value is not None:
                     sums[found["run"]][number] += (float(value), 1)
-        seeds.append(np.array(list(sums.values())))
+        seeds.append(np.array(list(sums.values())).reshape(-1, len(names), 2))
     return seeds
 
 
