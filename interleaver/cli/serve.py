@@ -124,8 +124,7 @@ def _serve_chat(
     dry_run: bool,
     extra: tuple[str, ...],
 ) -> None:
-    from interleaver.checkpoints import find_checkpoint
-    from interleaver.serving.vllm import Serve, chat_profile, tokens_of
+    from interleaver.serving.vllm import Serve, chat_profile
 
     settings: Json = {"format": form}
     if profile is not None:
@@ -134,8 +133,6 @@ def _serve_chat(
         weights, settings = _checkpoint_of(profile, role)
     if weights is None:
         raise BadInput("WEIGHTS are missing: give a checkpoint folder or a hub id, or --profile")
-    weights = find_checkpoint(weights)
-    max_model_len = min(max_model_len, tokens_of(weights) or max_model_len)
     loras = dict(_pair(text, "--adapter", "planner=path/to/adapter") for text in adapters)
     served = Serve(
         weights, ["base"] if loras else [role], host, port, loras, gpus, max_model_len, images, python, extra
