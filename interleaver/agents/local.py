@@ -11,9 +11,9 @@ import base64
 import io
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -70,12 +70,11 @@ class Engine:
         from interleaver.agents.processors import load_processor
 
         self._processor = load_processor(checkpoint)
-        transformers.utils.logging.disable_progress_bar()  # a run tells of its own progress
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
         try:
-            model = transformers.AutoModelForImageTextToText.from_pretrained(
-                checkpoint, dtype=torch.bfloat16 if device == "cuda" else torch.float32
-            )
+            with _quiet():
+                model = transformers.AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype)
         except (OSError, ValueError) as error:
             raise BadInput(f"the checkpoint {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self._model = model.to(device).eval()
@@ -152,6 +151,20 @@ class Engine:
             response_metadata={"finish_reason": "length" if stop is None else "stop"},
             usage_metadata=UsageMetadata(input_tokens=asked, output_tokens=said, total_tokens=asked + said),
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the loader's own progress bar, which would run through the run's."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def engine(checkpoint: str) -> Engine:

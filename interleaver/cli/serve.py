@@ -128,6 +128,8 @@ def _serve_chat(
 
     settings: Json = {"format": form}
     if profile is not None:
+        if weights and not weights.startswith("-"):
+            raise BadInput(f"WEIGHTS are {weights!r} and --profile is {profile!r}; give one of them")
         # Without weights, click takes the first of vLLM's own arguments for them.
         extra = (*((weights,) if weights else ()), *extra)
         weights, settings = _checkpoint_of(profile, role)
