@@ -48,17 +48,19 @@ def serving(arguments, folder, tables):
             text=True,
             env={**os.environ, **ENVIRONMENT},
         )
-        text = ""
-        for line in process.stdout:
-            text += line
-            if not line.strip() and all(f"[{table}]" in text for table in tables):
-                break
-        else:
-            pytest.fail((folder / "log").read_text()[-4000:])
-        yield tomllib.loads(text[text.index(f"[{tables[0]}]") :])
-        process.terminate()
-        process.wait(60)
-        process.stdout.close()
+        try:
+            text = ""
+            for line in process.stdout:
+                text += line
+                if not line.strip() and all(f"[{table}]" in text for table in tables):
+                    break
+            else:
+                pytest.fail((folder / "log").read_text()[-4000:])
+            yield tomllib.loads(text[text.index(f"[{tables[0]}]") :])
+        finally:
+            process.terminate()
+            process.wait(60)
+            process.stdout.close()
 
 
 @pytest.fixture(scope="module")
