@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -138,7 +138,7 @@ async def judged(critic):
 async def test_a_prompt_with_many_pictures_is_planned(profile):
     planner, _ = agents(profile, format="structured")
     pictures = [plain_picture((9, 9, 9 * n)) for n in range(6)]
-    with recording() as exchanges, suppress(UnreadableAnswer):  # it has learnt no answer to this one
+    with recording() as exchanges:
         await planner.plan("go on with <image>" + ", <image>" * 5, pictures)
     assert len(exchanges[0].images) == 6 and exchanges[0].usage.input_tokens > 300
 
