@@ -17,6 +17,7 @@ import click
 from interleaver.cli.common import clear_errors, out_option, profile_option
 from interleaver.config import load_profile
 from interleaver.errors import BadInput, did_you_mean
+from interleaver.registry import find
 from interleaver.serving.fleet import Fleet
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ def _checkpoint_of(profile: str, role: Literal["planner", "critic"]) -> tuple[st
             f"the {role} of the profile {profile!r} has the backend {settings.backend}; --profile serves checkpoints, "
             'which are named by backend = "local"'
         )
-    chosen.create(role)  # tells what is wrong with the settings
     given = dict(settings.model_extra or {})
+    find(role, settings.backend, given)  # tells what is wrong; the server's environment may have what this one lacks
     weights = str(given.pop("checkpoint"))
     given.pop("batch_size", None)
     return weights, {"format": "tagged", "temperature": 0.0} | given

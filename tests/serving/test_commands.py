@@ -73,6 +73,9 @@ def test_a_profile_without_a_checkpoint_is_told(tmp_path):
     assert "WEIGHTS are 'some/weights' and --profile is 'miniature'; give one of them" in error
     error = interleaver("critic", "--dry-run", code=2).stderr
     assert "WEIGHTS are missing: give a checkpoint folder or a hub id, or --profile" in error
+    (tmp_path / "empty.toml").write_text("[critic]\nbackend = 'local'\n")
+    error = interleaver("critic", "--dry-run", "--profile", str(tmp_path / "empty.toml"), code=2).stderr
+    assert "critic 'local' needs the field 'checkpoint', which is missing" in error
     profile, _ = local_profile(tmp_path, checkpoint="interleaver:nobody")
     error = interleaver("critic", "--dry-run", "--profile", profile, code=2).stderr
     assert "there is no checkpoint 'interleaver:nobody'; those that come with this package are: " in error
