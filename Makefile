@@ -30,7 +30,7 @@ bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/critic.py
 	$(BIN)/python benchmarks/datasets.py --sizes 1000 10000
 
-# The paper on a laptop: about half an hour a seed on two cores.
+# The paper on a laptop: about three quarters of an hour a seed on two cores.
 miniature: .venv/train.stamp
 	PATH="$(CURDIR)/$(BIN):$$PATH" runs/miniature.sh $(SEED)
 

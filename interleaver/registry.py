@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
@@ -60,19 +61,7 @@ def create(kind: Kind, name: str, **settings: Any) -> Any:
     Raises:
         BadInput: there is no such backend, or it does not take these settings.
     """
-    known = backends(kind)
-    if name not in known:
-        raise BadInput(f"{kind} {name!r} is unknown; choose one of: {', '.join(sorted(known))}")
-    try:
-        backend = known[name].load()
-    except Exception as error:  # whatever the module of another package raises
-        raise BadInput(f"{kind} {name!r} cannot be imported: {type(error).__name__}: {error}") from error
-    fields = signature(backend).parameters
-    for field in settings:
-        if field not in fields:
-            valid = ", ".join(["backend", "concurrency", *fields])
-            hint = did_you_mean(field, fields)
-            raise BadInput(f"{kind} {name!r} has no field {field!r}{hint}; valid fields: {valid}")
+    backend = find(kind, name, settings)
     try:
         return backend(**settings)
     except BadInput:
@@ -81,3 +70,28 @@ def create(kind: Kind, name: str, **settings: Any) -> Any:
         raise BadInput(f"{kind} {name!r}: {explain(error)}") from None
     except Exception as error:
         raise BadInput(f"{kind} {name!r} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def find(kind: Kind, name: str, settings: Collection[str]) -> Callable[..., Any]:
+    """What makes the backend `name` of a kind; nothing is made yet, so what it needs may be missing here.
+
+    Raises:
+        BadInput: there is no such backend, or it does not take settings of these names, or needs more.
+    """
+    known = backends(kind)
+    if name not in known:
+        raise BadInput(f"{kind} {name!r} is unknown; choose one of: {', '.join(sorted(known))}")
+    try:
+        backend: Callable[..., Any] = known[name].load()
+    except Exception as error:  # whatever the module of another package raises
+        raise BadInput(f"{kind} {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    fields = signature(backend).parameters
+    for field in settings:
+        if field not in fields:
+            valid = ", ".join(["backend", "concurrency", *fields])
+            hint = did_you_mean(field, fields)
+            raise BadInput(f"{kind} {name!r} has no field {field!r}{hint}; valid fields: {valid}")
+    for field, parameter in fields.items():
+        if field not in settings and parameter.default is parameter.empty:
+            raise BadInput(f"{kind} {name!r} needs the field {field!r}, which is missing")
+    return backend

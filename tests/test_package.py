@@ -12,7 +12,8 @@ import interleaver
 ROOT = Path(interleaver.__file__).parent
 HEAVY = {"torch", "transformers", "diffusers", "openai", "gradio", "numpy", "PIL"}
 BELOW = {
-    "agents": {"agents"},
+    "checkpoints": {"checkpoints"},
+    "agents": {"agents", "checkpoints"},
     "tools": {"tools", "agents"},
     "graph": {"graph", "agents", "tools", "traces"},
     "cli": {"cli", "adapters", "batch", "graph", "agents", "tools", "traces", "training", "serving", "ui"},
@@ -20,7 +21,7 @@ BELOW = {
     "training": {"training", "graph", "agents", "tools", "traces"},
     "adapters": {"adapters", "graph", "agents", "tools", "traces"},
     "sandbox": {"sandbox", "agents", "tools"},
-    "serving": {"serving", "tools"},
+    "serving": {"serving", "tools", "checkpoints"},
     "traces": {"traces"},
     "ui": {"ui", "traces"},
 }

@@ -11,8 +11,9 @@ import base64
 import io
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,8 @@ from interleaver.errors import BackendError, BadInput
 from interleaver.extras import need
 
 _LOADING = threading.Lock()
+_CORES = threading.Lock()
+"""Models on the CPU take turns: each uses all cores, and two at a time keep each other waiting."""
 GATHER = 0.01
 """Seconds that a batch waits for more calls."""
 
@@ -68,13 +71,14 @@ class Engine:
 
         self._processor = load_processor(checkpoint)
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
         try:
-            model = transformers.AutoModelForImageTextToText.from_pretrained(
-                checkpoint, dtype=torch.bfloat16 if device == "cuda" else torch.float32
-            )
+            with _quiet():
+                model = transformers.AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype)
         except (OSError, ValueError) as error:
             raise BadInput(f"the checkpoint {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self._model = model.to(device).eval()
+        self._turn = _CORES if device == "cpu" else nullcontext()
         self._orders: queue.Queue[_Order] = queue.Queue()
         threading.Thread(target=self._work, daemon=True, name=f"interleaver {Path(checkpoint).name}").start()
 
@@ -104,7 +108,8 @@ class Engine:
 
     def _serve(self, orders: Sequence[_Order]) -> None:
         try:
-            answers = self._answer(orders)
+            with self._turn:
+                answers = self._answer(orders)
         except Exception as error:  # whatever breaks must reach those who wait, and not end the thread
             for order in orders:
                 order.answer.set_exception(BackendError(f"{type(error).__name__}: {error}"))
@@ -146,6 +151,20 @@ class Engine:
             response_metadata={"finish_reason": "length" if stop is None else "stop"},
             usage_metadata=UsageMetadata(input_tokens=asked, output_tokens=said, total_tokens=asked + said),
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the loader's own progress bar, which would run through the run's."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def engine(checkpoint: str) -> Engine:

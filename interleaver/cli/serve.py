@@ -17,6 +17,7 @@ import click
 from interleaver.cli.common import clear_errors, out_option, profile_option
 from interleaver.config import load_profile
 from interleaver.errors import BadInput, did_you_mean
+from interleaver.registry import find
 from interleaver.serving.fleet import Fleet
 
 if TYPE_CHECKING:
@@ -124,18 +125,17 @@ def _serve_chat(
     dry_run: bool,
     extra: tuple[str, ...],
 ) -> None:
-    from interleaver.checkpoints import find_checkpoint
-    from interleaver.serving.vllm import Serve, chat_profile, tokens_of
+    from interleaver.serving.vllm import Serve, chat_profile
 
     settings: Json = {"format": form}
     if profile is not None:
+        if weights and not weights.startswith("-"):
+            raise BadInput(f"WEIGHTS are {weights!r} and --profile is {profile!r}; give one of them")
         # Without weights, click takes the first of vLLM's own arguments for them.
         extra = (*((weights,) if weights else ()), *extra)
         weights, settings = _checkpoint_of(profile, role)
     if weights is None:
         raise BadInput("WEIGHTS are missing: give a checkpoint folder or a hub id, or --profile")
-    weights = find_checkpoint(weights)
-    max_model_len = min(max_model_len, tokens_of(weights) or max_model_len)
     loras = dict(_pair(text, "--adapter", "planner=path/to/adapter") for text in adapters)
     served = Serve(
         weights, ["base"] if loras else [role], host, port, loras, gpus, max_model_len, images, python, extra
@@ -154,8 +154,8 @@ def _checkpoint_of(profile: str, role: Literal["planner", "critic"]) -> tuple[st
             f"the {role} of the profile {profile!r} has the backend {settings.backend}; --profile serves checkpoints, "
             'which are named by backend = "local"'
         )
-    chosen.create(role)  # tells what is wrong with the settings
     given = dict(settings.model_extra or {})
+    find(role, settings.backend, given)  # tells what is wrong; the server's environment may have what this one lacks
     weights = str(given.pop("checkpoint"))
     given.pop("batch_size", None)
     return weights, {"format": "tagged", "temperature": 0.0} | given

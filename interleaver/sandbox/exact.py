@@ -69,7 +69,7 @@ class ExactCritic:
         faults = [fault for fault in found.faults if fault.attribute not in passed]
         said = "; ".join(fault.said for fault in faults) or "That is what was asked for."
         if self._reasoning == "grid":
-            said = think(operations[0], read_grid(before), read_grid(after), faults)
+            said = think(operations, read_grid(before), read_grid(after), faults)
         return Verdict(
             accepted=not faults,
             refined_prompt=refined(operations, faults, prompt, also) if faults else "",

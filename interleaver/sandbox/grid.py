@@ -16,7 +16,7 @@ from interleaver.errors import BackendError
 from interleaver.pictures import Picture, flatten
 from interleaver.sandbox import sight
 from interleaver.sandbox.faults import Fault
-from interleaver.sandbox.language import Add, Operation, describe_operation
+from interleaver.sandbox.language import Add, Instructions, Operation, describe
 from interleaver.sandbox.levels import level_of
 from interleaver.sandbox.sight import Box, Mask, Pixels
 from interleaver.sandbox.world import PLACES, nearest_place, rasterise, subject_markup
@@ -85,14 +85,14 @@ def tell(before: Grid, after: Grid) -> str:
     return f"I see {' '.join(places)}."
 
 
-def think(asked: Operation, before: Grid, after: Grid, faults: Sequence[Fault]) -> str:
+def think(operations: Sequence[Operation], before: Grid, after: Grid, faults: Sequence[Fault]) -> str:
     """A verdict's reasoning: what is seen in each place, what was asked for and what came, and what is wrong.
 
     What was asked for and what came stand side by side, attribute by attribute: a small model that has them apart
     learns what instructions usually go wrong instead of comparing.
 
     Args:
-        asked: the instruction: a thing to draw, with its place and colour.
+        operations: of the instruction: one thing to draw, with its place and colour.
         before: the grid before the step.
         after: likewise.
         faults: what is wrong.
@@ -100,10 +100,11 @@ def think(asked: Operation, before: Grid, after: Grid, faults: Sequence[Fault]) 
     Raises:
         BackendError: the instruction is of another kind.
     """
+    asked = operations[0] if len(operations) == 1 else None
     if not (isinstance(asked, Add) and asked.place and asked.colour):
+        said = describe(Instructions(tuple(operations)))
         raise BackendError(
-            f"the grid tells of a thing with a colour and a place, not of {describe_operation(asked)!r}; "
-            'set reasoning = "findings"'
+            f'the grid tells of one thing with a colour and a place, not of {said!r}; set reasoning = "findings"'
         )
     wanted = (POINTS[asked.place], asked.colour, asked.kind)
     changed = [f"{code} {after[place]}" for place, code in POINTS.items() if before[place] != after[place]]

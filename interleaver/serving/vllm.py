@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from interleaver.checkpoints import find_checkpoint
 from interleaver.errors import BadInput
 
 OMNI = {
@@ -32,13 +33,13 @@ class Serve:
     """One vLLM server.
 
     Attributes:
-        weights: a checkpoint folder or hub id.
+        weights: a checkpoint folder or hub id, or `interleaver:NAME`.
         names: what the model is called there; with adapters, the base model's name.
         host: the address to listen at.
         port: likewise.
         adapters: LoRA folders by the name under which each is served: one server can be planner and critic at once.
         gpus: how many GPUs the model is split over.
-        max_model_len: tokens of prompt and answer together.
+        max_model_len: tokens of prompt and answer together; fewer where a checkpoint folder says that it takes fewer.
         images: how many pictures one prompt may show.
         python: the interpreter of an environment that has vLLM.
         extra: further arguments for vLLM.
@@ -64,11 +65,13 @@ class Serve:
         """The command that serves a planner, a critic, or both.
 
         Raises:
-            BadInput: an adapter is none.
+            BadInput: an adapter is none, or this package has no such checkpoint.
         """
-        command = [self.python, "-m", "vllm.entrypoints.openai.api_server", "--model", self.weights]
+        weights = find_checkpoint(self.weights)
+        tokens = min(self.max_model_len, _tokens_of(weights) or self.max_model_len)
+        command = [self.python, "-m", "vllm.entrypoints.openai.api_server", "--model", weights]
         command += ["--served-model-name", *self.names, "--host", self.host, "--port", str(self.port)]
-        command += ["--tensor-parallel-size", str(self.gpus), "--max-model-len", str(self.max_model_len)]
+        command += ["--tensor-parallel-size", str(self.gpus), "--max-model-len", str(tokens)]
         command += ["--limit-mm-per-prompt", json.dumps({"image": self.images, "video": 0})]
         if self.adapters:
             rank = max(_rank(folder) for folder in self.adapters.values())
@@ -135,7 +138,7 @@ def _table(section: str, fields: Mapping[str, Any], api_key_env: str | None) -> 
     return "\n".join([f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items())])
 
 
-def tokens_of(weights: str) -> int | None:
+def _tokens_of(weights: str) -> int | None:
     """How many tokens a checkpoint folder's model takes; None where the folder does not say, or is none."""
     try:
         config = json.loads((Path(weights) / "config.json").read_text())

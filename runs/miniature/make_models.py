@@ -19,7 +19,6 @@ from PIL import Image
 from interleaver.sandbox.seeing import busy_pair
 from interleaver.training.tiny import make_tiny, teach_to_see
 
-PAIRS = 4000
 QUESTION = [{"type": "image", "text": None}, {"type": "image", "text": None}, {"type": "text", "text": "\nCompare."}]
 
 
@@ -62,9 +61,11 @@ def main() -> None:
     options.add_argument("--critic-data", required=True)
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--pairs", type=int, default=4000, help="of busy pictures")
+    options.add_argument("--steps", type=int, default=300, help="of learning to see")
     told = options.parse_args()
     rng = Random(told.seed)
-    pairs = [busy_pair(rng) for _ in range(PAIRS)]
+    pairs = [busy_pair(rng) for _ in range(told.pairs)]
     write_sight_data(pairs, Path(told.critic_data), told.out / "sight-data")
 
     count = make_tiny(texts(told.planner_data), told.out / "planner", vision_layers=2, seed=told.seed)
@@ -72,7 +73,7 @@ def main() -> None:
     words = [text for *_, text, _ in pairs]
     count = make_tiny(texts(told.critic_data) + words, told.out / "critic", seed=told.seed)
     samples = [(Image.open(io.BytesIO(after.data)).convert("RGB"), cells) for _, after, _, cells in pairs]
-    seen = teach_to_see(told.out / "critic", samples, seed=told.seed)
+    seen = teach_to_see(told.out / "critic", samples, steps=told.steps, seed=told.seed)
     print(f"critic: {count:,} parameters; it names {seen:.1%} of the places in pictures it has not seen")
 
 

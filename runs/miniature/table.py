@@ -53,8 +53,9 @@ async def documents(profile: str, out: str) -> list[Json]:
     found = []
     for run_id in runs.run_ids():
         trace = runs.trace(run_id)
-        if not isinstance(trace, Trace):
-            raise SystemExit(f"{run_id} did not end: {trace}")
+        if not isinstance(trace, Trace):  # it failed, such as for a plan that cannot be read
+            found.append({"run": run_id, "success": False, "semantics": 0.0, "quality": 0.0, "calls": 0})
+            continue
         goal, steps = await wanted(trace.request)
         shown = [result.image for result in trace.results if result and result.image]
         scored = judge(goal, None, scene_behind(await runs.images.get(shown[-1]))) if shown else None
@@ -104,7 +105,7 @@ async def steps(critic: str, profile: str, out: str) -> list[Json]:
     for run_id in runs.run_ids():
         trace, labels = runs.trace(run_id), read_labels(runs, run_id, critic)
         if not isinstance(trace, Trace):
-            raise SystemExit(f"{run_id} did not end: {trace}")
+            continue
         for attempt in trace.attempts:
             if attempt.image is not None:
                 label = labels.of(attempt.step, attempt.attempt, attempt.image.sha256) if labels else None
@@ -122,35 +123,46 @@ async def measure(told: argparse.Namespace) -> None:
     told.out.write_text(json.dumps(results))
 
 
-def interval(seeds: list[list[list[float]]], scale: float, digits: int) -> str:
-    """Mean and 95 % interval: seeds are drawn with replacement, then their documents, each with all that is in it."""
-    rng = np.random.default_rng(0)
-    sums = [np.array([(sum(values), len(values)) for values in documents], float) for documents in seeds]
-    sums = [documents for documents in sums if len(documents)]
-    if not sums:
+def mean(documents: np.ndarray) -> np.ndarray:
+    """The means of columns of (sum, count), by document; shape (documents, columns, 2) to (columns,)."""
+    totals = documents.sum(axis=0)
+    return totals[:, 0] / totals[:, 1]
+
+
+def interval(seeds: list[np.ndarray], scale: float, digits: int, signed: str = "") -> str:
+    """Mean and 95 % interval: seeds are drawn with replacement, then their documents, each with all that is in it.
+
+    Of two columns it is the second's difference to the first, on the same documents.
+    """
+    seeds = [counted for documents in seeds if len(counted := documents[(documents[..., 1] > 0).all(axis=1)])]
+    if not seeds:
         return "-"
+    rng = np.random.default_rng(0)
 
-    def mean(picked: list[np.ndarray]) -> float:
-        return float(np.mean([total / count for total, count in (documents.sum(axis=0) for documents in picked)]))
+    def told(picked: list[np.ndarray]) -> float:
+        means = np.mean([mean(documents) for documents in picked], axis=0)
+        return float(means[-1] - means[0] if len(means) == 2 else means[0])
 
-    means = []
+    found = []
     for _ in range(SAMPLES):
-        drawn = [sums[number] for number in rng.integers(len(sums), size=len(sums))]
-        means.append(mean([documents[rng.integers(len(documents), size=len(documents))] for documents in drawn]))
-    low, high = np.percentile(means, [2.5, 97.5])
-    return f"{mean(sums) * scale:.{digits}f} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
+        drawn = [seeds[number] for number in rng.integers(len(seeds), size=len(seeds))]
+        found.append(told([documents[rng.integers(len(documents), size=len(documents))] for documents in drawn]))
+    low, high = np.percentile(found, [2.5, 97.5])
+    form = f"{signed}.{digits}f"
+    return f"{told(seeds) * scale:{form}} ({low * scale:{form}} to {high * scale:{form}})"
 
 
-def column(results: list[Json], part: str, name: str, read: Any) -> list[list[list[float]]]:
-    """A number of a variant, by seed and document; where it is None it does not count."""
+def columns_of(results: list[Json], part: str, names: list[str], read: Any) -> list[np.ndarray]:
+    """A number of variants by seed: (sum, count) of each document and variant; where it is None it does not count."""
     seeds = []
     for one in results:
-        documents: dict[str, list[float]] = {}
-        for found in one[part].get(name, []):
-            value = read(found)
-            if value is not None:
-                documents.setdefault(found["run"], []).append(value)
-        seeds.append(list(documents.values()))
+        sums = {found["run"]: np.zeros((len(names), 2)) for found in one[part][names[0]]}
+        for number, name in enumerate(names):
+            for found in one[part][name]:
+                value = read(found)
+                if value is not None:
+                    sums[found["run"]][number] += (float(value), 1)
+        seeds.append(np.array(list(sums.values())).reshape(-1, len(names), 2))
     return seeds
 
 
@@ -173,14 +185,20 @@ def table(results: list[Json]) -> str:
     """Both tables in Markdown."""
     lines = [f"{len(results)} seed(s); mean (95 % interval, bootstrap over seeds and documents)", ""]
     for part, columns in (("documents", DOCUMENTS), ("steps", STEPS)):
-        names = [name for name in VARIANTS if any(name in one[part] for one in results)]
+        names = [name for name in VARIANTS if name in results[0][part]]
         count = len(results[0][part][names[0]])
         lines += [f"| {count} held-out {part} a seed | " + " | ".join(column[0] for column in columns) + " |"]
         lines += ["|---" * (len(columns) + 1) + "|"]
         for name in names:
-            cells = [interval(column(results, part, name, read), scale, digits) for _, read, scale, digits in columns]
+            cells = [
+                interval(columns_of(results, part, [name], read), scale, digits) for _, read, scale, digits in columns
+            ]
             lines += [f"| {VARIANTS[name]} | " + " | ".join(cells) + " |"]
-        lines += [""]
+        gains = [
+            interval(columns_of(results, part, ["sft", "grpo"], read), scale, digits, "+")
+            for _, read, scale, digits in columns
+        ]
+        lines += ["| GRPO against SFT, on the same " + part + " | " + " | ".join(gains) + " |", ""]
     return "\n".join(lines)
 
 

@@ -377,7 +377,7 @@ def test_settings_are_checked_by_name_and_type(monkeypatch):
         create("planner", "chat", model="gpt-5")
     with pytest.raises(BadInput, match="base_url 'localhost:8000' does not begin with http://"):
         create("planner", "chat", model="m", base_url="localhost:8000")
-    with pytest.raises(BadInput, match="planner 'chat': model: .*required"):
+    with pytest.raises(BadInput, match="planner 'chat' needs the field 'model'"):
         create("planner", "chat")
     with pytest.raises(BadInput, match="timeout: .*valid number.*'soon'"):
         create("planner", "chat", model="m", timeout="soon")

@@ -19,7 +19,7 @@ from interleaver.agents.exchanges import recording
 from interleaver.config import Profile, load_profile
 from interleaver.errors import BackendError, UnreadableAnswer
 from interleaver.pictures import white_canvas
-from interleaver.sandbox.generator import SandboxGenerator
+from interleaver.sandbox.generator import FAULTLESS, SandboxGenerator
 from interleaver.types import Step
 
 HERE = Path(__file__).parent
@@ -48,17 +48,19 @@ def serving(arguments, folder, tables):
             text=True,
             env={**os.environ, **ENVIRONMENT},
         )
-        text = ""
-        for line in process.stdout:
-            text += line
-            if not line.strip() and all(f"[{table}]" in text for table in tables):
-                break
-        else:
-            pytest.fail((folder / "log").read_text()[-4000:])
-        yield tomllib.loads(text[text.index(f"[{tables[0]}]") :])
-        process.terminate()
-        process.wait(60)
-        process.stdout.close()
+        try:
+            text = ""
+            for line in process.stdout:
+                text += line
+                if not line.strip() and all(f"[{table}]" in text for table in tables):
+                    break
+            else:
+                pytest.fail((folder / "log").read_text()[-4000:])
+            yield tomllib.loads(text[text.index(f"[{tables[0]}]") :])
+        finally:
+            process.terminate()
+            process.wait(60)
+            process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +137,9 @@ async def judged(critic):
 
 async def test_a_prompt_with_many_pictures_is_planned(profile):
     planner, _ = agents(profile, format="structured")
+    pictures = [plain_picture((9, 9, 9 * n)) for n in range(6)]
     with recording() as exchanges:
-        await planner.plan("go on with <image>" + ", <image>" * 5, [plain_picture((9, 9, 9 * n)) for n in range(6)])
+        await planner.plan("go on with <image>" + ", <image>" * 5, pictures)
     assert len(exchanges[0].images) == 6 and exchanges[0].usage.input_tokens > 300
 
 
@@ -171,13 +174,13 @@ def test_planner_and_critic_are_what_the_profile_names(profile):
 
 async def test_the_learned_critic_of_the_miniature_judges_as_it_does_in_the_process(tmp_path):
     local = load_profile("miniature").create("critic")
-    paper = SandboxGenerator({"smudge": 0}, level="miniature")
+    steady = SandboxGenerator(FAULTLESS, level="miniature")
     wanted = "Draw a red circle at the top left."
     step = Step(number=1, instruction=wanted, prompt=wanted)
     with serving(["critic", "--profile", "miniature", "--wait", 300], tmp_path, ["critic"]) as printed:
         assert printed["critic"]["prompts"] == "miniature" and printed["critic"]["temperature"] == 0
         served = Profile.model_validate(printed).create("critic")
         for shown in (wanted, "Draw a red star at the top left.", "Draw a red circle on the right."):
-            after = await paper.generate(shown, [], 5, (96, 96))
+            after = await steady.generate(shown, [], 5, (96, 96))
             pair = [await critic.judge(step, white_canvas(96, 96), after, wanted) for critic in (local, served)]
             assert pair[0] == pair[1] and pair[1].accepted == (shown == wanted)

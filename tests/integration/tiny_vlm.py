@@ -10,10 +10,9 @@ import json
 import torch
 import transformers
 from conftest import plain_picture
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from interleaver.agents.processors import load_processor
 from interleaver.agents.prompts import fill, load_prompts, text_of
-from interleaver.training.tiny import make_tiny
 
 STEPS = [
     {
@@ -35,6 +34,23 @@ ENOUGH = 0.012
 """The loss at which every answer was seen to be right, the colour included."""
 REFINED = "a square in bright red"
 _TRAINED = []
+SPECIAL = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] in ('image', 'image_url') %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As Qwen's own template reads for plain conversations."""
 
 
 def answer(form, tagged, red=True):
@@ -68,6 +84,80 @@ def questions():
                 yield "".join(map(str, parts)), answer("verdict", tagged, red), red
 
 
+def make_tokenizer():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([text for question in questions() for text in question[:2]], trainer)
+    state = json.loads(tokenizer.to_str())["model"]
+    made = transformers.Qwen2Tokenizer(
+        vocab=state["vocab"], merges=[tuple(merge) for merge in state["merges"]], eos_token="<|im_end|>"
+    )
+    made.add_special_tokens({"additional_special_tokens": SPECIAL[1:]})
+    made.chat_template = TEMPLATE
+    return made
+
+
+def make_model(tokenizer):
+    ids = {
+        "image_token_id": tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        "video_token_id": tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        "vision_start_token_id": tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        "vision_end_token_id": tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+    }
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    config = transformers.Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "max_position_embeddings": 4096,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_section": [6, 5, 5],
+                "mrope_interleaved": True,
+            },
+            "bos_token_id": end,
+            "eos_token_id": end,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_heads": 2,
+            "out_hidden_size": 64,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0],
+        },
+        tie_word_embeddings=True,
+        bos_token_id=end,
+        eos_token_id=end,
+        **ids,
+    )
+    torch.manual_seed(0)
+    return transformers.Qwen3VLForConditionalGeneration(config)
+
+
+def make_processor(tokenizer):
+    # As in `tiny_pipelines`: without the video half, which needs torchvision.
+    transformers.Qwen3VLProcessor.get_attributes = classmethod(lambda cls: ["image_processor", "tokenizer"])
+    image_processor = transformers.Qwen2VLImageProcessorPil(
+        patch_size=16, merge_size=2, temporal_patch_size=2, min_pixels=64 * 64, max_pixels=64 * 64
+    )
+    return transformers.Qwen3VLProcessor(image_processor, tokenizer, chat_template=TEMPLATE)
+
+
 def picture(red, shade):
     import io
 
@@ -97,10 +187,8 @@ def batches(processor, tokenizer):
 
 def train(folder, steps=300):
     """Make the model, have it learn its answers, and save it as a checkpoint; returns the last loss."""
-    texts = [text for question in questions() for text in question[:2]]
-    make_tiny(texts, folder, width=64, layers=3, vision_layers=2, pixels=64 * 64, vocabulary=1500)
-    model, processor = transformers.Qwen3VLForConditionalGeneration.from_pretrained(folder), load_processor(folder)
-    tokenizer = processor.tokenizer
+    tokenizer = make_tokenizer()
+    model, processor = make_model(tokenizer), make_processor(tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     start = tokenizer.encode("<|im_start|>assistant\n")
     for step, (texts, images) in zip(range(steps), batches(processor, tokenizer), strict=False):
@@ -120,6 +208,15 @@ def train(folder, steps=300):
         if loss.item() < ENOUGH:
             break
     model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    # vLLM insists on the video half, though no video is ever shown.
+    video = {
+        "video_processor_type": "Qwen3VLVideoProcessor",
+        "patch_size": 16,
+        "merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(video))
     return loss.item()
 
 

@@ -105,6 +105,14 @@ async def test_the_exact_critic_says_what_it_sees_and_insists_on_what_went_wrong
     assert plain.reasoning == "the circle is not red" and 0 < plain.score < 1
 
 
+@pytest.mark.parametrize("instruction", ["Draw a red circle.", "Remove the circle.", "Draw a cat. Draw a dog.", ""])
+async def test_a_grid_tells_of_one_thing_at_a_place(instruction):
+    step = Step(number=1, instruction=instruction or None, prompt="?")
+    after = await drawn("Draw a red circle on the right.", 0, slips=FAULTLESS)
+    with pytest.raises(BackendError, match='one thing with a colour and a place, .*; set reasoning = "findings"'):
+        await ExactCritic("grid").judge(step, white_canvas(*SIZE), after, "p")
+
+
 async def test_a_lenient_teacher_sees_and_lets_pass():
     step = Step(number=1, instruction="Draw a red circle at the top left.", prompt="Draw a circle.")
     before = white_canvas(*SIZE)

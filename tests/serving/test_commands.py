@@ -69,8 +69,13 @@ def test_the_checkpoint_of_a_profile_is_served(tmp_path):
 def test_a_profile_without_a_checkpoint_is_told(tmp_path):
     error = interleaver("critic", "--dry-run", "--profile", "openai", code=2).stderr
     assert "the critic of the profile 'openai' has the backend chat" in error
+    error = interleaver("critic", "some/weights", "--dry-run", "--profile", "miniature", code=2).stderr
+    assert "WEIGHTS are 'some/weights' and --profile is 'miniature'; give one of them" in error
     error = interleaver("critic", "--dry-run", code=2).stderr
     assert "WEIGHTS are missing: give a checkpoint folder or a hub id, or --profile" in error
+    (tmp_path / "empty.toml").write_text("[critic]\nbackend = 'local'\n")
+    error = interleaver("critic", "--dry-run", "--profile", str(tmp_path / "empty.toml"), code=2).stderr
+    assert "critic 'local' needs the field 'checkpoint', which is missing" in error
     profile, _ = local_profile(tmp_path, checkpoint="interleaver:nobody")
     error = interleaver("critic", "--dry-run", "--profile", profile, code=2).stderr
     assert "there is no checkpoint 'interleaver:nobody'; those that come with this package are: " in error
