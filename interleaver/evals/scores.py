@@ -47,6 +47,22 @@ class Table:
     missing: Sequence[str] = field(default_factory=tuple)
 
 
+def scaled(table: Table, factor: float) -> Table:
+    """The same table in other units."""
+
+    def times(score: Score) -> Score:
+        low, value, high = (None if one is None else factor * one for one in (score.low, score.value, score.high))
+        return Score(value, low, high, score.items)
+
+    return Table(
+        overall={name: times(score) for name, score in table.overall.items()},
+        groups={
+            group: {name: times(score) for name, score in scores.items()} for group, scores in table.groups.items()
+        },
+        missing=table.missing,
+    )
+
+
 def mean(values: Iterable[float]) -> float | None:
     """The mean; None of nothing."""
     found = list(values)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from interleaver.errors import BadInput
-from interleaver.evals import risebench, ueval, wise
+from interleaver.evals.benchmarks import risebench, ueval, wise
 from interleaver.evals.scores import bootstrap, cohens_kappa, complete
 
 
@@ -16,14 +16,14 @@ from interleaver.evals.scores import bootstrap, cohens_kappa, complete
     [((2, 2, 2), 1.0), ((0, 0, 0), 0.0), ((2, 0, 0), 0.7), ((0, 2, 0), 0.2), ((0, 0, 2), 0.1), ((1, 2, 1), 0.6)],
 )
 def test_wiscore(said, score):
-    told = dict(zip(("consistency", "realism", "aesthetics"), said, strict=True))
+    told = dict(zip(("consistency", "realism", "aesthetic_quality"), said, strict=True))
     assert wise.item_score("wise-legacy", told) == pytest.approx(score)
 
 
 @pytest.mark.parametrize("value", [3, -1, None, True, 0.5, math.nan, "2"])
 def test_wise_takes_whole_numbers_in_range_alone(value):
     with pytest.raises(BadInput, match="realism is .*; wise-legacy knows whole numbers from 0 to 2"):
-        wise.item_score("wise-legacy", {"consistency": 2, "realism": value, "aesthetics": 2})
+        wise.item_score("wise-legacy", {"consistency": 2, "realism": value, "aesthetic_quality": 2})
     with pytest.raises(BadInput, match="correct is 2; wise-verified knows whole numbers from 0 to 1"):
         wise.item_score("wise-verified", {"correct": 2})
 
@@ -67,7 +67,7 @@ def test_many_missing_ids_are_counted():
 
 
 def test_ueval_by_hand():
-    items = {task: ueval.Item(task, 2, 4) for task in ueval.TASKS} | {"second": ueval.Item("space", 4, 0)}
+    items = {task: ueval.Rubrics(task, 2, 4) for task in ueval.TASKS} | {"second": ueval.Rubrics("space", 4, 0)}
     said = {task: {"text": ["met", "unmet"], "image": ["met"] * 4} for task in ueval.TASKS}
     said["space"] = {"text": ["met", "not sure"], "image": ["not sure", "met", "met", "unmet"]}
     said["second"] = {"text": ["met"] * 4, "image": []}
@@ -81,14 +81,14 @@ def test_ueval_by_hand():
 
 def test_ueval_wants_every_rubric_judged():
     with pytest.raises(BadInput, match="1 answers for 2 rubrics; every rubric must be judged"):
-        ueval.table({"a": ueval.Item("art", 2, 0)}, {"a": {"text": ["met"], "image": []}})
+        ueval.table({"a": ueval.Rubrics("art", 2, 0)}, {"a": {"text": ["met"], "image": []}})
     with pytest.raises(BadInput, match="task 'music' is unknown to UEval"):
-        ueval.table({"a": ueval.Item("music", 1, 0)}, {"a": {"text": ["met"]}})
-    found = ueval.table({"a": ueval.Item("art", 0, 0)}, {"a": {}})
+        ueval.table({"a": ueval.Rubrics("music", 1, 0)}, {"a": {"text": ["met"]}})
+    found = ueval.table({"a": ueval.Rubrics("art", 0, 0)}, {"a": {}})
     assert found.groups["art"]["score"].value is None and found.overall["overall"].value is None
 
 
-PLAIN, FREE, LOGICAL = risebench.Item("causal"), risebench.Item("temporal", True), risebench.Item("logical")
+PLAIN, FREE, LOGICAL = risebench.Kind("causal"), risebench.Kind("temporal", True), risebench.Kind("logical")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,246 @@
+"""`interleaver eval`: benchmarks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from interleaver.cli.common import UNFINISHED, check_new_folder, clear_errors, json_option, profile_option
+from interleaver.errors import BadInput
+from interleaver.terminal import plural
+
+if TYPE_CHECKING:
+    from interleaver.evals.benchmarks import Benchmark
+    from interleaver.evals.benchmarks.base import Item
+    from interleaver.evals.data import Part
+    from interleaver.evals.evaluation import Evaluation
+    from interleaver.evals.judging import Said
+    from interleaver.evals.systems import FileSystem, Outputs
+
+WHOLE = "1/1"
+SHOWN = 10
+"""How many problems are told at the end; `results.json` has them all."""
+
+NAMES = {
+    "wise-verified": "WISE in its current protocol: one bit a picture.",
+    "wise-legacy": "WISE in its first protocol: three marks a picture.",
+    "ueval": "UEval: answers of text and pictures, judged by rubrics.",
+    "risebench": "RISEBench: edits that take reasoning.",
+}
+"""The benchmarks that `interleaver.evals.benchmarks` has, and what their help says."""
+
+
+@click.group("eval")
+def evaluate() -> None:
+    """Benchmarks, comparable to their published tables.
+
+    \b
+    interleaver eval wise-verified --profile models.toml --limit 50
+    interleaver eval ueval --outputs mine=outputs.json
+    """
+
+
+def _command(name: str, title: str) -> click.Command:
+    @click.option(
+        "--data", metavar="ID|PATH", help="A dataset on the hub, a folder or a file [default: the published one]."
+    )
+    @profile_option
+    @click.option(
+        "--system",
+        "systems",
+        multiple=True,
+        type=click.Choice(["graph", "generator"]),
+        help="What is measured; several [default: both, unless --outputs].",
+    )
+    @click.option(
+        "--outputs",
+        "others",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="Outputs made elsewhere, in the benchmark's own format; several.",
+    )
+    @click.option(
+        "--judge",
+        "judges",
+        multiple=True,
+        metavar="MODEL[@URL]|FILE",
+        help="A model, or the [judge] of a profile; several [default: the benchmark's own].",
+    )
+    @click.option(
+        "--judge-prompts",
+        type=click.Path(path_type=Path, exists=True),
+        help="The benchmark's own script, or a folder of prompts [default: this package's words].",
+    )
+    @click.option("--only", multiple=True, metavar="NAME", help="A category or task; several.")
+    @click.option("--limit", type=click.IntRange(1), help="The first items only.")
+    @click.option(
+        "--shard", metavar="K/N", default=WHOLE, help="One of N equal parts; then once more without, for the table."
+    )
+    @click.option(
+        "--out", type=click.Path(path_type=Path), help=f"Where everything is kept [default: out/eval/{name}]."
+    )
+    @click.option("--workers", type=click.IntRange(1), default=8, show_default=True, help="Outputs made at a time.")
+    @click.option("--allow-partial", is_flag=True, help="Make a table, marked, even when items have no score.")
+    @click.option(
+        "--ask-above",
+        type=click.FloatRange(0),
+        default=5.0,
+        show_default=True,
+        help="Ask before judging is likely to cost more than this.",
+    )
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @click.option(
+        "--export", type=click.Path(path_type=Path), help="Also write the outputs in the benchmark's own format."
+    )
+    @json_option
+    @clear_errors
+    def command(**options: Any) -> None:
+        if not asyncio.run(_evaluate(name, Options(**options))):
+            sys.exit(UNFINISHED)
+
+    command.help = f"{title}\n\n\b\ninterleaver eval {name} --profile models.toml --limit 50"
+    return click.command(name)(command)
+
+
+for _name, _title in NAMES.items():
+    evaluate.add_command(_command(_name, _title))
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a benchmark's command."""
+
+    data: str | None
+    profile: str | None
+    systems: Sequence[str]
+    others: Sequence[str]
+    judges: Sequence[str]
+    judge_prompts: Path | None
+    only: Sequence[str]
+    limit: int | None
+    shard: str
+    out: Path | None
+    workers: int
+    allow_partial: bool
+    ask_above: float
+    yes: bool
+    export: Path | None
+    as_json: bool
+
+
+async def _evaluate(name: str, told: Options) -> bool:
+    """Run a benchmark; whether its table is whole."""
+    from interleaver.evals.benchmarks import BENCHMARKS
+    from interleaver.evals.data import load
+    from interleaver.evals.evaluation import Evaluation
+    from interleaver.evals.judging import Asking, Judgements, judge_of
+    from interleaver.evals.prompts import Prompts
+    from interleaver.evals.report import markdown, results, write
+
+    benchmark, folder = BENCHMARKS[name], told.out or Path("out") / "eval" / name
+    data = await asyncio.to_thread(load, benchmark, told.data, _part(told))
+    click.echo(f"{data.source}: {plural(data.count, 'item')}, sha256 {data.sha256[:12]}", err=True)
+    prompts = Prompts(told.judge_prompts)
+    judges = [judge_of(benchmark, one) for one in told.judges or [None]]
+    systems = _systems(benchmark, data.items, told, folder)
+    with closing(Judgements(folder)) as kept:
+        evaluation = Evaluation(benchmark, data, systems, [Asking(one, benchmark, prompts, kept) for one in judges])
+        _ask(evaluation, told)
+        await _work(evaluation, told)
+    if told.export:
+        _export(evaluation, told.export)
+    if told.shard != WHOLE:
+        click.echo("This part is done; without --shard, the same command makes the table.", err=True)
+        return True
+    found = results(evaluation, told.allow_partial, str(told.judge_prompts or "this package's own words"))
+    await write(evaluation, found, folder)
+    click.echo(json.dumps(found, ensure_ascii=False) if told.as_json else markdown(found))
+    click.echo(f"Look at {folder / 'report.html'}", err=True)
+    return not any(one["partial"] for one in found["systems"])
+
+
+def _part(told: Options) -> Part:
+    from interleaver.evals.data import Part
+
+    numbers = re.fullmatch(r"(\d+)/(\d+)", told.shard)
+    if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise BadInput(f"--shard is {told.shard!r}; give for example 2/8, the second of eight parts")
+    return Part(told.only, told.limit, int(numbers[1]), int(numbers[2]))
+
+
+def _systems(benchmark: Benchmark, items: Sequence[Item], told: Options, folder: Path) -> list[Outputs | FileSystem]:
+    from interleaver.config import find_profile, load_profile
+    from interleaver.evals.systems import FileSystem, GeneratorSystem, GraphSystem, Outputs
+
+    found: list[Outputs | FileSystem] = []
+    profile = load_profile(told.profile)
+    for name in told.systems or (() if told.others else ("graph", "generator")):
+        where = folder / "systems" / name
+        if name == "graph":
+            found.append(Outputs(GraphSystem(profile, find_profile(told.profile), where)))
+        else:
+            found.append(Outputs(GeneratorSystem(profile, where)))
+    for text in told.others:
+        name, _, path = text.partition("=")
+        if not name or not path or name in [*told.systems, "graph", "generator"]:
+            raise BadInput(f"--outputs is {text!r}; give a name of its own and a path, such as bagel=outputs")
+        found.append(FileSystem(name, Path(path).expanduser(), benchmark, items))
+    return found
+
+
+def _ask(evaluation: Evaluation, told: Options) -> None:
+    """Tell what is left to do, and ask if it is likely to be dear."""
+    left = evaluation.estimate()
+    judges = ", ".join(evaluation.asking)
+    click.echo(
+        f"{plural(len(evaluation.data.items), 'item')} asked for: {plural(left.outputs, 'output')} to make, "
+        f"about {plural(left.calls, 'call')} of {judges}: about {left.seconds / 60:.0f} min of judging, "
+        f"cost about {left.cost:.2f}",
+        err=True,
+    )
+    if left.cost > told.ask_above and not told.yes:
+        click.confirm("Go on?", abort=True, err=True)
+
+
+async def _work(evaluation: Evaluation, told: Options) -> None:
+    """Make and judge, with progress."""
+    from tqdm import tqdm
+
+    left = evaluation.estimate()
+    problems: list[str] = []
+    with tqdm(total=left.outputs, unit="output", disable=told.as_json or not left.outputs, dynamic_ncols=True) as bar:
+        async for system, output in evaluation.make(told.workers):
+            bar.update()
+            if output.problem:
+                problems.append(f"{system}, item {output.id}: {output.problem}")
+                bar.set_postfix_str(f"{len(problems)} failed")
+    total = evaluation.questions()
+    with tqdm(total=total, unit="judgement", disable=told.as_json, dynamic_ncols=True) as bar:
+
+        def progress(said: Said) -> None:
+            bar.update()
+            if said.problem:
+                problems.append(f"judge: {said.problem}")
+
+        await evaluation.judge(progress)
+    for problem in problems[:SHOWN]:
+        click.echo(click.style(problem, fg="red"), err=True)
+    if len(problems) > SHOWN:
+        click.echo(f"... and {len(problems) - SHOWN} more", err=True)
+
+
+def _export(evaluation: Evaluation, folder: Path) -> None:
+    check_new_folder(folder)
+    for name in evaluation.systems:
+        (folder / name).mkdir(parents=True)
+        outputs, items = evaluation.outputs(name), evaluation.data.items
+        evaluation.benchmark.write_outputs(folder / name, items, outputs, evaluation.folder(name))

@@ -1,0 +1,184 @@
+"""Asking judges, and keeping every answer by what was asked: nothing is asked twice, and a crash loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interleaver.agents.conversation import Ask, ChatModel, Conversation
+from interleaver.agents.exchanges import recording
+from interleaver.config import load_profile
+from interleaver.errors import BackendError, BackendUnavailable, BadInput
+from interleaver.evals.benchmarks.base import Benchmark, Model, Question
+from interleaver.evals.prompts import Prompts, Template
+from interleaver.graph.backends import call
+from interleaver.pictures import Picture, shrunk
+from interleaver.types import Usage
+
+CONCURRENCY = 16
+
+
+@dataclass
+class Judge:
+    """A judge as it is asked.
+
+    Attributes:
+        name: what it is called in tables: the model's name.
+        model: how to reach it.
+        prices: of a million tokens in and out.
+        concurrency: calls at a time.
+    """
+
+    name: str
+    model: ChatModel
+    prices: tuple[float, float] = (0.0, 0.0)
+    concurrency: int = CONCURRENCY
+
+
+def judge_of(benchmark: Benchmark, told: str | None) -> Judge:
+    """A judge.
+
+    Args:
+        benchmark: prescribes its own, with which published numbers were made.
+        told: MODEL or MODEL@URL to have another model asked in the same way; or a profile whose [judge] is a chat
+            model. None: the benchmark's own.
+
+    Raises:
+        BadInput: the profile's judge is no chat model.
+    """
+    own = benchmark.judge
+    if told is None:
+        return Judge(own.name, _chat(own, own.name, own.base_url, own.key), own.prices)
+    if told.endswith(".toml"):
+        profile = load_profile(told)
+        settings = profile.judge
+        if settings.backend != "chat":
+            raise BadInput(f"the [judge] of {told!r} has the backend {settings.backend}; benchmarks need a chat model")
+        model = profile.create("judge")
+        prices = (profile.prices.judge.input, profile.prices.judge.output)
+        return Judge(model.model_name, model, prices, settings.concurrency or CONCURRENCY)
+    name, _, url = told.partition("@")
+    if name == own.name:
+        return Judge(name, _chat(own, name, url or own.base_url, None if url else own.key), own.prices)
+    return Judge(name, _chat(own, name, url or None, None))
+
+
+def _chat(own: Model, name: str, url: str | None, key: str | None) -> ChatModel:
+    extra = dict(own.extra_body) if name == own.name else {}
+    return ChatModel(model=name, base_url=url, api_key_env=key, temperature=own.temperature, extra_body=extra)
+
+
+class Judgements:
+    """The answers that are kept, in one file of a folder; several processes may use it at a time."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = sqlite3.connect(folder / "judgements.sqlite", timeout=60, isolation_level=None)
+        self._file.execute("PRAGMA journal_mode=WAL")
+        self._file.execute("CREATE TABLE IF NOT EXISTS judgements (asked TEXT PRIMARY KEY, answer TEXT NOT NULL)")
+
+    def get(self, asked: str) -> str | None:
+        """The answer to what was asked, if there is one."""
+        found = self._file.execute("SELECT answer FROM judgements WHERE asked = ?", (asked,)).fetchone()
+        return found[0] if found else None
+
+    def put(self, asked: str, answer: str) -> None:
+        """Keep an answer."""
+        self._file.execute("INSERT OR REPLACE INTO judgements VALUES (?, ?)", (asked, answer))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@dataclass
+class Said:
+    """What came of a question.
+
+    Attributes:
+        value: what the answer says; None when there is none.
+        answer: the judge's words.
+        problem: why there is none.
+        later: whether asking again later may help.
+        cached: whether it had been answered before.
+        usage: tokens of the calls that were made now.
+    """
+
+    value: Any = None
+    answer: str = ""
+    problem: str | None = None
+    later: bool = False
+    cached: bool = False
+    usage: Usage = field(default_factory=Usage)
+
+
+class Asking:
+    """Asks one judge the questions of a benchmark."""
+
+    def __init__(self, judge: Judge, benchmark: Benchmark, prompts: Prompts, kept: Judgements):
+        self.judge = judge
+        self._side = benchmark.side
+        self._prompts = prompts
+        self._kept = kept
+        self._conversation = Conversation(judge.model, "judge")
+        self._slots = asyncio.Semaphore(judge.concurrency)
+
+    def prompt(self, question: Question) -> str:
+        """What the judge is told, without the pictures."""
+        return self._prompts.of(question.template).fill(question)
+
+    def is_known(self, question: Question) -> bool:
+        """Whether a question has been answered before."""
+        return self._kept.get(self._key(question, self._prompts.of(question.template))) is not None
+
+    async def ask(self, question: Question) -> Said:
+        """Ask, or find the answer that was given before."""
+        template = self._prompts.of(question.template)
+        key = await asyncio.to_thread(self._key, question, template)
+        known = self._kept.get(key)
+        if known is not None:
+            return Said(question.read(known), answer=known, cached=True)
+        async with self._slots:
+            return await self._call(question, template, key)
+
+    async def _call(self, question: Question, template: Template, key: str) -> Said:
+        with recording() as exchanges:
+            try:
+                pictures = [await asyncio.to_thread(self._shown, path) for path in question.pictures]
+                ask = Ask([template.fill(question), *pictures], system=template.system, whole=True)
+                read = lambda text: (text, question.read(text))  # noqa: E731  (the words are kept, not what was read)
+                (answer, value), _ = await call(self.judge.model, lambda: self._conversation.ask(ask, read), tuple)
+            except BackendUnavailable as error:
+                return Said(problem=str(error), later=True, usage=_sum(exchanges))
+            except (BackendError, BadInput) as error:
+                return Said(problem=str(error), usage=_sum(exchanges))
+        self._kept.put(key, answer)
+        return Said(value, answer=answer, usage=_sum(exchanges))
+
+    def _shown(self, path: Path) -> Picture:
+        picture = Picture.decode(path.read_bytes(), f"the picture {str(path)!r}")
+        return shrunk(picture, self._side, "JPEG") if self._side else picture
+
+    def _key(self, question: Question, template: Template) -> str:
+        """What a question is, whatever it is called: the judge and all that it is told and shown."""
+        model = self.judge.model
+        told = [
+            self.judge.name,
+            [model.temperature, model.max_tokens, model.extra_body],
+            [template.system, template.fill(question), self._side],
+            [hashlib.sha256(path.read_bytes()).hexdigest() for path in question.pictures],
+        ]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _sum(exchanges: Sequence[Any]) -> Usage:
+    return Usage(
+        input_tokens=sum(exchange.usage.input_tokens for exchange in exchanges),
+        output_tokens=sum(exchange.usage.output_tokens for exchange in exchanges),
+    )

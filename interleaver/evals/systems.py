@@ -1,0 +1,216 @@
+"""The systems under test: the graph, the generator alone, and outputs that were made elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from interleaver.batch.items import Item as Request
+from interleaver.batch.work import Worker, in_parallel
+from interleaver.config import Profile
+from interleaver.errors import BackendError, BadInput
+from interleaver.evals.benchmarks.base import Benchmark, Block, Item, Output
+from interleaver.graph.backends import call
+from interleaver.graph.compose import compose
+from interleaver.pictures import EXTENSIONS, Picture
+from interleaver.runner import Runner
+from interleaver.traces.trace import Trace, name_from
+from interleaver.types import Outcome, TextBlock
+
+SEED = 0
+
+
+class System(Protocol):
+    """Whatever makes outputs.
+
+    Attributes:
+        name: what it is called in tables.
+        folder: of the pictures of its outputs.
+    """
+
+    name: str
+    folder: Path
+
+    async def make(self, item: Item) -> Output:
+        """Make the output of an item; what goes wrong is said in it."""
+        ...
+
+
+class Outputs:
+    """The outputs of a system: made once, and kept as they are made."""
+
+    def __init__(self, system: System):
+        self.system = system
+        self._file = system.folder / "outputs.jsonl"
+        self.made: dict[str, Output] = {}
+        if self._file.exists():
+            for line in self._file.read_text(encoding="utf-8").splitlines():
+                try:
+                    output = Output.model_validate_json(line)
+                except ValueError:
+                    continue  # the line that was being written when the process died
+                self.made[output.id] = output
+
+    async def make(self, items: Sequence[Item], workers: int) -> AsyncIterator[Output]:
+        """Make what is missing; an output with a problem is tried again.
+
+        Args:
+            items: what is asked for.
+            workers: how many are made at a time.
+        """
+        todo = [item for item in items if item.id not in self.made or self.made[item.id].problem]
+        async for output in in_parallel(todo, self.system.make, workers):
+            self.made[output.id] = output
+            await asyncio.to_thread(self._keep, output)
+            yield output
+
+    def _keep(self, output: Output) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(output.model_dump_json() + "\n")
+
+
+class GraphSystem:
+    """The whole pipeline of a profile."""
+
+    name = "graph"
+
+    def __init__(self, profile: Profile, path: str | None, folder: Path):
+        """Set up the pipeline.
+
+        Args:
+            profile: the models and settings.
+            path: where the profile was read from, for resuming runs.
+            folder: where its runs and outputs are kept.
+
+        Raises:
+            BadInput: a backend of the profile cannot be made, or a run would wait for a person.
+        """
+        if profile.run.review or profile.run.on_exhausted == "ask":
+            raise BadInput("nobody is there to answer; set run.review = false and run.on_exhausted otherwise")
+        self.folder = folder
+        self.runner = Runner(profile, folder / "runs", documents=False)
+        self._worker = Worker(self.runner, path, retry=True)
+
+    async def make(self, item: Item) -> Output:
+        """Make a run of an item; one that was begun is carried on."""
+        began = time.monotonic()
+        pictures = [str(picture) for picture in item.pictures]
+        request = Request(line=0, request=item.request, images=pictures, tags={"item": item.id}, seed=SEED)
+        done = await self._worker.make(request)
+        output = Output(id=item.id, run_id=done.run_id, drawings=done.drawings, cost=done.cost)
+        trace = await asyncio.to_thread(self.runner.runs.trace, done.run_id) if done.run_id else None
+        if isinstance(trace, Trace):
+            output.blocks = await self._blocks(item, trace)
+            output.problem = _problem(trace)
+        else:
+            output.problem = done.problem
+        output.seconds = time.monotonic() - began
+        return output
+
+    async def _blocks(self, item: Item, trace: Trace) -> list[Block]:
+        document = compose(trace.request, trace.seed, trace.plan, trace.results, trace.failure)
+        blocks: list[Block] = []
+        for block in document.blocks:
+            if isinstance(block, TextBlock):
+                blocks.append(Block(text=block.text))
+                continue
+            picture = await self.runner.runs.images.get(block.image)
+            name = f"pictures/{name_from(item.id)}-{len(blocks) + 1}"
+            blocks.append(Block(picture=await asyncio.to_thread(write_picture, self.folder, name, picture)))
+        return blocks
+
+
+def _problem(trace: Trace) -> str | None:
+    """Why a run is no output; one whose critic was never content is an output like any other."""
+    failed = [result.reason for result in trace.results if result and result.outcome is Outcome.FAILED]
+    return trace.failure.reason if trace.failure else next((reason or "no picture" for reason in failed), None)
+
+
+class GeneratorSystem:
+    """The generator of a profile alone: one prompt, one call."""
+
+    name = "generator"
+
+    def __init__(self, profile: Profile, folder: Path):
+        """Set up the generator.
+
+        Args:
+            profile: names it.
+            folder: where its outputs are kept.
+
+        Raises:
+            BadInput: it cannot be made.
+        """
+        self.folder = folder
+        self._generator = profile.create("generator")
+        self._size = (profile.run.width, profile.run.height)
+        self._slots = asyncio.Semaphore(profile.generator.concurrency or 1_000_000)
+        self._price = profile.prices.picture
+
+    async def make(self, item: Item) -> Output:
+        """Draw an item's request."""
+        began = time.monotonic()
+        output = Output(id=item.id, drawings=1, cost=self._price)
+        prompt = " ".join(item.request.replace("<image>", " ").split())
+        try:
+            sources = [Picture.decode(await asyncio.to_thread(path.read_bytes), str(path)) for path in item.pictures]
+            many = self._generator.capabilities.max_sources
+            if sources and not many:
+                raise BadInput("this generator takes no pictures to edit")
+            async with self._slots:
+                picture = await call(
+                    self._generator,
+                    lambda: self._generator.generate(prompt, sources[-many:] if many else [], SEED, self._size),
+                    Picture,
+                )
+            name = f"pictures/{name_from(item.id)}"
+            output.blocks = [Block(picture=await asyncio.to_thread(write_picture, self.folder, name, picture))]
+        except (BackendError, BadInput) as error:
+            output.problem = str(error)
+        output.seconds = time.monotonic() - began
+        return output
+
+
+class FileSystem:
+    """Outputs that were made elsewhere, in the benchmark's own format."""
+
+    def __init__(self, name: str, path: Path, benchmark: Benchmark, items: Sequence[Item]):
+        """Read the outputs.
+
+        Args:
+            name: what the system is called.
+            path: their file or folder.
+            benchmark: says in which format they are.
+            items: those that are asked for.
+
+        Raises:
+            BadInput: they cannot be read, or name pictures that cannot.
+        """
+        if not path.exists():
+            raise BadInput(f"--outputs {str(path)!r} is not there")
+        self.name = name
+        self.folder = path if path.is_dir() else path.parent
+        self.made: Mapping[str, Output] = {output.id: output for output in benchmark.read_outputs(path, items)}
+        for output in self.made.values():
+            self._check(output)
+
+    def _check(self, output: Output) -> None:
+        for picture in output.pictures(self.folder):
+            try:
+                data = picture.read_bytes()
+            except OSError as error:
+                raise BadInput(
+                    f"the picture {str(picture)!r} of item {output.id} cannot be read: {error.strerror}"
+                ) from None
+            Picture.decode(data, f"the picture {str(picture)!r} of item {output.id}")
+
+
+def write_picture(folder: Path, name: str, picture: Picture) -> str:
+    """Write a picture's file; its name with the ending."""
+    path = f"{name}{EXTENSIONS[picture.media_type]}"
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_bytes(picture.data)
+    return path
