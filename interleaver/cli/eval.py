@@ -111,6 +111,104 @@ def _command(name: str, title: str) -> click.Command:
     return click.command(name)(command)
 
 
+@evaluate.command()
+@profile_option
+@click.option("--cases", type=click.IntRange(9), default=324, show_default=True, help="How many requests.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Of the requests.")
+@json_option
+@clear_errors
+def sandbox(profile: str | None, cases: int, seed: int, as_json: bool) -> None:
+    """Requests with known answers and exact scores; needs no models.
+
+    The pipeline, and the same requests with one call a step and no critic.
+
+    \b
+    interleaver eval sandbox
+    interleaver eval sandbox --json
+    """
+    from tqdm import tqdm
+
+    from interleaver.config import load_profile
+    from interleaver.evals.bench import compare, markdown
+
+    with tqdm(total=2 * cases, unit="document", disable=as_json, dynamic_ncols=True) as bar:
+        found = asyncio.run(compare(load_profile(profile), cases, seed, lambda made: bar.update()))
+    click.echo(json.dumps(found, ensure_ascii=False) if as_json else markdown(found))
+
+
+@evaluate.command()
+@profile_option
+@click.option(
+    "--critic",
+    "critics",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Also the critic of another profile, for instance after SFT and after GRPO; several.",
+)
+@click.option(
+    "--generator",
+    "generators",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Also the generator of another profile; several.",
+)
+@click.option("--cases", type=click.IntRange(9), default=108, show_default=True, help="How many requests.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Of the requests.")
+@click.option(
+    "--world",
+    type=click.Choice(["full", "miniature"]),
+    default="full",
+    show_default=True,
+    help="How much of the sandbox world the requests use.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("out/eval/ablations"),
+    show_default=True,
+    help="Where the table and the plot are written.",
+)
+@json_option
+@clear_errors
+def ablations(
+    profile: str | None,
+    critics: Sequence[str],
+    generators: Sequence[str],
+    cases: int,
+    seed: int,
+    world: str,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """What each part of a pipeline is worth: the sandbox bench with one thing changed at a time.
+
+    \b
+    interleaver eval ablations
+    interleaver eval ablations --world miniature --profile sft.toml --critic grpo=grpo.toml
+    """
+    from tqdm import tqdm
+
+    from interleaver.config import load_profile
+    from interleaver.evals.ablations import markdown, measure, runs_needed, variants, write
+
+    named = [dict(_named(text, option) for text in texts)
+             for option, texts in (("--critic", critics), ("--generator", generators))]  # fmt: skip
+    chosen = list(variants(load_profile(profile), *named))
+    total = runs_needed(chosen) * cases
+    with tqdm(total=total, unit="document", disable=as_json, dynamic_ncols=True) as bar:
+        found = asyncio.run(measure(chosen, cases, seed, world, lambda made: bar.update()))
+    write(found, out)
+    click.echo(json.dumps(found) if as_json else markdown(found))
+    click.echo(f"Look at {out / 'ablations.html'}", err=True)
+
+
+def _named(text: str, option: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise BadInput(f"{option} is {text!r}; give a name and a path, such as mine=path")
+    return name, path
+
+
 for _name, _title in NAMES.items():
     evaluate.add_command(_command(_name, _title))
 
@@ -190,9 +288,9 @@ def _systems(benchmark: Benchmark, items: Sequence[Item], told: Options, folder:
         else:
             found.append(Outputs(GeneratorSystem(profile, where)))
     for text in told.others:
-        name, _, path = text.partition("=")
-        if not name or not path or name in [*told.systems, "graph", "generator"]:
-            raise BadInput(f"--outputs is {text!r}; give a name of its own and a path, such as bagel=outputs")
+        name, path = _named(text, "--outputs")
+        if name in ("graph", "generator"):
+            raise BadInput(f"--outputs is {text!r}; {name} is the name of our own system, choose another")
         found.append(FileSystem(name, Path(path).expanduser(), benchmark, items))
     return found
 
