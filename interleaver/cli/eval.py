@@ -101,6 +101,7 @@ def _command(name: str, title: str) -> click.Command:
     @click.option(
         "--export", type=click.Path(path_type=Path), help="Also write the outputs in the benchmark's own format."
     )
+    @click.option("--langsmith", is_flag=True, help="Also send items, outputs and scores to LangSmith.")
     @json_option
     @clear_errors
     def command(**options: Any) -> None:
@@ -232,6 +233,7 @@ class Options:
     ask_above: float
     yes: bool
     export: Path | None
+    langsmith: bool
     as_json: bool
 
 
@@ -263,6 +265,11 @@ async def _evaluate(name: str, told: Options) -> bool:
     await write(evaluation, found, folder)
     click.echo(json.dumps(found, ensure_ascii=False) if told.as_json else markdown(found))
     click.echo(f"Look at {folder / 'report.html'}", err=True)
+    if told.langsmith:
+        from interleaver.evals.langsmith import upload
+
+        for experiment in await asyncio.to_thread(upload, evaluation, found):
+            click.echo(f"LangSmith has the experiment {experiment}", err=True)
     return not any(one["partial"] for one in found["systems"])
 
 
