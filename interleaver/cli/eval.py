@@ -35,6 +35,10 @@ NAMES = {
     "wise-legacy": "WISE in its first protocol: three marks a picture.",
     "ueval": "UEval: answers of text and pictures, judged by rubrics.",
     "risebench": "RISEBench: edits that take reasoning.",
+    "comm-task1": "CoMM: texts to a sequence of pictures.",
+    "comm-task2": "CoMM: pictures to a sequence of texts.",
+    "comm-task3": "CoMM: the rest of a document of text and pictures.",
+    "comm-task4": "CoMM: a document of text and pictures from its title.",
 }
 """The benchmarks that `interleaver.evals.benchmarks` has, and what their help says."""
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from interleaver.errors import BadInput, did_you_mean
@@ -141,11 +142,13 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         if file.suffix == ".parquet":
             parquet = need("pyarrow.parquet", "data")
             rows = parquet.read_table(file).to_pylist()
+        elif file.suffix == ".pth":
+            rows = need("torch", "evals").load(file, weights_only=True)
         elif file.suffix == ".jsonl":
             rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         else:
             rows = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnpicklingError) as error:
         raise BadInput(f"the data {str(file)!r} cannot be read: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BadInput(f"the data {str(file)!r} must be a list of objects")

@@ -83,12 +83,15 @@ def results(evaluation: Evaluation, allow_partial: bool, prompts: str) -> Json:
 
 def _system(evaluation: Evaluation, system: str, judge: str, allow_partial: bool) -> Json:
     table = evaluation.table(system, judge, allow_partial)
-    judged, outputs = evaluation.judged[system, judge], evaluation.outputs(system).values()
+    judged, made = evaluation.judged[system, judge], evaluation.outputs(system)
+    measures, notes = evaluation.benchmark.measures(evaluation.data.items, made, evaluation.folder(system))
+    outputs = made.values()
     return {
         "system": system,
         "judge": judge,
         "partial": bool(table.missing),
-        "overall": {name: asdict(score) for name, score in table.overall.items()},
+        "overall": {name: asdict(score) for name, score in (table.overall | measures).items()},
+        "not_measured": notes,
         "groups": {
             group: {name: asdict(score) for name, score in scores.items()} for group, scores in table.groups.items()
         },
@@ -125,22 +128,26 @@ def _headlines(found: Json) -> list[str]:
 
 
 def _line(found: Json, one: Json) -> Line:
-    notes = []
+    notes = list(one["not_measured"])
     if one["partial"]:
         notes.append(f"partial: {len(one['missing'])} items have no score")
     if not found["data"]["complete"]:
         notes.append(f"a part: {found['data']['asked']} of {found['data']['items']} items")
     if one["judge"] != found["judge_prescribed"]:
         notes.append(f"judged by {one['judge']}, not by {found['judge_prescribed']}")
-    cells = {group: Score(**scores.get(found["headline"], scores["score"])) for group, scores in one["groups"].items()}
+    cells = {
+        group: Score(**(scores.get(found["headline"]) or scores["score"])) for group, scores in one["groups"].items()
+    }
     cells |= {name: Score(**score) for name, score in one["overall"].items()}
     return Line(one["system"], cells, notes)
 
 
 def _published(benchmark: str) -> list[Line]:
     """The published rows of a benchmark, in that protocol alone."""
-    text = files("interleaver.evals").joinpath("published", f"{benchmark}.toml").read_text(encoding="utf-8")
-    told = tomllib.loads(text)
+    file = files("interleaver.evals").joinpath("published", f"{benchmark}.toml")
+    if not file.is_file():
+        return []
+    told = tomllib.loads(file.read_text(encoding="utf-8"))
     overall = {"overall": "accuracy"} if benchmark == "risebench" else {}
     found = [
         Line(
@@ -160,7 +167,7 @@ def told(score: Score | None, scale: float) -> str:
     """A score as tables show it, with its interval."""
     if score is None or score.value is None:
         return "-"
-    digits = 1 if scale > 1 else 3
+    digits = 1 if scale > 1 and (abs(score.value) >= 1 or score.low is not None) else 3
     if score.low is None or score.high is None:
         return f"{score.value:.{digits}f}"
     return f"{score.value:.{digits}f} ({score.low:.{digits}f} to {score.high:.{digits}f})"

@@ -42,7 +42,7 @@ class Table:
         missing: ids that have no score; a table with any is partial.
     """
 
-    overall: Mapping[str, Score]
+    overall: dict[str, Score]
     groups: Mapping[str, Mapping[str, Score]]
     missing: Sequence[str] = field(default_factory=tuple)
 

@@ -113,13 +113,21 @@ class GraphSystem:
     async def _blocks(self, item: Item, trace: Trace) -> list[Block]:
         document = compose(trace.request, trace.seed, trace.plan, trace.results, trace.failure)
         blocks: list[Block] = []
+
+        def number(step: int | None) -> int:
+            return (step or 0) + 1
+
         for block in document.blocks:
             if isinstance(block, TextBlock):
-                blocks.append(Block(text=block.text))
+                blocks.append(Block(step=number(block.step), text=block.text))
                 continue
             picture = await self.runner.runs.images.get(block.image)
             name = f"pictures/{name_from(item.id)}-{len(blocks) + 1}"
-            blocks.append(Block(picture=await asyncio.to_thread(write_picture, self.folder, name, picture)))
+            blocks.append(
+                Block(
+                    step=number(block.step), picture=await asyncio.to_thread(write_picture, self.folder, name, picture)
+                )
+            )
         return blocks
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, Field
 
 from interleaver.errors import BadInput
-from interleaver.evals.scores import Table
+from interleaver.evals.scores import Score, Table
 from interleaver.pictures import Picture, encoded_as
 
 Row = Mapping[str, Any]
@@ -43,6 +43,7 @@ class Item:
 class Block(BaseModel):
     """A piece of an output: words, or a picture's file."""
 
+    step: int = Field(1, description="The step that it belongs to, from 1.")
     text: str | None = None
     picture: str | None = Field(None, description="Relative to the folder of the outputs.")
 
@@ -176,6 +177,21 @@ class Benchmark(Protocol):
 
         Raises:
             BadInput: some are missing and that is not allowed.
+        """
+        ...
+
+    def measures(
+        self, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path
+    ) -> tuple[dict[str, Score], list[str]]:
+        """What is measured without a judge.
+
+        Args:
+            items: all that were asked for.
+            outputs: what was made, by id.
+            folder: of their pictures.
+
+        Returns:
+            The scores by name, and why others that belong there are missing.
         """
         ...
 

@@ -27,7 +27,7 @@ from interleaver.evals.benchmarks.base import (
     text_in,
     write_png,
 )
-from interleaver.evals.scores import Table, complete, weighted
+from interleaver.evals.scores import Score, Table, complete, weighted
 
 CATEGORIES = ("temporal", "causal", "spatial", "logical")
 Dimension = Literal["consistency", "reasoning", "plausibility"]
@@ -77,6 +77,12 @@ class RiseBench:
     def table(self, items: Sequence[Item], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
         """The table of a system."""
         return table({item.id: _kind(item) for item in items}, answers, allow_partial)
+
+    def measures(
+        self, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path
+    ) -> tuple[dict[str, Score], list[str]]:
+        """Nothing is measured without the judge."""
+        return {}, []
 
     def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
         """A folder with `images/{category}/{index}.png`, or .jpg or .jpeg."""

@@ -95,6 +95,12 @@ class UEval:
         said = {item.id: _said(item, answers[item.id]) for item in items if item.id in answers}
         return scaled(table(rubrics, said, allow_partial), self.scale)
 
+    def measures(
+        self, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path
+    ) -> tuple[dict[str, Score], list[str]]:
+        """Nothing is measured without the judge."""
+        return {}, []
+
     def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
         """A file `[{id, text_answer, image_answer: [paths]}]`; paths are relative to the file."""
         try:

@@ -25,7 +25,7 @@ from interleaver.evals.benchmarks.base import (
     text_in,
     write_png,
 )
-from interleaver.evals.scores import Table, complete, weighted
+from interleaver.evals.scores import Score, Table, complete, weighted
 
 Protocol = Literal["wise-legacy", "wise-verified"]
 CATEGORIES = ("culture", "time", "space", "biology", "physics", "chemistry")
@@ -146,6 +146,12 @@ class Wise:
         categories = {item.id: item.group for item in items}
         scores = {item.id: self.score(item, answers[item.id]) for item in items if item.id in answers}
         return table(self.protocol, categories, scores, allow_partial)
+
+    def measures(
+        self, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path
+    ) -> tuple[dict[str, Score], list[str]]:
+        """Nothing is measured without the judge."""
+        return {}, []
 
     def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
         """A folder with the picture `{prompt_id}.png` of each prompt."""
