@@ -19,8 +19,7 @@ from interleaver.errors import BadInput
 from interleaver.terminal import plural
 
 if TYPE_CHECKING:
-    from interleaver.evals.benchmarks import Benchmark
-    from interleaver.evals.benchmarks.base import Item
+    from interleaver.evals.benchmarks.base import Benchmark, Item
     from interleaver.evals.data import Part
     from interleaver.evals.evaluation import Evaluation
     from interleaver.evals.judging import Said
@@ -112,8 +111,7 @@ def _command(name: str, title: str) -> click.Command:
         if not asyncio.run(_evaluate(name, Options(**options))):
             sys.exit(UNFINISHED)
 
-    command.help = f"{title}\n\n\b\ninterleaver eval {name} --profile models.toml --limit 50"
-    return click.command(name)(command)
+    return click.command(name, help=f"{title}\n\n\b\ninterleaver eval {name} --profile models.toml --limit 50")(command)
 
 
 @evaluate.command()
@@ -254,7 +252,7 @@ async def _evaluate(name: str, told: Options) -> bool:
     data = await asyncio.to_thread(load, benchmark, told.data, _part(told))
     click.echo(f"{data.source}: {plural(data.count, 'item')}, sha256 {data.sha256[:12]}", err=True)
     prompts = Prompts(told.judge_prompts)
-    judges = [judge_of(benchmark, one) for one in told.judges or [None]]
+    judges = [judge_of(benchmark, one) for one in told.judges or (None,)]
     systems = _systems(benchmark, data.items, told, folder)
     with closing(Judgements(folder)) as kept:
         evaluation = Evaluation(benchmark, data, systems, [Asking(one, benchmark, prompts, kept) for one in judges])

@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+
 from interleaver.batch.work import in_parallel
 from interleaver.config import BackendSettings, Profile
 from interleaver.evals.scores import Score, weighted
 from interleaver.graph.builder import Builder
 from interleaver.graph.context import Context
-from interleaver.graph.state import RunState
+from interleaver.graph.state import RunInput, RunState
 from interleaver.pictures import Picture
 from interleaver.traces.images import ImageStore
 from interleaver.traces.trace import Trace
@@ -116,8 +118,8 @@ async def bench(
 async def _make(builder: Builder, images: ImageStore, settings: Any, case: Any) -> Made:
     refs = [await images.put(picture) for picture in case.pictures]
     graph = builder.compile()
-    given = {"request": case.request, "images": [ref.model_dump() for ref in refs]}
-    config = {"recursion_limit": 10_000}
+    given = RunInput(request=case.request, images=[ref.model_dump() for ref in refs])
+    config = RunnableConfig(recursion_limit=10_000)
     context = Context(**settings.model_dump())
     state = await graph.ainvoke(given, config, context=context, output_keys=list(RunState.__annotations__))
     trace = Trace.from_state(state, case.id, "run")

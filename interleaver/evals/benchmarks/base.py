@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -118,7 +119,7 @@ class Model:
     prices: tuple[float, float] = (0.0, 0.0)
 
 
-class Benchmark(Protocol):
+class Benchmark(ABC):
     """A benchmark.
 
     Attributes:
@@ -145,14 +146,15 @@ class Benchmark(Protocol):
     headline: str
     needs_picture: bool
 
+    @abstractmethod
     def item(self, row: Row, folder: Path) -> Item:
         """An item.
 
         Raises:
             BadInput: the row lacks something, or has something else there.
         """
-        ...
 
+    @abstractmethod
     def questions(self, item: Item, output: Output, folder: Path) -> list[Question]:
         """What the judge is asked of an output.
 
@@ -161,12 +163,12 @@ class Benchmark(Protocol):
             output: what was made of it.
             folder: of the output's pictures.
         """
-        ...
 
+    @abstractmethod
     def score(self, item: Item, answers: Answers) -> float:
         """How good an output is, from 0 to 1, to tell the best from the worst."""
-        ...
 
+    @abstractmethod
     def table(self, items: Sequence[Item], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
         """The scores of a system.
 
@@ -178,7 +180,6 @@ class Benchmark(Protocol):
         Raises:
             BadInput: some are missing and that is not allowed.
         """
-        ...
 
     def measures(
         self, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path
@@ -193,8 +194,9 @@ class Benchmark(Protocol):
         Returns:
             The scores by name, and why others that belong there are missing.
         """
-        ...
+        return {}, []
 
+    @abstractmethod
     def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
         """The outputs of another system, in the format that the benchmark publishes.
 
@@ -205,8 +207,8 @@ class Benchmark(Protocol):
         Raises:
             BadInput: it is not in that format.
         """
-        ...
 
+    @abstractmethod
     def write_outputs(self, path: Path, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path) -> None:
         """Write outputs in the benchmark's own format, for its own scripts.
 
@@ -216,7 +218,6 @@ class Benchmark(Protocol):
             outputs: what was made, by id.
             folder: of their pictures.
         """
-        ...
 
 
 def absent(value: object) -> bool:

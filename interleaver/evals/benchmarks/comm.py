@@ -19,6 +19,7 @@ from interleaver.errors import BadInput, UnreadableAnswer
 from interleaver.evals import metrics
 from interleaver.evals.benchmarks.base import (
     Answers,
+    Benchmark,
     Block,
     Item,
     Model,
@@ -59,17 +60,19 @@ ASKED: Mapping[Task, Mapping[str, tuple[str, ...]]] = {
     4: {"comm.document": (*COHERENCE, "completeness", "quality"), "comm.fidelity": ("fidelity",)},
 }
 """The marks that a task has, by the prompt that asks for them."""
+FIELDS = {"text": "content", "image": "image_path"}
+"""Where a step's content stands, by its type."""
 _STEP = re.compile(r"\(\d+\)\s(.*?)\s*(?=\(\d+\)|$)", re.DOTALL)
 
 
-class Comm:
+class Comm(Benchmark):
     """One task of CoMM; see `interleaver.evals.benchmarks.base.Benchmark`."""
 
     source = "weisuxi/CoMM"
     files = (("test_data.pth",), ("*.jsonl",), ("*.json",))
-    count: int | None = None
+    count = None
     judge = Model("gpt-4o", key="OPENAI_API_KEY", temperature=1.0, prices=(2.5, 10.0))
-    side: int | None = 512
+    side = 512
     scale = 10.0
     headline = "fidelity"
 
@@ -158,15 +161,11 @@ def _steps(row: Row) -> list[list[dict[str, Any]]]:
     steps = row.get("step_info")
     if not isinstance(steps, list) or not steps:
         raise BadInput("the field 'step_info' is missing; it must be a list of steps")
-    for step in steps:
-        for content in step if isinstance(step, list) else [step]:
-            field = {"text": "content", "image": "image_path"}.get(
-                content.get("type") if isinstance(content, dict) else ""
-            )
-            if field is None or not isinstance(content.get(field), str):
-                raise BadInput(
-                    f"the field 'step_info' has {content!r:.80}; it must be a text or an image with its path"
-                )
+    for content in (content for step in steps for content in (step if isinstance(step, list) else [step])):
+        kind = content.get("type") if isinstance(content, dict) else None
+        field = FIELDS.get(str(kind), "")
+        if not isinstance(content, dict) or not isinstance(content.get(field), str):
+            raise BadInput(f"the field 'step_info' has {content!r:.80}; it must be a text or an image with its path")
     return steps
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 from interleaver.errors import BadInput, UnreadableAnswer
 from interleaver.evals.benchmarks.base import (
     Answers,
+    Benchmark,
     Block,
     Item,
     Model,
@@ -27,23 +28,23 @@ from interleaver.evals.benchmarks.base import (
     text_in,
     write_png,
 )
-from interleaver.evals.scores import Score, Table, complete, weighted
+from interleaver.evals.scores import Table, complete, weighted
 
 CATEGORIES = ("temporal", "causal", "spatial", "logical")
 Dimension = Literal["consistency", "reasoning", "plausibility"]
 LOWEST, HIGHEST = 1, 5
 
 
-class RiseBench:
+class RiseBench(Benchmark):
     """RISEBench; see `interleaver.evals.benchmarks.base.Benchmark`."""
 
     name = "risebench"
     title = "RISEBench"
     source = "PhoenixZ/RISEBench"
     files = (("datav2_total_w_subtask.json",), ("data_total.json",))
-    count: int | None = 360
+    count = 360
     judge = Model("gpt-4.1-2025-04-14", key="OPENAI_API_KEY", prices=(2.0, 8.0))
-    side: int | None = 768
+    side = 768
     scale = 100.0
     headline = "accuracy"
     needs_picture = True
@@ -77,12 +78,6 @@ class RiseBench:
     def table(self, items: Sequence[Item], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
         """The table of a system."""
         return table({item.id: _kind(item) for item in items}, answers, allow_partial)
-
-    def measures(
-        self, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path
-    ) -> tuple[dict[str, Score], list[str]]:
-        """Nothing is measured without the judge."""
-        return {}, []
 
     def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
         """A folder with `images/{category}/{index}.png`, or .jpg or .jpeg."""

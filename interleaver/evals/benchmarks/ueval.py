@@ -17,6 +17,7 @@ from typing import Any, Literal
 from interleaver.errors import BadInput, UnreadableAnswer
 from interleaver.evals.benchmarks.base import (
     Answers,
+    Benchmark,
     Block,
     Item,
     Model,
@@ -37,14 +38,14 @@ Part = Literal["text", "image"]
 PARTS: tuple[Part, ...] = ("text", "image")
 
 
-class UEval:
+class UEval(Benchmark):
     """UEval; see `interleaver.evals.benchmarks.base.Benchmark`."""
 
     name = "ueval"
     title = "UEval"
     source = "zlab-princeton/UEval"
     files = (("*.parquet",), ("*.jsonl",), ("*.json",))
-    count: int | None = 1000
+    count = 1000
     judge = Model(
         "gemini-2.5-pro",
         "https://generativelanguage.googleapis.com/v1beta/openai/",
@@ -52,7 +53,7 @@ class UEval:
         temperature=None,
         prices=(1.25, 10.0),
     )
-    side: int | None = None
+    side = None
     scale = 100.0
     headline = "overall"
     needs_picture = False
@@ -94,12 +95,6 @@ class UEval:
         }
         said = {item.id: _said(item, answers[item.id]) for item in items if item.id in answers}
         return scaled(table(rubrics, said, allow_partial), self.scale)
-
-    def measures(
-        self, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path
-    ) -> tuple[dict[str, Score], list[str]]:
-        """Nothing is measured without the judge."""
-        return {}, []
 
     def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
         """A file `[{id, text_answer, image_answer: [paths]}]`; paths are relative to the file."""

@@ -15,6 +15,7 @@ from typing import Literal
 from interleaver.errors import BadInput, UnreadableAnswer
 from interleaver.evals.benchmarks.base import (
     Answers,
+    Benchmark,
     Block,
     Item,
     Model,
@@ -25,7 +26,7 @@ from interleaver.evals.benchmarks.base import (
     text_in,
     write_png,
 )
-from interleaver.evals.scores import Score, Table, complete, weighted
+from interleaver.evals.scores import Table, complete, weighted
 
 Protocol = Literal["wise-legacy", "wise-verified"]
 CATEGORIES = ("culture", "time", "space", "biology", "physics", "chemistry")
@@ -96,21 +97,21 @@ RULES: Mapping[Protocol, Rules] = {
 }
 
 
-class Wise:
+class Wise(Benchmark):
     """WISE in one of its protocols; see `interleaver.evals.benchmarks.base.Benchmark`."""
 
-    side: int | None = None
+    side = None
     scale = 1.0
     headline = "overall"
     needs_picture = True
 
     def __init__(self, protocol: Protocol):
-        self.name: str = protocol
+        self.name = protocol
         self.protocol: Protocol = protocol
         self.rules = RULES[protocol]
         self.title = f"WISE, the {protocol.removeprefix('wise-')} protocol"
         self.source, self.files, self.judge = self.rules.source, self.rules.files, self.rules.judge
-        self.count: int | None = sum(self.rules.prompts.values())
+        self.count = sum(self.rules.prompts.values())
 
     def item(self, row: Row, folder: Path) -> Item:
         """An item; its category follows from its number, as in the official scripts."""
@@ -146,12 +147,6 @@ class Wise:
         categories = {item.id: item.group for item in items}
         scores = {item.id: self.score(item, answers[item.id]) for item in items if item.id in answers}
         return table(self.protocol, categories, scores, allow_partial)
-
-    def measures(
-        self, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path
-    ) -> tuple[dict[str, Score], list[str]]:
-        """Nothing is measured without the judge."""
-        return {}, []
 
     def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
         """A folder with the picture `{prompt_id}.png` of each prompt."""
