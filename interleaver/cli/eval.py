@@ -21,7 +21,7 @@ from interleaver.terminal import plural
 if TYPE_CHECKING:
     from interleaver.evals.benchmarks.base import Benchmark, Item
     from interleaver.evals.data import Part
-    from interleaver.evals.evaluation import Evaluation
+    from interleaver.evals.evaluation import Estimate, Evaluation
     from interleaver.evals.judging import Said
     from interleaver.evals.systems import FileSystem, Outputs
 
@@ -256,8 +256,9 @@ async def _evaluate(name: str, told: Options) -> bool:
     systems = _systems(benchmark, data.items, told, folder)
     with closing(Judgements(folder)) as kept:
         evaluation = Evaluation(benchmark, data, systems, [Asking(one, benchmark, prompts, kept) for one in judges])
-        _ask(evaluation, told)
-        await _work(evaluation, told)
+        left = await asyncio.to_thread(evaluation.estimate)
+        _ask(evaluation, left, told)
+        await _work(evaluation, left, told)
     if told.export:
         _export(evaluation, told.export)
     if told.shard != WHOLE:
@@ -304,9 +305,8 @@ def _systems(benchmark: Benchmark, items: Sequence[Item], told: Options, folder:
     return found
 
 
-def _ask(evaluation: Evaluation, told: Options) -> None:
+def _ask(evaluation: Evaluation, left: Estimate, told: Options) -> None:
     """Tell what is left to do, and ask if it is likely to be dear."""
-    left = evaluation.estimate()
     judges = ", ".join(evaluation.asking)
     click.echo(
         f"{plural(len(evaluation.data.items), 'item')} asked for: {plural(left.outputs, 'output')} to make, "
@@ -318,11 +318,10 @@ def _ask(evaluation: Evaluation, told: Options) -> None:
         click.confirm("Go on?", abort=True, err=True)
 
 
-async def _work(evaluation: Evaluation, told: Options) -> None:
+async def _work(evaluation: Evaluation, left: Estimate, told: Options) -> None:
     """Make and judge, with progress."""
     from tqdm import tqdm
 
-    left = evaluation.estimate()
     problems: list[str] = []
     with tqdm(total=left.outputs, unit="output", disable=told.as_json or not left.outputs, dynamic_ncols=True) as bar:
         async for system, output in evaluation.make(told.workers):

@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ class Judgements:
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = sqlite3.connect(folder / "judgements.sqlite", timeout=60, isolation_level=None)
+        self._file = sqlite3.connect(
+            folder / "judgements.sqlite", timeout=60, isolation_level=None, check_same_thread=False
+        )
         self._file.execute("PRAGMA journal_mode=WAL")
         self._file.execute("CREATE TABLE IF NOT EXISTS judgements (asked TEXT PRIMARY KEY, answer TEXT NOT NULL)")
 
@@ -172,9 +175,15 @@ class Asking:
             self.judge.name,
             [model.temperature, model.max_tokens, model.extra_body],
             [template.system, template.fill(question), self._side],
-            [hashlib.sha256(path.read_bytes()).hexdigest() for path in question.pictures],
+            [_digest(path, path.stat().st_mtime_ns) for path in question.pictures],
         ]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=100_000)
+def _digest(path: Path, changed: int) -> str:
+    """The checksum of a picture's file, which many questions may be about."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sum(exchanges: Sequence[Any]) -> Usage:

@@ -20,8 +20,6 @@ from interleaver.runner import Runner
 from interleaver.traces.trace import Trace, name_from
 from interleaver.types import Outcome, TextBlock
 
-SEED = 0
-
 
 class System(Protocol):
     """Whatever makes outputs.
@@ -93,12 +91,13 @@ class GraphSystem:
         self.folder = folder
         self.runner = Runner(profile, folder / "runs", documents=False)
         self._worker = Worker(self.runner, path, retry=True)
+        self._seed = profile.run.seed
 
     async def make(self, item: Item) -> Output:
         """Make a run of an item; one that was begun is carried on."""
         began = time.monotonic()
         pictures = [str(picture) for picture in item.pictures]
-        request = Request(line=0, request=item.request, images=pictures, tags={"item": item.id}, seed=SEED)
+        request = Request(line=0, request=item.request, images=pictures, tags={"item": item.id}, seed=self._seed)
         done = await self._worker.make(request)
         output = Output(id=item.id, run_id=done.run_id, drawings=done.drawings, cost=done.cost)
         trace = await asyncio.to_thread(self.runner.runs.trace, done.run_id) if done.run_id else None
@@ -157,6 +156,7 @@ class GeneratorSystem:
         self._size = (profile.run.width, profile.run.height)
         self._slots = asyncio.Semaphore(profile.generator.concurrency or 1_000_000)
         self._price = profile.prices.picture
+        self._seed = profile.run.seed
 
     async def make(self, item: Item) -> Output:
         """Draw an item's request."""
@@ -171,7 +171,7 @@ class GeneratorSystem:
             async with self._slots:
                 picture = await call(
                     self._generator,
-                    lambda: self._generator.generate(prompt, sources[-many:] if many else [], SEED, self._size),
+                    lambda: self._generator.generate(prompt, sources[-many:] if many else [], self._seed, self._size),
                     Picture,
                 )
             name = f"pictures/{name_from(item.id)}"
