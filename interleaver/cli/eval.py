@@ -19,8 +19,8 @@ from interleaver.errors import BadInput
 from interleaver.terminal import plural
 
 if TYPE_CHECKING:
-    from interleaver.evals.benchmarks.base import Benchmark, Item
-    from interleaver.evals.data import Part
+    from interleaver.evals.benchmarks.base import Benchmark
+    from interleaver.evals.data import Data, Part
     from interleaver.evals.evaluation import Estimate, Evaluation
     from interleaver.evals.judging import Said
     from interleaver.evals.systems import FileSystem, Outputs
@@ -253,7 +253,7 @@ async def _evaluate(name: str, told: Options) -> bool:
     click.echo(f"{data.source}: {plural(data.count, 'item')}, sha256 {data.sha256[:12]}", err=True)
     prompts = Prompts(told.judge_prompts)
     judges = [judge_of(benchmark, one) for one in told.judges or (None,)]
-    systems = _systems(benchmark, data.items, told, folder)
+    systems = _systems(benchmark, data, told, folder)
     with closing(Judgements(folder)) as kept:
         evaluation = Evaluation(benchmark, data, systems, [Asking(one, benchmark, prompts, kept) for one in judges])
         left = await asyncio.to_thread(evaluation.estimate)
@@ -285,23 +285,24 @@ def _part(told: Options) -> Part:
     return Part(told.only, told.limit, int(numbers[1]), int(numbers[2]))
 
 
-def _systems(benchmark: Benchmark, items: Sequence[Item], told: Options, folder: Path) -> list[Outputs | FileSystem]:
+def _systems(benchmark: Benchmark, data: Data, told: Options, folder: Path) -> list[Outputs | FileSystem]:
     from interleaver.config import find_profile, load_profile
-    from interleaver.evals.systems import FileSystem, GeneratorSystem, GraphSystem, Outputs
+    from interleaver.evals.systems import FileSystem, GeneratorSystem, GraphSystem, Outputs, System
 
     found: list[Outputs | FileSystem] = []
     profile = load_profile(told.profile)
     for name in told.systems or (() if told.others else ("graph", "generator")):
         where = folder / "systems" / name
         if name == "graph":
-            found.append(Outputs(GraphSystem(profile, find_profile(told.profile), where)))
+            system: System = GraphSystem(profile, find_profile(told.profile), where)
         else:
-            found.append(Outputs(GeneratorSystem(profile, where)))
+            system = GeneratorSystem(profile, where)
+        found.append(Outputs(system, profile, data.sha256))
     for text in told.others:
         name, path = _named(text, "--outputs")
         if name in ("graph", "generator"):
             raise BadInput(f"--outputs is {text!r}; {name} is the name of our own system, choose another")
-        found.append(FileSystem(name, Path(path).expanduser(), benchmark, items))
+        found.append(FileSystem(name, Path(path).expanduser(), benchmark, data.items))
     return found
 
 

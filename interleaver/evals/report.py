@@ -69,6 +69,7 @@ def results(evaluation: Evaluation, allow_partial: bool, prompts: str) -> Json:
             "source": data.source,
             "sha256": data.sha256,
             "items": data.count,
+            "published": benchmark.count or data.count,
             "asked": len(data.items),
             "complete": data.complete,
         },
@@ -132,14 +133,15 @@ def _line(found: Json, one: Json) -> Line:
     if one["partial"]:
         notes.append(f"partial: {len(one['missing'])} items have no score")
     if not found["data"]["complete"]:
-        notes.append(f"a part: {found['data']['asked']} of {found['data']['items']} items")
+        notes.append(f"a part: {found['data']['asked']:,} of {found['data']['published']:,} items")
     if one["judge"] != found["judge_prescribed"]:
         notes.append(f"judged by {one['judge']}, not by {found['judge_prescribed']}")
     cells = {
         group: Score(**(scores.get(found["headline"]) or scores["score"])) for group, scores in one["groups"].items()
     }
     cells |= {name: Score(**score) for name, score in one["overall"].items()}
-    return Line(one["system"], cells, notes)
+    several = len({other["judge"] for other in found["systems"]}) > 1
+    return Line(f"{one['system']}, {one['judge']}" if several else one["system"], cells, notes)
 
 
 def _published(benchmark: str) -> list[Line]:
@@ -167,9 +169,9 @@ def told(score: Score | None, scale: float) -> str:
     """A score as tables show it, with its interval."""
     if score is None or score.value is None:
         return "-"
-    digits = 1 if scale > 1 and (abs(score.value) >= 1 or score.low is not None) else 3
     if score.low is None or score.high is None:
-        return f"{score.value:.{digits}f}"
+        return f"{score.value:.4g}"
+    digits = 1 if scale > 1 else 3
     return f"{score.value:.{digits}f} ({score.low:.{digits}f} to {score.high:.{digits}f})"
 
 
@@ -233,9 +235,7 @@ def bars(found: Json) -> Json:
             if score.value is not None and score.low is not None and score.high is not None:
                 bar = {"system": number, "value": score.value / scale}
                 groups.setdefault(group, []).append(bar | {"low": score.low / scale, "high": score.high / scale})
-    several = len({one["judge"] for one in found["systems"]}) > 1
-    names = [f"{one['system']}, {one['judge']}" if several else one["system"] for one in found["systems"]]
-    return {"groups": groups, "names": names}
+    return {"groups": groups, "names": [_line(found, one).name for one in found["systems"]]}
 
 
 async def _gallery(evaluation: Evaluation, system: str, judge: str) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -37,11 +38,28 @@ class System(Protocol):
         ...
 
 
+def _made_with(profile: Profile, data: str) -> str:
+    """What outputs depend on, as JSON."""
+    parts = profile.model_dump(include={"planner", "critic", "generator", "run"}, mode="json")
+    return json.dumps({"data": data, **parts}, indent=1, sort_keys=True)
+
+
 class Outputs:
     """The outputs of a system: made once, and kept as they are made."""
 
-    def __init__(self, system: System):
+    def __init__(self, system: System, profile: Profile, data: str):
+        """Take up the outputs that are there.
+
+        Args:
+            system: makes the others.
+            profile: its models and settings.
+            data: checksum of the data.
+
+        Raises:
+            BadInput: those that are there were made with other models or settings, or of other data.
+        """
         self.system = system
+        self._check(system.folder / "made-with.json", _made_with(profile, data))
         self._file = system.folder / "outputs.jsonl"
         self.made: dict[str, Output] = {}
         if self._file.exists():
@@ -65,9 +83,27 @@ class Outputs:
             await asyncio.to_thread(self._keep, output)
             yield output
 
+    def _check(self, file: Path, told: str) -> None:
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(told, encoding="utf-8")
+        if file.read_text(encoding="utf-8") != told:
+            raise BadInput(
+                f"the outputs in {str(file.parent)!r} were made with other models or settings, or of other data (see "
+                f"{file.name} there); give another --out, or remove them"
+            )
+
     def _keep(self, output: Output) -> None:
         with self._file.open("a", encoding="utf-8") as file:
             file.write(output.model_dump_json() + "\n")
+
+
+class _Named(Request):
+    """A request whose run is called like its item, since two items may ask the same."""
+
+    def run_id(self, pictures: list[str]) -> str:
+        """The name of the run."""
+        return name_from(self.tags["item"])
 
 
 class GraphSystem:
@@ -97,7 +133,7 @@ class GraphSystem:
         """Make a run of an item; one that was begun is carried on."""
         began = time.monotonic()
         pictures = [str(picture) for picture in item.pictures]
-        request = Request(line=0, request=item.request, images=pictures, tags={"item": item.id}, seed=self._seed)
+        request = _Named(line=0, request=item.request, images=pictures, tags={"item": item.id}, seed=self._seed)
         done = await self._worker.make(request)
         output = Output(id=item.id, run_id=done.run_id, drawings=done.drawings, cost=done.cost)
         trace = await asyncio.to_thread(self.runner.runs.trace, done.run_id) if done.run_id else None

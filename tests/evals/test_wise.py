@@ -46,7 +46,7 @@ def test_pictures_of_another_system_are_scored(ready, tmp_path):
         assert len(judge.requests) == 7  # a rerun costs nothing
         assert again["systems"][0]["overall"] == system["overall"] and again["systems"][0]["judge_cached"] == 7
     page = (tmp_path / "out/eval/wise-verified/report.html").read_text()
-    assert "NanoBanana-Pro" in page and "a part: 7 of 7 items" in page and page.count("<article>") == 7
+    assert "NanoBanana-Pro" in page and "a part: 7 of 1,000 items" in page and page.count("<article>") == 7
     assert "| **mine** |" in (tmp_path / "out/eval/wise-verified/results.md").read_text()
 
 
@@ -70,6 +70,20 @@ def test_both_systems_are_measured_in_one_run(tmp_path):
     assert "judged by m, not by Qwen3.5-35B-A3B" in exported.stdout
     page = (tmp_path / "out/eval/wise-verified/report.html").read_text()
     assert "again" in page
+
+
+def test_outputs_belong_to_the_models_and_the_data_that_made_them(tmp_path):
+    rows = [row | {"Prompt": "a red star"} for row in wise_rows([1, 2])]  # two items may ask the same
+    data = write_json(tmp_path / "rows.json", rows)
+    asked = ["wise-verified", "--data", data, "--system", "graph"]
+    with serving(chat_reply("Score: 1")) as judge:
+        asked += ["--judge", f"m@{judge.url}/v1"]
+        run(*asked)
+        (tmp_path / "interleaver.toml").write_text("[run]\nmax_attempts = 2\n")
+        assert "were made with other models or settings, or of other data" in run(*asked, code=2).output
+        run(*asked, "--out", "other")
+        write_json(data, rows[:1])
+        assert "other data" in run(*asked, "--out", "other", code=2).output
 
 
 def test_an_incomplete_set_is_named_and_refused_or_marked(ready, tmp_path):
