@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from interleaver.cli.common import UNFINISHED, check_new_folder, clear_errors, json_option, profile_option
+from interleaver.cli.common import UNFINISHED, clear_errors, json_option, profile_option
 from interleaver.errors import BadInput
 from interleaver.terminal import plural
 
 if TYPE_CHECKING:
+    from interleaver.config import Profile
     from interleaver.evals.benchmarks.base import Benchmark
     from interleaver.evals.data import Data, Part
     from interleaver.evals.evaluation import Estimate, Evaluation
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from interleaver.evals.systems import FileSystem, Outputs
 
 WHOLE = "1/1"
+MANY = 2_000
+"""Calls at unknown prices that are asked for."""
 SHOWN = 10
 """How many problems are told at the end; `results.json` has them all."""
 
@@ -101,9 +105,7 @@ def _command(name: str, title: str) -> click.Command:
         help="Ask before judging is likely to cost more than this.",
     )
     @click.option("--yes", is_flag=True, help="Do not ask.")
-    @click.option(
-        "--export", type=click.Path(path_type=Path), help="Also write the outputs in the benchmark's own format."
-    )
+    @click.option("--export", is_flag=True, help="Also write the outputs in the benchmark's own format, to OUT/export.")
     @click.option("--langsmith", is_flag=True, help="Also send items, outputs and scores to LangSmith.")
     @json_option
     @clear_errors
@@ -192,17 +194,34 @@ def ablations(
     from tqdm import tqdm
 
     from interleaver.config import load_profile
-    from interleaver.evals.ablations import markdown, measure, runs_needed, variants, write
+    from interleaver.evals.ablations import markdown, measure, runs_needed, variants
 
-    named = [dict(_named(text, option) for text in texts)
-             for option, texts in (("--critic", critics), ("--generator", generators))]  # fmt: skip
+    named = [_all_named(texts, option) for option, texts in (("--critic", critics), ("--generator", generators))]
     chosen = list(variants(load_profile(profile), *named))
     total = runs_needed(chosen) * cases
     with tqdm(total=total, unit="document", disable=as_json, dynamic_ncols=True) as bar:
-        found = asyncio.run(measure(chosen, cases, seed, world, lambda made: bar.update()))
-    write(found, out)
+        found = asyncio.run(_ablate(measure(chosen, cases, seed, world, lambda made: bar.update()), out))
     click.echo(json.dumps(found) if as_json else markdown(found))
     click.echo(f"Look at {out / 'ablations.html'}", err=True)
+
+
+async def _ablate(measured: AsyncIterator[dict[str, Any]], out: Path) -> dict[str, Any]:
+    """Write what is known after each variant, and give all of it in the end."""
+    from interleaver.evals.ablations import write
+
+    found: dict[str, Any] = {}
+    async for found in measured:
+        await asyncio.to_thread(write, found, out)
+    return found
+
+
+def _all_named(texts: Sequence[str], option: str) -> dict[str, str]:
+    pairs = [_named(text, option) for text in texts]
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"{option} has the name {name!r} twice; names must differ")
+    return dict(pairs)
 
 
 def _named(text: str, option: str) -> tuple[str, str]:
@@ -234,46 +253,61 @@ class Options:
     allow_partial: bool
     ask_above: float
     yes: bool
-    export: Path | None
+    export: bool
     langsmith: bool
     as_json: bool
 
 
 async def _evaluate(name: str, told: Options) -> bool:
     """Run a benchmark; whether its table is whole."""
+    from interleaver.config import load_profile
     from interleaver.evals.benchmarks import BENCHMARKS
     from interleaver.evals.data import load
     from interleaver.evals.evaluation import Evaluation
     from interleaver.evals.judging import Asking, Judgements, judge_of
     from interleaver.evals.prompts import Prompts
-    from interleaver.evals.report import markdown, results, write
+    from interleaver.evals.report import markdown
 
+    profile = load_profile(told.profile)
     benchmark, folder = BENCHMARKS[name], told.out or Path("out") / "eval" / name
     data = await asyncio.to_thread(load, benchmark, told.data, _part(told))
     click.echo(f"{data.source}: {plural(data.count, 'item')}, sha256 {data.sha256[:12]}", err=True)
     prompts = Prompts(told.judge_prompts)
     judges = [judge_of(benchmark, one) for one in told.judges or (None,)]
-    systems = _systems(benchmark, data, told, folder)
+    systems = _systems(benchmark, data, profile, told, folder)
     with closing(Judgements(folder)) as kept:
-        evaluation = Evaluation(benchmark, data, systems, [Asking(one, benchmark, prompts, kept) for one in judges])
+        asking = [Asking(one, benchmark, prompts, kept) for one in judges]
+        evaluation = Evaluation(benchmark, data, systems, asking, profile.models())
         left = await asyncio.to_thread(evaluation.estimate)
         _ask(evaluation, left, told)
         await _work(evaluation, left, told)
-    if told.export:
-        _export(evaluation, told.export)
     if told.shard != WHOLE:
         click.echo("This part is done; without --shard, the same command makes the table.", err=True)
         return True
-    found = results(evaluation, told.allow_partial, str(told.judge_prompts or "this package's own words"))
-    await write(evaluation, found, folder)
+    found = await _report(evaluation, told, folder)
     click.echo(json.dumps(found, ensure_ascii=False) if told.as_json else markdown(found))
     click.echo(f"Look at {folder / 'report.html'}", err=True)
+    return not any(one["partial"] for one in found["systems"])
+
+
+async def _report(evaluation: Evaluation, told: Options, folder: Path) -> dict[str, Any]:
+    """Write the table and all else that was asked for."""
+    from interleaver.evals.report import refused, results, write
+
+    try:
+        found = results(evaluation, told.allow_partial, str(told.judge_prompts or "this package's own words"))
+    except BadInput as error:
+        refused(evaluation, folder)
+        raise BadInput(f"{error}; {folder / 'missing.json'} says why") from None
+    await write(evaluation, found, folder)
+    if told.export:
+        await asyncio.to_thread(_export, evaluation, folder / "export")
     if told.langsmith:
         from interleaver.evals.langsmith import upload
 
         for experiment in await asyncio.to_thread(upload, evaluation, found):
             click.echo(f"LangSmith has the experiment {experiment}", err=True)
-    return not any(one["partial"] for one in found["systems"])
+    return found
 
 
 def _part(told: Options) -> Part:
@@ -285,12 +319,13 @@ def _part(told: Options) -> Part:
     return Part(told.only, told.limit, int(numbers[1]), int(numbers[2]))
 
 
-def _systems(benchmark: Benchmark, data: Data, told: Options, folder: Path) -> list[Outputs | FileSystem]:
-    from interleaver.config import find_profile, load_profile
+def _systems(
+    benchmark: Benchmark, data: Data, profile: Profile, told: Options, folder: Path
+) -> list[Outputs | FileSystem]:
+    from interleaver.config import find_profile
     from interleaver.evals.systems import FileSystem, GeneratorSystem, GraphSystem, Outputs, System
 
     found: list[Outputs | FileSystem] = []
-    profile = load_profile(told.profile)
     for name in told.systems or (() if told.others else ("graph", "generator")):
         where = folder / "systems" / name
         if name == "graph":
@@ -309,13 +344,14 @@ def _systems(benchmark: Benchmark, data: Data, told: Options, folder: Path) -> l
 def _ask(evaluation: Evaluation, left: Estimate, told: Options) -> None:
     """Tell what is left to do, and ask if it is likely to be dear."""
     judges = ", ".join(evaluation.asking)
+    cost = f"about {left.cost:.2f}" + (f", and unknown for {', '.join(left.unpriced)}" if left.unpriced else "")
     click.echo(
         f"{plural(len(evaluation.data.items), 'item')} asked for: {plural(left.outputs, 'output')} to make, "
-        f"about {plural(left.calls, 'call')} of {judges}: about {left.seconds / 60:.0f} min of judging, "
-        f"cost about {left.cost:.2f}",
+        f"about {plural(left.calls, 'call')} of {judges}: about {left.seconds / 60:.0f} min of judging, cost {cost}",
         err=True,
     )
-    if left.cost > told.ask_above and not told.yes:
+    dear = left.cost > told.ask_above or (left.unpriced and left.calls > MANY)
+    if dear and not told.yes:
         click.confirm("Go on?", abort=True, err=True)
 
 
@@ -333,10 +369,10 @@ async def _work(evaluation: Evaluation, left: Estimate, told: Options) -> None:
     total = evaluation.questions()
     with tqdm(total=total, unit="judgement", disable=told.as_json, dynamic_ncols=True) as bar:
 
-        def progress(said: Said) -> None:
+        def progress(system: str, item: str, said: Said) -> None:
             bar.update()
             if said.problem:
-                problems.append(f"judge: {said.problem}")
+                problems.append(f"{system}, item {item}, judge: {said.problem}")
 
         await evaluation.judge(progress)
     for problem in problems[:SHOWN]:
@@ -346,8 +382,9 @@ async def _work(evaluation: Evaluation, left: Estimate, told: Options) -> None:
 
 
 def _export(evaluation: Evaluation, folder: Path) -> None:
-    check_new_folder(folder)
+    """Write the outputs anew, in the benchmark's own format."""
     for name in evaluation.systems:
+        shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir(parents=True)
         outputs, items = evaluation.outputs(name), evaluation.data.items
         evaluation.benchmark.write_outputs(folder / name, items, outputs, evaluation.folder(name))

@@ -69,7 +69,7 @@ async def measure(chosen: list[Variant], cases: int, seed: int, world: str, prog
         progress: is told of every document.
     """
     done: dict[str, Bench] = {}
-    rows = []
+    rows: list[Json] = []
     for variant in chosen:
         key = variant.profile.model_dump_json()
         if key not in done:
@@ -84,7 +84,7 @@ async def measure(chosen: list[Variant], cases: int, seed: int, world: str, prog
                 "models": variant.profile.models(),
             }
         )
-    return {"cases": cases, "seed": seed, "world": world, "variants": rows}
+        yield {"cases": cases, "seed": seed, "world": world, "variants": rows}
 
 
 def runs_needed(chosen: list[Variant]) -> int:
@@ -113,8 +113,8 @@ def write(found: Json, folder: Path) -> None:
     environment = Environment(
         loader=PackageLoader("interleaver.evals"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    most = max(row["drawings"] for row in found["variants"]) * 1.08
+    most = max(1.0, *(row["drawings"] for row in found["variants"])) * 1.08
     lowest = min(row["score"]["low"] for row in found["variants"])
-    floor = max(0.0, int(lowest * 10) / 10)
+    floor = min(0.9, int(lowest * 10) / 10)
     page = environment.get_template("ablations.html").render(found=found, most=most, floor=floor)
     (folder / "ablations.html").write_text(page, encoding="utf-8")

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
 from interleaver.batch.work import in_parallel
 from interleaver.config import BackendSettings, Profile
+from interleaver.errors import BadInput
 from interleaver.evals.scores import Score, weighted
 from interleaver.graph.builder import Builder
 from interleaver.graph.context import Context
@@ -100,17 +102,24 @@ async def bench(
         progress: is told of every document.
 
     Raises:
-        BadInput: a backend of the profile cannot be made.
+        BadInput: a backend of the profile cannot be made, the generator is not the sandbox's, or runs would wait for a
+            person.
     """
+    if profile.generator.backend != "sandbox" or profile.run.on_exhausted == "ask":
+        raise BadInput(
+            "the sandbox bench scores the sandbox's own pictures and has nobody to ask; give a --profile with "
+            'generator.backend = "sandbox" and without run.on_exhausted = "ask"'
+        )
     began = time.monotonic()
-    images = ImageStore("memory://bench")
-    builder = profile.build(images)
     settings = profile.run.model_copy(update={"width": SIZES[world], "height": SIZES[world], "review": False})
     cases = await asyncio.to_thread(CASES.load(), count, seed, world)
     made: list[Made] = []
-    async for one in in_parallel(cases, lambda case: _make(builder, images, settings, case), workers):
-        progress(one)
-        made.append(one)
+    with TemporaryDirectory() as folder:
+        images = ImageStore(folder)
+        builder = profile.build(images)
+        async for one in in_parallel(cases, lambda case: _make(builder, images, settings, case), workers):
+            progress(one)
+            made.append(one)
     order = {case.id: number for number, case in enumerate(cases)}
     return Bench(sorted(made, key=lambda one: order[one.id]), time.monotonic() - began)
 

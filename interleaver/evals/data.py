@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from filelock import FileLock
 
 from interleaver.errors import BadInput, did_you_mean
 from interleaver.evals.benchmarks.base import Benchmark, Item, Row
@@ -127,14 +131,19 @@ def _wanted(benchmark: Benchmark) -> str:
 
 
 def _unpack(folder: Path) -> None:
-    """Unpack the pictures that some datasets publish as one archive, beside it and once."""
-    import zipfile
-
-    archive = folder / "data.zip"
-    if archive.is_file() and not (folder / "data").exists():
-        with zipfile.ZipFile(archive) as file:
-            inside = any(name.startswith("data/") for name in file.namelist())
-            file.extractall(folder if inside else folder / "data")
+    """Unpack the pictures that some datasets publish as one archive: beside it, once, and whole or not at all."""
+    archive, unpacked = folder / "data.zip", folder / "data"
+    if not archive.is_file() or unpacked.exists():
+        return
+    with FileLock(folder / ".unpacking.lock"), TemporaryDirectory(dir=folder) as beside:
+        try:
+            with zipfile.ZipFile(archive) as file:
+                inside = any(name.startswith("data/") for name in file.namelist())
+                file.extractall(beside if inside else Path(beside) / "data")
+        except zipfile.BadZipFile as error:
+            raise BadInput(f"the archive {str(archive)!r} cannot be read: {error}; download it again") from None
+        if not unpacked.exists():
+            (Path(beside) / "data").replace(unpacked)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
@@ -145,10 +154,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         elif file.suffix == ".pth":
             rows = need("torch", "evals").load(file, weights_only=True)
         elif file.suffix == ".jsonl":
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
         else:
             rows = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, UnpicklingError) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, UnpicklingError) as error:
         raise BadInput(f"the data {str(file)!r} cannot be read: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BadInput(f"the data {str(file)!r} must be a list of objects")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from interleaver.batch.work import in_parallel
+from interleaver.errors import BackendError, BadInput
 from interleaver.evals.benchmarks.base import Answers, Benchmark, Block, Output, Question
 from interleaver.evals.data import Data
 from interleaver.evals.judging import Asking, Said
@@ -17,9 +19,15 @@ from interleaver.evals.systems import FileSystem, Outputs
 
 ROUNDS = 5
 """How often questions are asked again that a judge was too busy to answer."""
-TOKENS_A_PICTURE, TOKENS_AN_ANSWER, LETTERS_A_TOKEN = 1_000, 150, 4
+TOKENS_A_PICTURE, LETTERS_A_TOKEN = 1_000, 4
 SECONDS_A_CALL = 4.0
 """What estimates reckon with before anything is known."""
+GIVE_UP = 25
+"""First answers of a judge that may all fail before nothing more is asked."""
+
+
+Progress = Callable[[str, str, Said], None]
+"""Is told of an answer: the system, the item, and what was said."""
 
 
 @dataclass
@@ -31,8 +39,8 @@ class Judged:
         problems: why questions have no answer, by item.
         calls: that were made now.
         cached: answers that were there already.
-        input_tokens: of the calls; likewise the output's.
-        cost: by the judge's prices.
+        input_tokens: of all calls, whenever they were made; likewise the output's.
+        cost: of all calls, by the judge's prices.
     """
 
     said: dict[str, dict[str, Said]] = field(default_factory=dict)
@@ -55,13 +63,16 @@ class Estimate:
     Attributes:
         outputs: to be made.
         calls: of judges.
-        cost: of the judges, in US dollars or the profile's currency; drawing is not in it.
+        cost: of the judges, in US dollars or the profile's currency, and of making outputs, at what those that are
+            there cost.
+        unpriced: judges that are to be called at prices that are not known.
         seconds: of judging.
     """
 
     outputs: int
     calls: int
     cost: float
+    unpriced: tuple[str, ...]
     seconds: float
 
 
@@ -69,12 +80,34 @@ class Evaluation:
     """A benchmark, the systems under test, and the judges."""
 
     def __init__(
-        self, benchmark: Benchmark, data: Data, systems: Sequence[Outputs | FileSystem], asking: Sequence[Asking]
+        self,
+        benchmark: Benchmark,
+        data: Data,
+        systems: Sequence[Outputs | FileSystem],
+        asking: Sequence[Asking],
+        models: Mapping[str, str],
     ):
+        """Bring them together.
+
+        Args:
+            benchmark: what is asked for.
+            data: its items.
+            systems: under test.
+            asking: the judges.
+            models: who is planner, critic and generator in the systems of our own.
+
+        Raises:
+            BadInput: two systems or two judges have the same name.
+        """
+        for what, names in (("system", [_name(one) for one in systems]), ("judge", [one.judge.name for one in asking])):
+            for name in names:
+                if names.count(name) > 1:
+                    raise BadInput(f"two {what}s are called {name!r}; their names must differ")
         self.benchmark = benchmark
         self.data = data
-        self.systems = {one.system.name if isinstance(one, Outputs) else one.name: one for one in systems}
+        self.systems = {_name(one): one for one in systems}
         self.asking = {one.judge.name: one for one in asking}
+        self.models = models
         self.judged = {(system, judge): Judged() for system in self.systems for judge in self.asking}
 
     def folder(self, system: str) -> Path:
@@ -103,18 +136,24 @@ class Evaluation:
 
     def estimate(self) -> Estimate:
         """What is left to do; an output that is not made yet is reckoned with one picture."""
-        calls, tokens, cost, seconds = 0, [0, 0], 0.0, 0.0
+        calls, cost, seconds = 0, 0.0, 0.0
+        unpriced = []
         for judge, asking in self.asking.items():
             asked = [question for system in self.systems for question in self._left(system, asking)]
             letters = sum(len(asking.prompt(question)) for question in asked)
             pictures = sum(len(question.pictures) for question in asked)
-            tokens = [letters // LETTERS_A_TOKEN + TOKENS_A_PICTURE * pictures, TOKENS_AN_ANSWER * len(asked)]
-            prices = self.asking[judge].judge.prices
-            cost += sum(count * price for count, price in zip(tokens, prices, strict=True)) / 1e6
+            tokens = letters // LETTERS_A_TOKEN + TOKENS_A_PICTURE * pictures
+            cost += asking.judge.cost(tokens, asking.answer_tokens * len(asked))
+            unpriced += [judge] if asked and asking.judge.prices is None else []
             seconds += SECONDS_A_CALL * len(asked) / asking.judge.concurrency
             calls += len(asked)
-        missing = sum(len(self.data.items) - len(self.outputs(name)) for name in self._made_here())
-        return Estimate(missing, calls, cost, seconds)
+        missing = 0
+        for name in self._made_here():
+            made = self.outputs(name)
+            left = len(self.data.items) - len(made)
+            cost += left * sum(output.cost for output in made.values()) / max(len(made), 1)
+            missing += left
+        return Estimate(missing, calls, cost, tuple(unpriced), seconds)
 
     def _made_here(self) -> list[str]:
         return [name for name, one in self.systems.items() if isinstance(one, Outputs)]
@@ -136,17 +175,26 @@ class Evaluation:
 
         Args:
             workers: how many are made at a time.
+
+        Raises:
+            BackendUnavailable: a judge cannot be reached, so that the outputs would be made in vain.
         """
+        if any(len(self.outputs(name)) < len(self.data.items) for name in self._made_here()):
+            for asking in self.asking.values():
+                await asking.check()
         for name, one in self.systems.items():
             if isinstance(one, Outputs):
                 async for output in one.make(self.data.items, workers):
                     yield name, output
 
-    async def judge(self, progress: Callable[[Said], None] = lambda said: None) -> None:
+    async def judge(self, progress: Progress = lambda system, item, said: None) -> None:
         """Have every output judged; questions that a judge was too busy for are asked again.
 
         Args:
             progress: is told of every answer.
+
+        Raises:
+            BackendError: a judge gave no answer at all to the first questions.
         """
         for (system, judge), judged in self.judged.items():
             asking, made = self.asking[judge], self.outputs(system)
@@ -158,10 +206,11 @@ class Evaluation:
             ]
             judged.said = {item.id: {} for item in items}
             for _ in range(ROUNDS):
-                busy = await self._round(asking, judged, left, progress)
+                busy = await self._round(asking, judged, left, partial(progress, system))
                 if not busy or len(busy) == len(left):
                     break
-                left = busy
+                left = [asked for asked, _ in busy]
+            judged.problems |= {name: problem for (name, _), problem in busy}
             for name in judged.problems:
                 judged.said.pop(name, None)
 
@@ -170,26 +219,38 @@ class Evaluation:
         asking: Asking,
         judged: Judged,
         questions: Sequence[tuple[str, Question]],
-        progress: Callable[[Said], None],
-    ) -> list[tuple[str, Question]]:
-        """Ask once; the questions that may be answered later."""
+        progress: Callable[[str, Said], None],
+    ) -> list[tuple[tuple[str, Question], str]]:
+        """Ask once; the questions that may be answered later, and why they were not now."""
 
-        async def ask(asked: tuple[str, Question]) -> tuple[str, Question, Said]:
-            return *asked, await asking.ask(asked[1])
+        async def ask(asked: tuple[str, Question]) -> tuple[tuple[str, Question], Said]:
+            return asked, await asking.ask(asked[1])
 
         busy = []
-        judged.problems.clear()
-        async for name, question, said in in_parallel(questions, ask, 2 * asking.judge.concurrency):
+        failed = answered = 0
+        hopeless = None
+
+        def until_hopeless() -> Iterator[tuple[str, Question]]:
+            for asked in questions:
+                if hopeless:
+                    return
+                yield asked
+
+        async for asked, said in in_parallel(until_hopeless(), ask, 2 * asking.judge.concurrency):
+            name, question = asked
             self._count(asking, judged, said)
+            failed, answered = failed + (said.problem is not None), answered + (said.problem is None)
+            hopeless = said.problem if failed >= GIVE_UP and not answered else None
             if said.problem is None:
                 judged.said[name][question.key] = said
-                progress(said)
             elif said.later:
-                busy.append((name, question))
-                judged.problems[name] = said.problem
+                busy.append((asked, said.problem))
+                continue
             else:
                 judged.problems[name] = said.problem
-                progress(said)
+            progress(name, said)
+        if hopeless:
+            raise BackendError(f"the judge {asking.judge.name} answers nothing: {hopeless}")
         return busy
 
     def _count(self, asking: Asking, judged: Judged, said: Said) -> None:
@@ -197,8 +258,7 @@ class Evaluation:
         judged.calls += not said.cached
         judged.input_tokens += said.usage.input_tokens
         judged.output_tokens += said.usage.output_tokens
-        prices = asking.judge.prices
-        judged.cost += (said.usage.input_tokens * prices[0] + said.usage.output_tokens * prices[1]) / 1e6
+        judged.cost += asking.judge.cost(said.usage.input_tokens, said.usage.output_tokens)
 
     def table(self, system: str, judge: str, allow_partial: bool) -> Table:
         """The scores of a system by a judge.
@@ -231,6 +291,10 @@ class Evaluation:
                 {"judges": [first, second], "kappa": cohens_kappa(*pairs), "equal": equal, "answers": len(both)}
             )
         return found
+
+
+def _name(system: Outputs | FileSystem) -> str:
+    return system.system.name if isinstance(system, Outputs) else system.name
 
 
 def flattened(judged: Judged) -> Mapping[tuple[str, ...], Any]:

@@ -6,16 +6,19 @@ import asyncio
 import hashlib
 import json
 import sqlite3
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from interleaver.agents.conversation import Ask, ChatModel, Conversation
 from interleaver.agents.exchanges import recording
 from interleaver.config import load_profile
-from interleaver.errors import BackendError, BackendUnavailable, BadInput
+from interleaver.errors import BackendError, BackendUnavailable, BadInput, UnreadableAnswer
 from interleaver.evals.benchmarks.base import Benchmark, Model, Question
 from interleaver.evals.prompts import Prompts, Template
 from interleaver.graph.backends import call
@@ -32,14 +35,19 @@ class Judge:
     Attributes:
         name: what it is called in tables: the model's name.
         model: how to reach it.
-        prices: of a million tokens in and out.
+        prices: of a million tokens in and out; None where they are not known.
         concurrency: calls at a time.
     """
 
     name: str
     model: ChatModel
-    prices: tuple[float, float] = (0.0, 0.0)
+    prices: tuple[float, float] | None = None
     concurrency: int = CONCURRENCY
+
+    def cost(self, input_tokens: int, output_tokens: int) -> float:
+        """What calls cost; 0 where prices are not known."""
+        prices = self.prices or (0.0, 0.0)
+        return (input_tokens * prices[0] + output_tokens * prices[1]) / 1e6
 
 
 def judge_of(benchmark: Benchmark, told: str | None) -> Judge:
@@ -62,7 +70,8 @@ def judge_of(benchmark: Benchmark, told: str | None) -> Judge:
         if settings.backend != "chat":
             raise BadInput(f"the [judge] of {told!r} has the backend {settings.backend}; benchmarks need a chat model")
         model = profile.create("judge")
-        prices = (profile.prices.judge.input, profile.prices.judge.output)
+        told_prices = profile.prices.judge
+        prices = (told_prices.input, told_prices.output) if told_prices.model_fields_set else None
         return Judge(model.model_name, model, prices, settings.concurrency or CONCURRENCY)
     name, _, url = told.partition("@")
     if name == own.name:
@@ -80,20 +89,30 @@ class Judgements:
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = sqlite3.connect(
-            folder / "judgements.sqlite", timeout=60, isolation_level=None, check_same_thread=False
-        )
-        self._file.execute("PRAGMA journal_mode=WAL")
-        self._file.execute("CREATE TABLE IF NOT EXISTS judgements (asked TEXT PRIMARY KEY, answer TEXT NOT NULL)")
+        self._turn = threading.Lock()
+        with FileLock(folder / ".judgements.lock"):  # two that set up the file at once would be in each other's way
+            self._file = sqlite3.connect(
+                folder / "judgements.sqlite", timeout=60, isolation_level=None, check_same_thread=False
+            )
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=NORMAL")
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS judgements (asked TEXT PRIMARY KEY, answer TEXT NOT NULL, "
+                "input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL)"
+            )
 
-    def get(self, asked: str) -> str | None:
-        """The answer to what was asked, if there is one."""
-        found = self._file.execute("SELECT answer FROM judgements WHERE asked = ?", (asked,)).fetchone()
-        return found[0] if found else None
+    def get(self, asked: str) -> tuple[str, Usage] | None:
+        """The answer to what was asked, if there is one, and the tokens that it took."""
+        query = "SELECT answer, input_tokens, output_tokens FROM judgements WHERE asked = ?"
+        with self._turn:
+            found = self._file.execute(query, (asked,)).fetchone()
+        return (found[0], Usage(input_tokens=found[1], output_tokens=found[2])) if found else None
 
-    def put(self, asked: str, answer: str) -> None:
+    def put(self, asked: str, answer: str, usage: Usage) -> None:
         """Keep an answer."""
-        self._file.execute("INSERT OR REPLACE INTO judgements VALUES (?, ?)", (asked, answer))
+        row = (asked, answer, usage.input_tokens, usage.output_tokens)
+        with self._turn:
+            self._file.execute("INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?)", row)
 
     def close(self) -> None:
         """Close the file."""
@@ -110,7 +129,7 @@ class Said:
         problem: why there is none.
         later: whether asking again later may help.
         cached: whether it had been answered before.
-        usage: tokens of the calls that were made now.
+        usage: tokens of the calls, whenever they were made.
     """
 
     value: Any = None
@@ -129,6 +148,7 @@ class Asking:
         self._side = benchmark.side
         self._prompts = prompts
         self._kept = kept
+        self.answer_tokens = benchmark.judge.answer_tokens
         self._conversation = Conversation(judge.model, "judge")
         self._slots = asyncio.Semaphore(judge.concurrency)
 
@@ -138,15 +158,38 @@ class Asking:
 
     def is_known(self, question: Question) -> bool:
         """Whether a question has been answered before."""
-        return self._kept.get(self._key(question, self._prompts.of(question.template))) is not None
+        return self._known(self._key(question, self._prompts.of(question.template)), question) is not None
+
+    def _known(self, key: str, question: Question) -> Said | None:
+        """The answer that was given before; one that the reader has become too strict for is none."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        try:
+            return Said(question.read(kept[0]), answer=kept[0], cached=True, usage=kept[1])
+        except UnreadableAnswer:
+            return None
+
+    async def check(self) -> None:
+        """See that the judge is there.
+
+        Raises:
+            BackendUnavailable: it cannot be reached.
+        """
+        try:
+            await self._conversation.check()
+        except BackendUnavailable:
+            raise
+        except BackendError:
+            pass  # some servers do not list their models; what else is wrong, the first questions will show
 
     async def ask(self, question: Question) -> Said:
         """Ask, or find the answer that was given before."""
         template = self._prompts.of(question.template)
         key = await asyncio.to_thread(self._key, question, template)
-        known = self._kept.get(key)
+        known = await asyncio.to_thread(self._known, key, question)
         if known is not None:
-            return Said(question.read(known), answer=known, cached=True)
+            return known
         async with self._slots:
             return await self._call(question, template, key)
 
@@ -159,10 +202,11 @@ class Asking:
                 (answer, value), _ = await call(self.judge.model, lambda: self._conversation.ask(ask, read), tuple)
             except BackendUnavailable as error:
                 return Said(problem=str(error), later=True, usage=_sum(exchanges))
-            except (BackendError, BadInput) as error:
+            except (BackendError, BadInput, OSError) as error:
                 return Said(problem=str(error), usage=_sum(exchanges))
-        self._kept.put(key, answer)
-        return Said(value, answer=answer, usage=_sum(exchanges))
+        usage = _sum(exchanges)
+        await asyncio.to_thread(self._kept.put, key, answer, usage)
+        return Said(value, answer=answer, usage=usage)
 
     def _shown(self, path: Path) -> Picture:
         picture = Picture.decode(path.read_bytes(), f"the picture {str(path)!r}")
@@ -175,7 +219,7 @@ class Asking:
             self.judge.name,
             [model.temperature, model.max_tokens, model.extra_body],
             [template.system, template.fill(question), self._side],
-            [_digest(path, path.stat().st_mtime_ns) for path in question.pictures],
+            [_digest(path, path.stat().st_mtime_ns) if path.exists() else None for path in question.pictures],
         ]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -80,19 +82,20 @@ def _experiment(client: Any, evaluation: Evaluation, found: Json, one: Json, exa
         said = one["items"][example.inputs["item"]]
         return {"results": [{"key": "score", "score": said["score"]}, *_feedback(said["answers"])]}
 
-    results = client.evaluate(
-        target,
-        data=[example for example in examples if example.inputs["item"] in one["items"]],
-        evaluators=[evaluator],
-        experiment_prefix=f"{found['benchmark']} {one['system']} {one['judge']}",
-        metadata={
-            **{f"overall.{name}": score["value"] for name, score in one["overall"].items()},
-            "judge": one["judge"],
-            "partial": one["partial"],
-            "data": found["data"]["sha256"],
-        },
-        max_concurrency=0,
-    )
+    with redirect_stdout(sys.stderr):  # the client tells where to look, on standard output
+        results = client.evaluate(
+            target,
+            data=[example for example in examples if example.inputs["item"] in one["items"]],
+            evaluators=[evaluator],
+            experiment_prefix=f"{found['benchmark']} {one['system']} {one['judge']}",
+            metadata={
+                **{f"overall.{name}": score["value"] for name, score in one["overall"].items()},
+                "judge": one["judge"],
+                "partial": one["partial"],
+                "data": found["data"]["sha256"],
+            },
+            max_concurrency=0,
+        )
     return str(results.experiment_name)
 
 

@@ -142,8 +142,8 @@ def inception(pairs: Pairs, network: Any = None) -> dict[str, Score]:
 
 
 def _mean(values: Sequence[float]) -> Score:
-    mean = sum(values) / len(values) if values else math.nan
-    return Score(mean if math.isfinite(mean) else None, items=len(values))  # the PSNR of equal pictures is infinite
+    finite = [value for value in values if math.isfinite(value)]  # the PSNR of equal pictures is infinite
+    return Score(sum(finite) / len(finite) if finite else None, items=len(finite))
 
 
 def _array(path: Path, side: int) -> Any:

@@ -72,7 +72,13 @@ class Prompts:
         """
         self.source = source
         self._constants: dict[str, Template] = {}
-        if source is None or source.is_dir():
+        self._known: dict[str, Template] = {}
+        if source is None:
+            return
+        if source.is_dir():
+            own = {entry.name for entry in files("interleaver.evals").joinpath("prompts").iterdir()}
+            if not own & {file.name for file in source.iterdir()}:
+                raise BadInput(f"the folder of judge's prompts {str(source)!r} has none of: {', '.join(sorted(own))}")
             return
         try:
             self._constants = _constants(ast.parse(source.read_text(encoding="utf-8")))
@@ -85,6 +91,11 @@ class Prompts:
         Raises:
             BadInput: the benchmark's own script has no such prompt.
         """
+        if name not in self._known:
+            self._known[name] = self._find(name)
+        return self._known[name]
+
+    def _find(self, name: str) -> Template:
         if self.source is None:
             return Template(_own(name))
         if self.source.is_dir():
@@ -93,7 +104,7 @@ class Prompts:
         if name.startswith("wise"):
             found = next((one for one in self._constants.values() if "{explanation}" in one.text), None)
         else:
-            first, second = OFFICIAL[name]
+            first, second = OFFICIAL.get(name, ("", ""))
             found = self._constants.get(first)
             if found and second:
                 rubric = self._constants.get(second, Template("{rubric}"))
@@ -101,7 +112,7 @@ class Prompts:
                     f"{found.text}\n\n{rubric.text}", self._constants.get("SYSTEM_INSTRUCTION", found).text
                 )
         if found is None:
-            wanted = "a prompt with Prompt and Explanation" if name.startswith("wise") else OFFICIAL[name][0]
+            wanted = OFFICIAL.get(name, ("prompt that we can read",))[0]
             raise BadInput(f"the judge's prompts {str(self.source)!r} have no {wanted}, which {name} needs")
         return found
 

@@ -24,6 +24,7 @@ from interleaver.pictures import Picture, shrunk
 from interleaver.traces.trace import Trace
 
 Json = dict[str, Any]
+FILES = ("results.json", "results.md", "report.html")
 SHOWN = 6
 """Items at either end of the gallery."""
 SIDE = 320
@@ -75,6 +76,7 @@ def results(evaluation: Evaluation, allow_partial: bool, prompts: str) -> Json:
         },
         "judge_prescribed": benchmark.judge.name,
         "judge_prompts": prompts,
+        "models": evaluation.models,
         "interleaver": version("interleaver"),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "systems": [_system(evaluation, *pair, allow_partial) for pair in evaluation.judged],
@@ -98,8 +100,10 @@ def _system(evaluation: Evaluation, system: str, judge: str, allow_partial: bool
         },
         "missing": {name: evaluation.why_missing(system, judge, name) for name in table.missing},
         "drawings": sum(output.drawings for output in outputs),
-        "cost": sum(output.cost for output in outputs) + judged.cost,
-        "judge_calls": judged.calls,
+        "cost": sum(output.cost for output in outputs),
+        "seconds": round(sum(output.seconds for output in outputs), 1),
+        "judge_cost": judged.cost,
+        "judge_calls_now": judged.calls,
         "judge_cached": judged.cached,
         "judge_tokens": [judged.input_tokens, judged.output_tokens],
         "items": {
@@ -201,6 +205,17 @@ def markdown(found: Json) -> str:
     return "\n".join(text) + "\n"
 
 
+def refused(evaluation: Evaluation, folder: Path) -> None:
+    """Leave no table when items have no score, but say in `missing.json` why each has none."""
+    for name in (*FILES, "missing.json"):
+        (folder / name).unlink(missing_ok=True)
+    missing: Json = {}
+    for (system, judge), judged in evaluation.judged.items():
+        without = [item.id for item in evaluation.data.items if item.id not in judged.said]
+        missing[f"{system}, {judge}"] = {name: evaluation.why_missing(system, judge, name) for name in without}
+    (folder / "missing.json").write_text(json.dumps(missing, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
 async def write(evaluation: Evaluation, found: Json, folder: Path) -> None:
     """Write the three files.
 
@@ -214,6 +229,7 @@ async def write(evaluation: Evaluation, found: Json, folder: Path) -> None:
 
 
 def _write(found: Json, gallery: Sequence[Json], folder: Path) -> None:
+    (folder / "missing.json").unlink(missing_ok=True)
     (folder / "results.json").write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
     (folder / "results.md").write_text(markdown(found), encoding="utf-8")
     environment = Environment(

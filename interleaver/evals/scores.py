@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,12 +63,6 @@ def scaled(table: Table, factor: float) -> Table:
     )
 
 
-def mean(values: Iterable[float]) -> float | None:
-    """The mean; None of nothing."""
-    found = list(values)
-    return sum(found) / len(found) if found else None
-
-
 def complete(expected: Collection[str], scored: Collection[str], allow_partial: bool = False) -> list[str]:
     """The ids that have no score, in the order of the benchmark.
 
@@ -118,6 +112,38 @@ def weighted(values: Sequence[Sequence[float]], weights: Sequence[float]) -> Sco
         return Score(None, items=count)
     value = sum(weight * sum(group) / len(group) for group, weight in zip(values, weights, strict=True))
     return Score(value, *bootstrap(values, weights), items=count)
+
+
+def mean_of_parts(groups: Sequence[Sequence[Sequence[float | None]]]) -> Score:
+    """The mean over groups of the mean over parts of the mean over items, with its interval.
+
+    Items are drawn with replacement within their group, each with all its parts, since the parts of an item belong
+    together.
+
+    Args:
+        groups: of items, each with the same parts; None where an item has no such part.
+
+    Returns:
+        No value when a group has no numbers at all.
+    """
+    tables = [np.array([[np.nan if one is None else one for one in item] for item in items]) for items in groups]
+    count = sum(int((~np.isnan(table)).any(axis=-1).sum()) for table in tables if len(table))
+    if not tables or any(not len(table) or np.isnan(table).all() for table in tables):
+        return Score(None, items=count)
+    rng = np.random.default_rng(0)
+    value = float(np.mean([_mean_of_parts(table[None])[0] for table in tables]))
+    drawn = [_mean_of_parts(table[rng.integers(len(table), size=(SAMPLES, len(table)))]) for table in tables]
+    low, high = np.nanpercentile(np.mean(drawn, axis=0), [2.5, 97.5])
+    return Score(value, float(low), float(high), items=count)
+
+
+def _mean_of_parts(tables: np.ndarray) -> np.ndarray:
+    """Of tables of items and parts, shape (samples, items, parts), the means of their parts' means."""
+    there = ~np.isnan(tables)
+    counts = there.sum(axis=1)
+    means = np.where(there, tables, 0).sum(axis=1) / np.maximum(counts, 1)
+    known = counts > 0
+    return np.where(known.any(axis=1), (means * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.nan)
 
 
 def cohens_kappa(first: Sequence[object], second: Sequence[object]) -> float | None:

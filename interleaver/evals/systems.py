@@ -7,7 +7,9 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from filelock import FileLock
 
 from interleaver.batch.items import Item as Request
 from interleaver.batch.work import Worker, in_parallel
@@ -38,10 +40,26 @@ class System(Protocol):
         ...
 
 
-def _made_with(profile: Profile, data: str) -> str:
-    """What outputs depend on, as JSON."""
-    parts = profile.model_dump(include={"planner", "critic", "generator", "run"}, mode="json")
-    return json.dumps({"data": data, **parts}, indent=1, sort_keys=True)
+ADDRESSES = {"concurrency", "timeout", "base_url", "api_key_env", "api_key"}
+"""Settings of a backend that say where and how fast it works, and nothing of what it makes."""
+
+
+def _made_with(system: str, profile: Profile, data: str) -> str:
+    """What the outputs of a system depend on, as JSON."""
+    kinds = ("planner", "critic", "generator") if system == "graph" else ("generator",)
+    run = profile.run.model_dump(mode="json")
+    told = {
+        "data": data,
+        **{kind: _without_addresses(getattr(profile, kind).model_dump(mode="json")) for kind in kinds},
+        "run": run if system == "graph" else {name: run[name] for name in ("seed", "width", "height")},
+    }
+    return json.dumps(told, indent=1, sort_keys=True)
+
+
+def _without_addresses(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {name: _without_addresses(value) for name, value in settings.items() if name not in ADDRESSES}
+    return [_without_addresses(one) for one in settings] if isinstance(settings, list) else settings
 
 
 class Outputs:
@@ -59,11 +77,11 @@ class Outputs:
             BadInput: those that are there were made with other models or settings, or of other data.
         """
         self.system = system
-        self._check(system.folder / "made-with.json", _made_with(profile, data))
+        self._check(system.folder / "made-with.json", _made_with(system.name, profile, data))
         self._file = system.folder / "outputs.jsonl"
         self.made: dict[str, Output] = {}
         if self._file.exists():
-            for line in self._file.read_text(encoding="utf-8").splitlines():
+            for line in self._file.read_text(encoding="utf-8").split("\n"):
                 try:
                     output = Output.model_validate_json(line)
                 except ValueError:
@@ -84,9 +102,10 @@ class Outputs:
             yield output
 
     def _check(self, file: Path, told: str) -> None:
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(told, encoding="utf-8")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.parent / ".made-with.lock"):
+            if not file.exists():
+                file.write_text(told, encoding="utf-8")
         if file.read_text(encoding="utf-8") != told:
             raise BadInput(
                 f"the outputs in {str(file.parent)!r} were made with other models or settings, or of other data (see "
@@ -94,8 +113,9 @@ class Outputs:
             )
 
     def _keep(self, output: Output) -> None:
+        # The line break stands in front too, since the last line may have been torn when a process died.
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(output.model_dump_json() + "\n")
+            file.write(f"\n{output.model_dump_json()}\n")
 
 
 class _Named(Request):
@@ -131,18 +151,18 @@ class GraphSystem:
 
     async def make(self, item: Item) -> Output:
         """Make a run of an item; one that was begun is carried on."""
-        began = time.monotonic()
         pictures = [str(picture) for picture in item.pictures]
         request = _Named(line=0, request=item.request, images=pictures, tags={"item": item.id}, seed=self._seed)
         done = await self._worker.make(request)
-        output = Output(id=item.id, run_id=done.run_id, drawings=done.drawings, cost=done.cost)
+        output = Output(id=item.id, run_id=done.run_id)
         trace = await asyncio.to_thread(self.runner.runs.trace, done.run_id) if done.run_id else None
         if isinstance(trace, Trace):
             output.blocks = await self._blocks(item, trace)
             output.problem = _problem(trace)
+            output.drawings, output.seconds = _drawings(trace), _seconds(trace)
+            output.cost = self.runner.profile.prices.of(trace.exchanges(), output.drawings)
         else:
             output.problem = done.problem
-        output.seconds = time.monotonic() - began
         return output
 
     async def _blocks(self, item: Item, trace: Trace) -> list[Block]:
@@ -164,6 +184,17 @@ class GraphSystem:
                 )
             )
         return blocks
+
+
+def _drawings(trace: Trace) -> int:
+    return sum(attempt.image is not None for attempt in (*trace.attempts, *trace.drafts))
+
+
+def _seconds(trace: Trace) -> float:
+    """How long the models worked."""
+    made = (*trace.attempts, *trace.drafts)
+    times = [trace.plan_seconds, *(attempt.draw_seconds for attempt in made), *(one.judge_seconds for one in made)]
+    return sum(seconds or 0.0 for seconds in times)
 
 
 def _problem(trace: Trace) -> str | None:
@@ -212,7 +243,7 @@ class GeneratorSystem:
                 )
             name = f"pictures/{name_from(item.id)}"
             output.blocks = [Block(picture=await asyncio.to_thread(write_picture, self.folder, name, picture))]
-        except (BackendError, BadInput) as error:
+        except (BackendError, BadInput, OSError) as error:
             output.problem = str(error)
         output.seconds = time.monotonic() - began
         return output

@@ -99,13 +99,13 @@ def test_our_own_outputs_come_in_the_format_of_the_benchmark(tmp_path):
     steps = [[{"type": "text", "content": "a cat"}, {"type": "image", "image_path": "one.png"}]]
     row = {"data_id": "d", "dataset_type": None, "title": "a cat and a dog", "step_info": steps}
     data = write_json(tmp_path / "comm/test.json", [row])
-    scored(4, data, "--system", "graph", "--export", "made")
-    written = json.loads((tmp_path / "made/graph/d_task4/results.json").read_text())
+    scored(4, data, "--system", "graph", "--export")
+    written = json.loads((tmp_path / "out/eval/comm-task4/export/graph/d_task4/results.json").read_text())
     assert written["model_output"].startswith("(1) ") and written["model_output"].count("<IMAGE>") == 2
     assert written["output_gt_image_list"] == ["output_1.png"]
-    assert (tmp_path / "made/graph/d_task4" / written["prediction_image_list"][1]).exists()
-    assert (tmp_path / "made/graph/d_task4/origin/output_1.png").exists()
-    found, _ = scored(4, data, "--outputs", "again=made/graph")
+    assert (tmp_path / "out/eval/comm-task4/export/graph/d_task4" / written["prediction_image_list"][1]).exists()
+    assert (tmp_path / "out/eval/comm-task4/export/graph/d_task4/origin/output_1.png").exists()
+    found, _ = scored(4, data, "--outputs", "again=out/eval/comm-task4/export/graph")
     assert found["overall"]["fidelity"]["value"] == 9
 
 

@@ -99,7 +99,10 @@ def test_marks(text, bit, value):
     assert reader(bit)(text) == value
 
 
-@pytest.mark.parametrize(("text", "bit"), [("5", False), ("Final Score: 6", False), ("Final Score: 2", True)])
+WRONG = ["5", "Final Score: 6", "Final Score: 4.5", "Final Score: -1", "Final Score: <1 to 5>", "Final Score: 0"]
+
+
+@pytest.mark.parametrize(("text", "bit"), [*((text, False) for text in WRONG), ("Final Score: 2", True)])
 def test_a_mark_is_never_guessed(text, bit):
     with pytest.raises(UnreadableAnswer):
         reader(bit)(text)

@@ -8,7 +8,7 @@ from hypothesis import strategies as some
 
 from interleaver.errors import BadInput
 from interleaver.evals.benchmarks import risebench, ueval, wise
-from interleaver.evals.scores import bootstrap, cohens_kappa, complete
+from interleaver.evals.scores import bootstrap, cohens_kappa, complete, mean_of_parts
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,14 @@ def test_ueval_by_hand():
     assert (space["text"].value, space["image"].value, space["score"].value) == (0.75, 0.5, 0.625)
     assert space["image"].items == 1 and found.groups["art"]["score"].value == 0.75
     assert found.overall["overall"].value == pytest.approx((0.625 + 7 * 0.75) / 8)
+
+
+def test_the_interval_of_parts_keeps_items_together():
+    # text and pictures of an item are the same here, so half of each is as sure as either alone
+    rates = [(0.0, 0.0)] * 20 + [(1.0, 1.0)] * 20
+    both, alone = mean_of_parts([rates]), mean_of_parts([[rate[:1] for rate in rates]])
+    assert both == alone and both.value == 0.5 and both.high - both.low > 0.25
+    assert mean_of_parts([[(None, 1.0), (None, None)]]).value == 1 and mean_of_parts([[(None,)]]).value is None
 
 
 def test_ueval_wants_every_rubric_judged():

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from harness import run, shown, told, write_json, write_picture
-from scripted_server import chat_reply, serving
+from scripted_server import Reply, chat_reply, serving
 
 from interleaver.errors import UnreadableAnswer
 from interleaver.evals.benchmarks.ueval import TASKS, read_criterion
@@ -44,6 +44,8 @@ def outputs(folder, without=()):
 
 def met(*unmet):
     def reply(request):
+        if request.method == "GET":  # which models there are
+            return Reply({"object": "list", "data": []})
         rubric = re.search(r"# The criterion\n(.+)", told(request))[1]
         return chat_reply(json.dumps({"criteria_met": "not sure" if rubric in unmet else True}))
 
@@ -81,13 +83,13 @@ def test_the_graph_answers_with_text_and_pictures(tmp_path):
     row = rows()[5] | {"prompt": "How to draw a cat step by step?"}
     data = write_json(tmp_path / "rows.json", [row])
     with serving(met()) as judge:
-        run("ueval", "--data", data, "--judge", f"m@{judge.url}/v1", "--export", "made")
-        graph = [one for one in judge.requests if shown(one) > 1]
+        run("ueval", "--data", data, "--judge", f"m@{judge.url}/v1", "--export")
+        graph = [one for one in judge.requests if one.method == "POST" and shown(one) > 1]
     assert len(graph) == 1 and "The criterion" in told(graph[0])
-    written = json.loads((tmp_path / "made/graph/outputs.json").read_text())[0]
+    written = json.loads((tmp_path / "out/eval/ueval/export/graph/outputs.json").read_text())[0]
     assert len(written["image_answer"]) == 8 and len(written["text_answer"]) > 200
-    assert all((tmp_path / "made/graph" / picture).exists() for picture in written["image_answer"])
-    alone = json.loads((tmp_path / "made/generator/outputs.json").read_text())[0]
+    assert all((tmp_path / "out/eval/ueval/export/graph" / picture).exists() for picture in written["image_answer"])
+    alone = json.loads((tmp_path / "out/eval/ueval/export/generator/outputs.json").read_text())[0]
     assert alone["text_answer"] == "" and len(alone["image_answer"]) == 1
     page = (tmp_path / "out/eval/ueval/report.html").read_text()
     assert "All " in page and "drawings" in page and "accepted" in page

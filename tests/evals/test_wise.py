@@ -1,6 +1,7 @@
 """WISE from its published files to its report, with a judge over HTTP."""
 
 import json
+from pathlib import Path
 
 import pytest
 from harness import run, saying, shown, told, wise_data, wise_rows, write_json, write_picture
@@ -57,15 +58,18 @@ def test_both_systems_are_measured_in_one_run(tmp_path):
     data = write_json(tmp_path / "rows.json", rows)
     with serving(chat_reply("Score: 1")) as judge:
         found = json.loads(
-            run("wise-verified", "--data", data, "--judge", f"m@{judge.url}/v1", "--export", "made", "--json").stdout
+            run("wise-verified", "--data", data, "--judge", f"m@{judge.url}/v1", "--export", "--json").stdout
         )
         assert [one["system"] for one in found["systems"]] == ["graph", "generator"]
         assert all(one["groups"]["culture"]["score"]["value"] == 1 for one in found["systems"])
         assert found["systems"][1]["drawings"] == 2 and found["systems"][0]["drawings"] >= 2
-        made = {path.relative_to(tmp_path / "made").as_posix() for path in (tmp_path / "made").rglob("*.png")}
+        export = tmp_path / "out/eval/wise-verified/export"
+        made = {path.relative_to(export).as_posix() for path in export.rglob("*.png")}
         assert made == {"graph/1.png", "graph/2.png", "generator/1.png", "generator/2.png"}
         calls = len(judge.requests)
-        exported = run("wise-verified", "--data", data, "--outputs", "again=made/graph", "--judge", f"m@{judge.url}/v1")
+        exported = run(
+            "wise-verified", "--data", data, "--outputs", f"again={export / 'graph'}", "--judge", f"m@{judge.url}/v1"
+        )
         assert len(judge.requests) == calls  # the same pictures, so the same answers
     assert "judged by m, not by Qwen3.5-35B-A3B" in exported.stdout
     page = (tmp_path / "out/eval/wise-verified/report.html").read_text()
@@ -127,6 +131,32 @@ def test_a_judge_that_chats_is_asked_again_and_then_its_item_has_no_score(ready,
         assert len(judge.requests) == 8  # asked twice
     results = run(*ready, "--judge", "m@http://127.0.0.1:9/v1", "--allow-partial", code=3)
     assert "there must be one line such as 'Score: 1'" in result.output and results.exit_code == 3
+
+
+def test_a_busy_judge_does_not_make_up_for_a_chatty_one(ready):
+    busy = [Reply({"error": {"message": "slow down"}}, 429, headers={"retry-after": "0.01"}) for _ in range(5)]
+
+    def reply(request):
+        question = str(request.json["messages"][0])
+        if 'explanation 2"' in question:
+            return chat_reply("What a lovely picture!")
+        return busy.pop() if "explanation 401" in question and busy else chat_reply("Score: 1")
+
+    with serving(reply) as judge:
+        output = run(*ready, "--judge", f"m@{judge.url}/v1", code=2).output
+    assert "1 of 7 items have no score (2)" in output and "missing.json" in output
+    reasons = json.loads(Path("out/eval/wise-verified/missing.json").read_text())
+    assert "there must be one line such as" in reasons["mine, m"]["2"]
+
+
+def test_a_judge_that_answers_nothing_is_given_up(tmp_path):
+    data = write_json(tmp_path / "rows.json", wise_rows(range(1, 121)))
+    for number in range(1, 121):
+        write_picture(tmp_path / f"mine/{number}.png", (number, 0, 0))
+    with serving(Reply({"error": {"message": "wrong key"}}, 401)) as judge:
+        asked = ["wise-verified", "--data", data, "--outputs", "mine=mine", "--judge", f"m@{judge.url}/v1"]
+        assert "the judge m answers nothing" in run(*asked, code=3).output
+        assert len(judge.requests) < 120
 
 
 def test_two_judges_and_how_far_they_agree(ready):
@@ -191,6 +221,9 @@ def test_wrong_data_is_told(tmp_path, change, said):
 
 def test_other_wrong_input_is_told(ready, tmp_path):
     asked = [*ready, "--judge", "m@http://127.0.0.1:9/v1"]
+    twice = [*ready, "--outputs", f"mine={tmp_path / 'mine'}"]
+    assert "two systems are called 'mine'; their names must differ" in run(*twice, code=2).output
+    assert "two judges are called 'm'" in run(*asked, "--judge", "m@http://127.0.0.1:8/v1", code=2).output
     assert "--shard is '4/3'" in run(*asked, "--shard", "4/3", code=2).output
     said = "--only is 'tim' (did you mean 'time'?); the data has: culture, time"
     assert said in run(*asked, "--only", "tim", code=2).output
@@ -213,5 +246,10 @@ def test_a_dear_run_is_asked_for(ready, tmp_path):
         )
         asked = [*ready, "--judge", profile]
         result = run(*asked, input="n\n", code=130)
-        assert "about 7 calls of dear" in result.output and "Go on?" in result.output and not judge.requests
+        assert (
+            "about 7 calls of dear" in result.output
+            and "cost about" in result.output
+            and "Go on?" in result.output
+            and not judge.requests
+        )
         assert "| **mine** | 1.000" in run(*asked, "--yes").stdout

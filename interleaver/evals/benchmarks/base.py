@@ -109,6 +109,7 @@ class Model:
         temperature: None leaves it to the server.
         extra_body: further fields of the request.
         prices: of a million tokens in and out, in US dollars, as listed by the provider.
+        answer_tokens: that an answer is likely to have, its reasoning included; for estimates.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Model:
     temperature: float | None = 0.0
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     prices: tuple[float, float] = (0.0, 0.0)
+    answer_tokens: int = 50
 
 
 class Benchmark(ABC):

@@ -71,7 +71,7 @@ class Comm(Benchmark):
     source = "weisuxi/CoMM"
     files = (("test_data.pth",), ("*.jsonl",), ("*.json",))
     count = None
-    judge = Model("gpt-4o", key="OPENAI_API_KEY", temperature=1.0, prices=(2.5, 10.0))
+    judge = Model("gpt-4o", key="OPENAI_API_KEY", temperature=1.0, prices=(2.5, 10.0), answer_tokens=150)
     side = 512
     scale = 10.0
     headline = "fidelity"
@@ -161,10 +161,9 @@ def _steps(row: Row) -> list[list[dict[str, Any]]]:
     steps = row.get("step_info")
     if not isinstance(steps, list) or not steps:
         raise BadInput("the field 'step_info' is missing; it must be a list of steps")
-    for content in (content for step in steps for content in (step if isinstance(step, list) else [step])):
+    for content in (content for step in steps for content in (step if isinstance(step, list) else [None])):
         kind = content.get("type") if isinstance(content, dict) else None
-        field = FIELDS.get(str(kind), "")
-        if not isinstance(content, dict) or not isinstance(content.get(field), str):
+        if not isinstance(content, dict) or not isinstance(content.get(FIELDS.get(str(kind), "")), str):
             raise BadInput(f"the field 'step_info' has {content!r:.80}; it must be a text or an image with its path")
     return steps
 

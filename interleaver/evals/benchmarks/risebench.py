@@ -43,7 +43,7 @@ class RiseBench(Benchmark):
     source = "PhoenixZ/RISEBench"
     files = (("datav2_total_w_subtask.json",), ("data_total.json",))
     count = 360
-    judge = Model("gpt-4.1-2025-04-14", key="OPENAI_API_KEY", prices=(2.0, 8.0))
+    judge = Model("gpt-4.1-2025-04-14", key="OPENAI_API_KEY", prices=(2.0, 8.0), answer_tokens=300)
     side = 768
     scale = 100.0
     headline = "accuracy"
@@ -99,7 +99,7 @@ class RiseBench(Benchmark):
 
 def _kind(item: Item) -> Kind:
     free = item.row.get("consistency_free")
-    return Kind(item.group, not absent(free) and free is not False)
+    return Kind(item.group, not absent(free) and bool(free))
 
 
 def _reference(row: Row) -> str:
@@ -152,7 +152,7 @@ def reader(bit: bool) -> Callable[[str], int]:
     lowest, highest = (0, 1) if bit else (LOWEST, HIGHEST)
 
     def read(text: str) -> int:
-        said = re.findall(r"final\s+score\W*?[:=]\W*(\d+)\b", text, re.IGNORECASE)
+        said = re.findall(r"final\s+score[\s*_]*[:=][\s*_]*(\d+)(?![.,]?\d)", text, re.IGNORECASE)
         if not said:
             raise UnreadableAnswer("the answer must end with a line such as 'Final Score: 1'")
         value = int(said[-1])

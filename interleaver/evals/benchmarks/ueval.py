@@ -24,11 +24,12 @@ from interleaver.evals.benchmarks.base import (
     Output,
     Question,
     Row,
+    absent,
     id_in,
     text_in,
     write_png,
 )
-from interleaver.evals.scores import Score, Table, complete, scaled, weighted
+from interleaver.evals.scores import Score, Table, complete, mean_of_parts, scaled
 
 CLOSED = ("space", "textbook", "diagram", "paper")
 OPEN = ("art", "life", "tech", "exercise")
@@ -52,6 +53,7 @@ class UEval(Benchmark):
         key="GEMINI_API_KEY",
         temperature=None,
         prices=(1.25, 10.0),
+        answer_tokens=800,
     )
     side = None
     scale = 100.0
@@ -104,14 +106,19 @@ class UEval(Benchmark):
             raise BadInput(f"the outputs {str(path)!r} cannot be read: {error}") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):
             raise BadInput(f"the outputs {str(path)!r} must be a list of objects with id, text_answer and image_answer")
-        asked = {item.id for item in items}
+        asked, seen = {item.id for item in items}, set()
         for row in rows:
-            name, given = str(row["id"]), row.get("image_answer") or []
+            name, text, given = str(row["id"]), row.get("text_answer") or "", row.get("image_answer") or []
+            pictures = [given] if isinstance(given, str) else given
+            if not isinstance(text, str) or not (
+                isinstance(pictures, list) and all(isinstance(one, str) for one in pictures)
+            ):
+                raise BadInput(f"the output of item {name}: text_answer must be a text, image_answer a list of paths")
+            if name in seen:
+                raise BadInput(f"the outputs {str(path)!r} have item {name} twice")
+            seen.add(name)
             if name in asked:
-                pictures = [given] if isinstance(given, str) else given
-                yield Output(id=name, blocks=[Block(text=row.get("text_answer") or "")] + [
-                    Block(picture=picture) for picture in pictures
-                ])  # fmt: skip
+                yield Output(id=name, blocks=[Block(text=text), *(Block(picture=one) for one in pictures)])
 
     def write_outputs(self, path: Path, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path) -> None:
         """The same: `outputs.json`, and the pictures beside it."""
@@ -126,8 +133,9 @@ class UEval(Benchmark):
 
 def _criteria(row: Row, name: str) -> list[str]:
     """The rubrics of a row, whether they are texts or objects with a `criterion`."""
-    given = row.get(name)
-    found = [] if given is None else list(given)
+    found = [] if absent(row.get(name)) else row[name]
+    if not isinstance(found, list):
+        raise BadInput(f"the field {name!r} is {found!r:.80}; it must be a list of texts")
     texts = [one.get("criterion") if isinstance(one, Mapping) else one for one in found]
     rubrics = [text for text in texts if isinstance(text, str) and text.strip()]
     if len(rubrics) < len(found):
@@ -202,33 +210,26 @@ def table(
     if unknown := sorted({item.task for item in items.values()} - set(TASKS)):
         raise BadInput(f"task {unknown[0]!r} is unknown to UEval; it has: {', '.join(TASKS)}")
     missing = complete(list(items), said.keys(), allow_partial)
-    groups: dict[str, dict[str, Score]] = {}
-    parts: list[list[float]] = []
-    weights: list[float] = []
     asked = [task for task in TASKS if any(item.task == task for item in items.values())]
-    for task in asked:
-        rates = {part: _rates(task, part, items, said) for part in ("text", "image")}
-        counted = [values for values in rates.values() if values]
-        groups[task] = {
-            "score": weighted(counted, [1 / len(counted)] * len(counted)) if counted else Score(None),
-            **{part: weighted([values], [1.0]) for part, values in rates.items()},
+    rates = {task: _rates(task, items, said) for task in asked}
+    groups = {
+        task: {
+            "score": mean_of_parts([found]),
+            **{part: mean_of_parts([[(rate[number],) for rate in found]]) for number, part in enumerate(PARTS)},
         }
-        parts += counted
-        weights += [1 / (len(counted) * len(TASKS)) for _ in counted]
-    whole = len(asked) == len(TASKS) and all(group["score"].value is not None for group in groups.values())
-    return Table(
-        overall={"overall": weighted(parts, weights) if whole else Score(None, items=len(said))},
-        groups=groups,
-        missing=missing,
-    )
+        for task, found in rates.items()
+    }
+    whole = len(asked) == len(TASKS)
+    overall = mean_of_parts(list(rates.values())) if whole else Score(None, items=len(said))
+    return Table(overall={"overall": overall}, groups=groups, missing=missing)
 
 
 def _rates(
-    task: str, part: Part, items: Mapping[str, Rubrics], said: Mapping[str, Mapping[Part, Sequence[Said]]]
-) -> list[float]:
-    found = [
-        item_rate(getattr(item, part), said[one].get(part, ()))
-        for one, item in items.items()
-        if item.task == task and one in said
+    task: str, items: Mapping[str, Rubrics], said: Mapping[str, Mapping[Part, Sequence[Said]]]
+) -> list[tuple[float | None, ...]]:
+    """The rates of a task's items, for text and pictures."""
+    return [
+        tuple(item_rate(getattr(item, part), said[name].get(part, ())) for part in PARTS)
+        for name, item in items.items()
+        if item.task == task and name in said
     ]
-    return [rate for rate in found if rate is not None]

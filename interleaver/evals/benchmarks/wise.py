@@ -130,7 +130,7 @@ class Wise(Benchmark):
         """The lines of an answer, such as "Realism: 2"."""
         found = {}
         for label, name in self.rules.dimensions.items():
-            said = re.findall(rf"^\W*{label}\W*:\W*(\d+)\b", text, re.IGNORECASE | re.MULTILINE)
+            said = re.findall(rf"^\W*{label}\W*:[\s*_]*(\d+)(?![.,]?\d)", text, re.IGNORECASE | re.MULTILINE)
             if len(set(said)) != 1:
                 raise UnreadableAnswer(f"there must be one line such as '{label}: 1'")
             found[name] = int(said[0])
