@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,12 @@ def _run(base: Profile, **settings: Any) -> Profile:
     return base.model_copy(update={"run": base.run.model_copy(update=settings)})
 
 
-async def measure(chosen: list[Variant], cases: int, seed: int, world: str, progress: Callable[[Made], None]) -> Json:
-    """Run the bench with every variant; those whose profile is the same are run once.
+async def measure(
+    chosen: list[Variant], cases: int, seed: int, world: str, progress: Callable[[Made], None]
+) -> AsyncIterator[Json]:
+    """Run the bench with one variant after another; those whose profile is the same are run once.
+
+    Yields all that is known after each.
 
     Args:
         chosen: the variants.

@@ -169,6 +169,11 @@ def _published(benchmark: str) -> list[Line]:
     return found + [Line(name, {headline: Score(value)}, published=source) for name, value in reported.items()]
 
 
+def sources(rows: Sequence[Line]) -> list[str]:
+    """Where published rows come from."""
+    return list(dict.fromkeys(row.published for row in rows if row.published))
+
+
 def told(score: Score | None, scale: float) -> str:
     """A score as tables show it, with its interval."""
     if score is None or score.value is None:
@@ -182,6 +187,7 @@ def told(score: Score | None, scale: float) -> str:
 def markdown(found: Json) -> str:
     """The table in Markdown."""
     columns, rows = lines(found)
+    known = sources(rows)
     text = [
         f"# {found['title']}",
         "",
@@ -194,8 +200,9 @@ def markdown(found: Json) -> str:
     ]
     for row in rows:
         cells = [told(row.cells.get(column), found["scale"]) for column in columns]
-        note = f"published: {row.published}" if row.published else "; ".join(row.notes)
+        note = f"published [{known.index(row.published) + 1}]" if row.published else "; ".join(row.notes)
         text.append(f"| {row.name if row.published else f'**{row.name}**'} | " + " | ".join(cells) + f" | {note} |")
+    text += ["", *(f"[{number}] {source}" for number, source in enumerate(known, start=1))]
     for system, pairs in found["agreement"].items():
         for pair in pairs:
             kappa = "-" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
@@ -237,7 +244,7 @@ def _write(found: Json, gallery: Sequence[Json], folder: Path) -> None:
     )
     columns, rows = lines(found)
     page = environment.get_template("report.html").render(
-        found=found, columns=columns, rows=rows, told=told, gallery=gallery, bars=bars(found)
+        found=found, columns=columns, rows=rows, told=told, gallery=gallery, bars=bars(found), sources=sources(rows)
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
 
