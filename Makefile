@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint integration nginx postgres bench miniature clean
+.PHONY: demo test lint integration nginx postgres java bench miniature clean
 
 demo: .venv/base.stamp
 	$(BIN)/interleaver run "How to draw a cat step by step?"
@@ -15,11 +15,14 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-integration: .venv/all.stamp .venv-vllm/stamp .venv-loaders/stamp nginx postgres
+integration: .venv/all.stamp .venv-vllm/stamp .venv-loaders/stamp nginx postgres java
 	$(BIN)/pytest -m integration --force-enable-socket
 
 nginx:
 	command -v nginx >/dev/null || apt-get install --yes --quiet nginx-light
+
+java:
+	command -v java >/dev/null || apt-get install --yes --quiet default-jre-headless
 
 postgres:
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || apt-get install --yes --quiet postgresql

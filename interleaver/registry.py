@@ -17,12 +17,14 @@ Kind = Literal["planner", "critic", "generator", "judge"]
 BUILT_IN: dict[Kind, dict[str, str]] = {
     "planner": {
         "sandbox": "interleaver.sandbox.planner:SandboxPlanner",
+        "one-step": "interleaver.agents.plain:OneStepPlanner",
         "chat": "interleaver.agents.chat:ChatPlanner",
         "local": "interleaver.agents.local:local_planner",
     },
     "critic": {
         "sandbox": "interleaver.sandbox.critic:SandboxCritic",
         "sandbox-exact": "interleaver.sandbox.exact:ExactCritic",
+        "accept": "interleaver.agents.plain:AcceptingCritic",
         "chat": "interleaver.agents.chat:ChatCritic",
         "local": "interleaver.agents.local:local_critic",
     },

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from langgraph.constants import TAG_NOSTREAM
 from pydantic import ConfigDict, Field, SecretStr
@@ -105,11 +105,21 @@ class ChatModel:
 
 @dataclass
 class Ask:
-    """One question: what the model is told, and what form its answer must have."""
+    """One question: what the model is told, and what form its answer must have.
+
+    Attributes:
+        parts: the question.
+        schema: of the answer, if it must be JSON.
+        extra_body: further fields of the request's JSON.
+        system: what the model is told before it, if anything.
+        whole: show pictures as they are, however many there are.
+    """
 
     parts: list[Part]
     schema: Json | None = None
     extra_body: Json = field(default_factory=dict)
+    system: str = ""
+    whole: bool = False
 
 
 class Conversation:
@@ -186,7 +196,7 @@ class Conversation:
         """Call the model once and write what it said into the exchange; whether it was cut at the token limit."""
         started = time.monotonic()
         try:
-            messages = await asyncio.to_thread(_as_messages, turns)
+            messages = await asyncio.to_thread(_as_messages, turns, ask)
             async with asyncio.timeout(self.endpoint.timeout):
                 answer = await self._runnable(ask).ainvoke(messages, {"tags": [TAG_NOSTREAM]})
         except Exception as error:  # whatever an SDK raises
@@ -256,9 +266,10 @@ def _read_message(answer: AIMessage, exchange: Exchange) -> None:
         exchange.usage = Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])
 
 
-def _as_messages(turns: list[list[Part]]) -> list[BaseMessage]:
-    many = sum(isinstance(part, Picture) for parts in turns for part in parts) >= MANY_IMAGES
-    messages: list[BaseMessage] = []
+def _as_messages(turns: list[list[Part]], ask: Ask) -> list[BaseMessage]:
+    pictures = sum(isinstance(part, Picture) for parts in turns for part in parts)
+    many = pictures >= MANY_IMAGES and not ask.whole
+    messages: list[BaseMessage] = [SystemMessage(ask.system)] if ask.system else []
     for number, parts in enumerate(turns):
         if number % 2:
             messages.append(AIMessage(content=_tagged(parts)))

@@ -1,4 +1,4 @@
-"""The command line: `interleaver run | runs | prompts | batch | traces | data | train | serve | mcp | graph | doctor`.
+"""The command line: `interleaver run | runs | prompts | batch | traces | data | train | eval | serve | ...`.
 
 Exit codes: 0 done, 2 the command was not understood or its input cannot be used, 3 a run ended partial or failed,
 130 interrupted.
@@ -11,6 +11,7 @@ import click
 from interleaver.cli.batch import batch
 from interleaver.cli.common import OneLineErrors
 from interleaver.cli.data import data
+from interleaver.cli.eval import evaluate
 from interleaver.cli.inspect import doctor, graph
 from interleaver.cli.prompts import prompts
 from interleaver.cli.run import run
@@ -30,5 +31,5 @@ def main(debug: bool) -> None:
 
 for command in (import_traces, export, gc, label):
     traces.add_command(command)
-for command in (run, runs, prompts, batch, traces, data, train, serve, mcp, graph, doctor):
+for command in (run, runs, prompts, batch, traces, data, train, evaluate, serve, mcp, graph, doctor):
     main.add_command(command)

@@ -33,7 +33,7 @@ def clear_errors(command: F) -> F:
         except InterleaverError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(UNFINISHED)
-        except BrokenPipeError:
+        except (BrokenPipeError, click.Abort):
             raise
         except Exception as error:
             if click.get_current_context().find_root().params.get("debug"):

@@ -1,0 +1,307 @@
+"""A run of a benchmark: outputs are made, judged and put into a table, each of which can be carried on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from interleaver.batch.work import in_parallel
+from interleaver.errors import BackendError, BadInput
+from interleaver.evals.benchmarks.base import Answers, Benchmark, Block, Output, Question
+from interleaver.evals.data import Data
+from interleaver.evals.judging import Asking, Said
+from interleaver.evals.scores import Table, cohens_kappa
+from interleaver.evals.systems import FileSystem, Outputs
+
+ROUNDS = 5
+"""How often questions are asked again that a judge was too busy to answer."""
+TOKENS_A_PICTURE, LETTERS_A_TOKEN = 1_000, 4
+SECONDS_A_CALL = 4.0
+"""What estimates reckon with before anything is known."""
+GIVE_UP = 25
+"""First answers of a judge that may all fail before nothing more is asked."""
+
+
+Progress = Callable[[str, str, Said], None]
+"""Is told of an answer: the system, the item, and what was said."""
+
+
+@dataclass
+class Judged:
+    """What a judge said of a system's outputs.
+
+    Attributes:
+        said: by item and question.
+        problems: why questions have no answer, by item.
+        calls: that were made now.
+        cached: answers that were there already.
+        input_tokens: of all calls, whenever they were made; likewise the output's.
+        cost: of all calls, by the judge's prices.
+    """
+
+    said: dict[str, dict[str, Said]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    calls: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+    def answers(self, name: str) -> Answers:
+        """What was said of an item."""
+        return {key: said.value for key, said in self.said[name].items()}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to do.
+
+    Attributes:
+        outputs: to be made.
+        calls: of judges.
+        cost: of the judges, in US dollars or the profile's currency, and of making outputs, at what those that are
+            there cost.
+        unpriced: judges that are to be called at prices that are not known.
+        seconds: of judging.
+    """
+
+    outputs: int
+    calls: int
+    cost: float
+    unpriced: tuple[str, ...]
+    seconds: float
+
+
+class Evaluation:
+    """A benchmark, the systems under test, and the judges."""
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        data: Data,
+        systems: Sequence[Outputs | FileSystem],
+        asking: Sequence[Asking],
+        models: Mapping[str, str],
+    ):
+        """Bring them together.
+
+        Args:
+            benchmark: what is asked for.
+            data: its items.
+            systems: under test.
+            asking: the judges.
+            models: who is planner, critic and generator in the systems of our own.
+
+        Raises:
+            BadInput: two systems or two judges have the same name.
+        """
+        for what, names in (("system", [_name(one) for one in systems]), ("judge", [one.judge.name for one in asking])):
+            for name in names:
+                if names.count(name) > 1:
+                    raise BadInput(f"two {what}s are called {name!r}; their names must differ")
+        self.benchmark = benchmark
+        self.data = data
+        self.systems = {_name(one): one for one in systems}
+        self.asking = {one.judge.name: one for one in asking}
+        self.models = models
+        self.judged = {(system, judge): Judged() for system in self.systems for judge in self.asking}
+
+    def folder(self, system: str) -> Path:
+        """Where the pictures of a system's outputs are."""
+        one = self.systems[system]
+        return one.system.folder if isinstance(one, Outputs) else one.folder
+
+    def outputs(self, system: str) -> dict[str, Output]:
+        """The outputs of a system that can be judged, by item."""
+        made = self.systems[system].made
+        return {item.id: made[item.id] for item in self.data.items if item.id in made and self._fits(made[item.id])}
+
+    def _fits(self, output: Output) -> bool:
+        shown = any(block.picture for block in output.blocks)
+        return not output.problem and (shown or not self.benchmark.needs_picture)
+
+    def questions(self) -> int:
+        """How many questions all judges have to answer, or have answered."""
+        made = {name: self.outputs(name) for name in self.systems}
+        return sum(
+            len(self.benchmark.questions(item, made[name][item.id], self.folder(name)))
+            for name in self.systems
+            for item in self.data.items
+            if item.id in made[name]
+        ) * len(self.asking)
+
+    def estimate(self) -> Estimate:
+        """What is left to do; an output that is not made yet is reckoned with one picture."""
+        calls, cost, seconds = 0, 0.0, 0.0
+        unpriced = []
+        for judge, asking in self.asking.items():
+            asked = [question for system in self.systems for question in self._left(system, asking)]
+            letters = sum(len(asking.prompt(question)) for question in asked)
+            pictures = sum(len(question.pictures) for question in asked)
+            tokens = letters // LETTERS_A_TOKEN + TOKENS_A_PICTURE * pictures
+            cost += asking.judge.cost(tokens, asking.answer_tokens * len(asked))
+            unpriced += [judge] if asked and asking.judge.prices is None else []
+            seconds += SECONDS_A_CALL * len(asked) / asking.judge.concurrency
+            calls += len(asked)
+        missing = 0
+        for name in self._made_here():
+            made = self.outputs(name)
+            left = len(self.data.items) - len(made)
+            cost += left * sum(output.cost for output in made.values()) / max(len(made), 1)
+            missing += left
+        return Estimate(missing, calls, cost, tuple(unpriced), seconds)
+
+    def _made_here(self) -> list[str]:
+        return [name for name, one in self.systems.items() if isinstance(one, Outputs)]
+
+    def _left(self, system: str, asking: Asking) -> list[Question]:
+        """The questions that have no answer yet."""
+        made, left = self.outputs(system), []
+        for item in self.data.items:
+            if item.id in made:
+                asked = self.benchmark.questions(item, made[item.id], self.folder(system))
+                left += [question for question in asked if not asking.is_known(question)]
+            elif system in self._made_here():
+                expected = Output(id=item.id, blocks=[Block(picture="to-come.png")])
+                left += self.benchmark.questions(item, expected, Path())
+        return left
+
+    async def make(self, workers: int) -> AsyncIterator[tuple[str, Output]]:
+        """Make the outputs that are missing.
+
+        Args:
+            workers: how many are made at a time.
+
+        Raises:
+            BackendUnavailable: a judge cannot be reached, so that the outputs would be made in vain.
+        """
+        if any(len(self.outputs(name)) < len(self.data.items) for name in self._made_here()):
+            for asking in self.asking.values():
+                await asking.check()
+        for name, one in self.systems.items():
+            if isinstance(one, Outputs):
+                async for output in one.make(self.data.items, workers):
+                    yield name, output
+
+    async def judge(self, progress: Progress = lambda system, item, said: None) -> None:
+        """Have every output judged; questions that a judge was too busy for are asked again.
+
+        Args:
+            progress: is told of every answer.
+
+        Raises:
+            BackendError: a judge gave no answer at all to the first questions.
+        """
+        for (system, judge), judged in self.judged.items():
+            asking, made = self.asking[judge], self.outputs(system)
+            items = [item for item in self.data.items if item.id in made]
+            left = [
+                (item.id, question)
+                for item in items
+                for question in self.benchmark.questions(item, made[item.id], self.folder(system))
+            ]
+            judged.said = {item.id: {} for item in items}
+            for _ in range(ROUNDS):
+                busy = await self._round(asking, judged, left, partial(progress, system))
+                if not busy or len(busy) == len(left):
+                    break
+                left = [asked for asked, _ in busy]
+            judged.problems |= {name: problem for (name, _), problem in busy}
+            for name in judged.problems:
+                judged.said.pop(name, None)
+
+    async def _round(
+        self,
+        asking: Asking,
+        judged: Judged,
+        questions: Sequence[tuple[str, Question]],
+        progress: Callable[[str, Said], None],
+    ) -> list[tuple[tuple[str, Question], str]]:
+        """Ask once; the questions that may be answered later, and why they were not now."""
+
+        async def ask(asked: tuple[str, Question]) -> tuple[tuple[str, Question], Said]:
+            return asked, await asking.ask(asked[1])
+
+        busy = []
+        failed = answered = 0
+        hopeless = None
+
+        def until_hopeless() -> Iterator[tuple[str, Question]]:
+            for asked in questions:
+                if hopeless:
+                    return
+                yield asked
+
+        async for asked, said in in_parallel(until_hopeless(), ask, 2 * asking.judge.concurrency):
+            name, question = asked
+            self._count(asking, judged, said)
+            failed, answered = failed + (said.problem is not None), answered + (said.problem is None)
+            hopeless = said.problem if failed >= GIVE_UP and not answered else None
+            if said.problem is None:
+                judged.said[name][question.key] = said
+            elif said.later:
+                busy.append((asked, said.problem))
+                continue
+            else:
+                judged.problems[name] = said.problem
+            progress(name, said)
+        if hopeless:
+            raise BackendError(f"the judge {asking.judge.name} answers nothing: {hopeless}")
+        return busy
+
+    def _count(self, asking: Asking, judged: Judged, said: Said) -> None:
+        judged.cached += said.cached
+        judged.calls += not said.cached
+        judged.input_tokens += said.usage.input_tokens
+        judged.output_tokens += said.usage.output_tokens
+        judged.cost += asking.judge.cost(said.usage.input_tokens, said.usage.output_tokens)
+
+    def table(self, system: str, judge: str, allow_partial: bool) -> Table:
+        """The scores of a system by a judge.
+
+        Raises:
+            BadInput: items are missing and that is not allowed.
+        """
+        judged = self.judged[system, judge]
+        answers = {name: judged.answers(name) for name in judged.said}
+        return self.benchmark.table(self.data.items, answers, allow_partial)
+
+    def why_missing(self, system: str, judge: str, name: str) -> str:
+        """Why an item has no score."""
+        output = self.systems[system].made.get(name)
+        if output is None:
+            return "there is no output"
+        if not self._fits(output):
+            return output.problem or "the output has no picture"
+        return self.judged[system, judge].problems.get(name, "it was not judged")
+
+    def agreement(self, system: str) -> list[dict[str, Any]]:
+        """How far judges agree on a system's outputs, by pair: Cohen's kappa, the share of equal answers, how many."""
+        found = []
+        for first, second in combinations(self.asking, 2):
+            values = [flattened(self.judged[system, judge]) for judge in (first, second)]
+            both = [key for key in values[0] if key in values[1]]
+            pairs = [[one[key] for key in both] for one in values]
+            equal = sum(a == b for a, b in zip(*pairs, strict=True)) / len(both) if both else None
+            found.append(
+                {"judges": [first, second], "kappa": cohens_kappa(*pairs), "equal": equal, "answers": len(both)}
+            )
+        return found
+
+
+def _name(system: Outputs | FileSystem) -> str:
+    return system.system.name if isinstance(system, Outputs) else system.name
+
+
+def flattened(judged: Judged) -> Mapping[tuple[str, ...], Any]:
+    """Every single value that a judge gave, by item, question and, where an answer has several, its name."""
+    found: dict[tuple[str, ...], Any] = {}
+    for name, asked in judged.said.items():
+        for key, said in asked.items():
+            parts = said.value.items() if isinstance(said.value, dict) else [("", said.value)]
+            found |= {(name, key, part): value for part, value in parts}
+    return found

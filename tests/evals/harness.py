@@ -1,0 +1,74 @@
+"""What tests of benchmarks share: data as it is published, judges over HTTP, and the command."""
+
+import json
+import re
+
+from click.testing import CliRunner
+from conftest import plain_picture
+from scripted_server import chat_reply
+
+from interleaver.cli import main
+
+
+def run(*arguments, code=0, **options):
+    """`interleaver eval ...`; `code` is the exit code that is expected."""
+    result = CliRunner().invoke(main, ["eval", *map(str, arguments)], catch_exceptions=False, **options)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+    return path
+
+
+def write_picture(path, colour=(200, 30, 30), size=(64, 64)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(plain_picture(colour, size).data)
+    return path
+
+
+def told(request):
+    """The words of a request to the judge."""
+    content = request.json["messages"][-1]["content"]
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
+def shown(request):
+    """How many pictures a request to the judge shows."""
+    return sum(part["type"] == "image_url" for part in request.json["messages"][-1]["content"])
+
+
+def saying(answers):
+    """A judge that answers by the first pattern which its question matches."""
+
+    def reply(request):
+        for pattern, answer in answers.items():
+            if re.search(pattern, told(request)):
+                return chat_reply(answer)
+        raise AssertionError(told(request))
+
+    return reply
+
+
+def wise_rows(numbers):
+    return [
+        {
+            "Prompt": f"prompt {number}",
+            "Explanation": f"explanation {number}",
+            "Category": "any",
+            "Subcategory": "any",
+            "prompt_id": number,
+        }
+        for number in numbers
+    ]
+
+
+def wise_data(folder, numbers, suffix="_verified"):
+    """WISE as it is published: three files, of which the parts are told by number."""
+    parts = {"cultural_common_sense": (1, 400), "spatio-temporal_reasoning": (401, 640), "natural_science": (641, 1000)}
+    for stem, (first, last) in parts.items():
+        rows = wise_rows([number for number in numbers if first <= number <= last])
+        write_json(folder / "data" / f"{stem}{suffix}.json", rows)
+    return folder

@@ -1,0 +1,130 @@
+"""RISEBench from its published format to its report, with a judge over HTTP."""
+
+import json
+
+import pytest
+from harness import run, shown, told, write_json, write_picture
+from scripted_server import chat_reply, serving
+
+from interleaver.errors import UnreadableAnswer
+from interleaver.evals.benchmarks.risebench import reader
+
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def row(index, category, **more):
+    return {
+        "index": index,
+        "category": f"{category}_reasoning",
+        "instruction": f"instruction {index}",
+        "image": f"{category}/{index}.png",
+        "subtask": "any",
+    } | more
+
+
+ROWS = [
+    row("t1", "temporal", reference="old"),
+    row("t2", "temporal", reference="older", consistency_free=True),
+    row("c1", "causal", reference="broken", reasoning_img=1.0, consistency_free=float("nan")),
+    row("s1", "spatial", reference_img="answers/s1.png"),
+    row("l1", "logical", reference_txt="seven"),
+    row("l2", "logical", reference_img="answers/l2.png", reasoning_wo_ins=True),
+]
+
+
+@pytest.fixture
+def ready(tmp_path):
+    write_json(tmp_path / "rise/datav2_total_w_subtask.json", ROWS)
+    for number, one in enumerate(ROWS):
+        write_picture(tmp_path / "rise/data" / one["image"], (number, 0, 0), (900, 600))
+        if "reference_img" in one:
+            write_picture(tmp_path / "rise/data" / one["reference_img"], (number, 0, 9))
+        write_picture(tmp_path / f"mine/images/{one['category']}/{one['index']}.jpg", (number, 9, 0))
+    return ["risebench", "--data", "rise", "--outputs", "mine=mine"]
+
+
+def judge_of(marks):
+    """A judge that gives the mark of an item by what a prompt is about, 5 and 1 (of 0 and 1) else."""
+
+    def reply(request):
+        words = told(request)
+        bit = "<0 or 1>" in words
+        index = next((one["index"] for one in ROWS if f"instruction {one['index']}\n" in words), None)
+        about = (
+            "consistency" if "ompare" in words.split("\n")[0] or "kept" in words or "alike" in words else "reasoning"
+        )
+        return chat_reply(f"I see.\n**Final Score:** **{marks.get((index, about), 1 if bit else 5)}**")
+
+    return reply
+
+
+def test_every_dimension_is_asked_with_its_pictures(ready):
+    with serving(judge_of({("t1", "reasoning"): 4, ("c1", "consistency"): 3})) as judge:
+        found = json.loads(run(*ready, "--judge", f"m@{judge.url}/v1", "--json").stdout)["systems"][0]
+        asked = judge.requests
+    # t1 has 4 for reasoning, c1 3 for consistency; l1 and l2 are not asked about plausibility, t2 not about consistency
+    assert len(asked) == 3 + 2 + 3 + 3 + 2 + 2
+    assert (
+        found["groups"]["temporal"]["accuracy"]["value"] == 50 and found["groups"]["causal"]["accuracy"]["value"] == 0
+    )
+    assert found["groups"]["temporal"]["score"]["value"] == pytest.approx((25 * 3.5 + 100) / 2)
+    assert found["groups"]["causal"]["score"]["value"] == pytest.approx(25 * (0.3 * 3 + 0.5 * 5 + 0.2 * 5 - 1))
+    assert found["groups"]["logical"]["accuracy"]["value"] == 100
+    assert found["overall"]["accuracy"]["value"] == pytest.approx(100 * 4 / 6)
+    by_kind = {told(one).split("\n")[0][:40]: shown(one) for one in asked}
+    assert by_kind["The first picture was to be edited as an"] == 2  # c1 compares with the given picture
+    assert by_kind["A picture was edited as an instruction a"] == 1  # t1 and t2 do not
+    assert by_kind["The first picture is the right answer to"] == 2
+    assert by_kind["The picture is somebody's answer to a pu"] == 1
+
+
+def test_the_graph_edits_the_given_picture(ready, tmp_path):
+    scene = [row("t1", "temporal", reference="a red star") | {"instruction": "Add a small red star in the middle."}]
+    write_json(tmp_path / "rise/datav2_total_w_subtask.json", scene)
+    with serving(chat_reply("Final Score: 5")) as judge:
+        found = json.loads(run(*ready[:3], "--judge", f"m@{judge.url}/v1", "--json", "--allow-partial").stdout)
+    graph, alone = found["systems"]
+    assert graph["overall"]["accuracy"]["value"] == 100 and alone["overall"]["accuracy"]["value"] == 100
+    assert '<div class="given">' in (tmp_path / "out/eval/risebench/report.html").read_text()
+
+
+@pytest.mark.parametrize(("text", "bit", "value"), [("Final Score: 4", False, 4), ("**Final Score:** **1**", True, 5),
+                                                    ("final score - x\nFinal Score: **0**", True, 1)])  # fmt: skip
+def test_marks(text, bit, value):
+    assert reader(bit)(text) == value
+
+
+WRONG = ["5", "Final Score: 6", "Final Score: 4.5", "Final Score: -1", "Final Score: <1 to 5>", "Final Score: 0"]
+
+
+@pytest.mark.parametrize(("text", "bit"), [*((text, False) for text in WRONG), ("Final Score: 2", True)])
+def test_a_mark_is_never_guessed(text, bit):
+    with pytest.raises(UnreadableAnswer):
+        reader(bit)(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"category": "moral_reasoning"}, "category 'moral' is unknown to RISEBench"),
+        ({"image": "gone.png"}, "gone.png' (field 'image') is not there"),
+        ({"reference": float("nan")}, "the field 'reference' is missing, and there is no 'reference_txt'"),
+    ],
+)
+def test_wrong_rows_are_told(ready, tmp_path, change, said):
+    write_json(tmp_path / "rise/datav2_total_w_subtask.json", [ROWS[0] | change])
+    assert said in run(*ready, code=2).output
+
+
+def test_the_archive_of_the_hub_is_unpacked(ready, tmp_path):
+    import shutil
+
+    shutil.make_archive(str(tmp_path / "rise/data"), "zip", tmp_path / "rise/data")
+    shutil.rmtree(tmp_path / "rise/data")
+    with serving(judge_of({})) as judge:
+        assert "| **mine** |" in run(*ready, "--judge", f"m@{judge.url}/v1").stdout
