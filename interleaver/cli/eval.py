@@ -118,7 +118,7 @@ def _command(name: str, title: str) -> click.Command:
 
 @evaluate.command()
 @profile_option
-@click.option("--cases", type=click.IntRange(9), default=324, show_default=True, help="How many requests.")
+@click.option("--cases", type=click.IntRange(9), default=300, show_default=True, help="How many requests.")
 @click.option("--seed", type=int, default=2026, show_default=True, help="Of the requests.")
 @json_option
 @clear_errors

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from interleaver.config import BackendSettings, Profile, load_profile
-from interleaver.evals.bench import Bench, Made, bench
+from interleaver.evals.bench import Bench, Made, bench, processes_for
 
 ATTEMPTS = (1, 2, 3, 4, 5)
 Json = dict[str, Any]
@@ -77,7 +77,9 @@ async def measure(
     for variant in chosen:
         key = variant.profile.model_dump_json()
         if key not in done:
-            done[key] = await bench(variant.profile, cases, seed, world=world, progress=progress)
+            done[key] = await bench(
+                variant.profile, cases, seed, world=world, processes=processes_for(variant.profile), progress=progress
+            )
         found = done[key]
         rows.append(
             {

@@ -7,10 +7,15 @@ made with one call a step and no critic.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint
+from multiprocessing import get_context
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,9 +32,11 @@ from interleaver.pictures import Picture
 from interleaver.traces.images import ImageStore
 from interleaver.traces.trace import Trace
 
-COUNT = 324
+COUNT = 300
 SEED = 2026
-SIZES = {"full": 256, "miniature": 96}
+WORKERS = 8
+"""Documents at a time."""
+SIZES = {"full": 160, "miniature": 96}
 """Pixels of a picture, by world."""
 CASES = EntryPoint("cases", "interleaver.sandbox.bench:cases", "interleaver.bench")
 """Named, not imported, as every part of the sandbox."""
@@ -88,7 +95,7 @@ async def bench(
     seed: int = SEED,
     *,
     world: str = "full",
-    workers: int = 8,
+    processes: int = 1,
     progress: Callable[[Made], None] = lambda made: None,
 ) -> Bench:
     """Make the documents of all cases and score them.
@@ -98,7 +105,7 @@ async def bench(
         count: how many cases.
         seed: of the cases.
         world: how much of the sandbox world they use: full or miniature.
-        workers: documents at a time.
+        processes: that share the work; models of a profile are loaded in each.
         progress: is told of every document.
 
     Raises:
@@ -111,20 +118,41 @@ async def bench(
             'generator.backend = "sandbox" and without run.on_exhausted = "ask"'
         )
     began = time.monotonic()
-    settings = profile.run.model_copy(update={"width": SIZES[world], "height": SIZES[world], "review": False})
     cases = await asyncio.to_thread(CASES.load(), count, seed, world)
     made: list[Made] = []
-    with TemporaryDirectory() as folder:
-        images = ImageStore(folder)
-        builder = profile.build(images)
-        async for one in in_parallel(cases, lambda case: _make(builder, images, settings, case), workers):
+    with TemporaryDirectory() as folder, _hands(processes) as pool:
+        make = partial(_make, profile.model_dump_json(), folder, SIZES[world])
+
+        async def elsewhere(case: Any) -> Made:
+            return await asyncio.get_running_loop().run_in_executor(pool, _make_alone, make, case)
+
+        async for one in in_parallel(cases, elsewhere if pool else make, WORKERS):
             progress(one)
             made.append(one)
     order = {case.id: number for number, case in enumerate(cases)}
     return Bench(sorted(made, key=lambda one: order[one.id]), time.monotonic() - began)
 
 
-async def _make(builder: Builder, images: ImageStore, settings: Any, case: Any) -> Made:
+def _hands(processes: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    """Processes to work in; the sandbox keeps a core busy, so threads would only wait for each other."""
+    return ProcessPoolExecutor(processes, get_context("spawn")) if processes > 1 else nullcontext()
+
+
+@lru_cache(maxsize=1)
+def _pipeline(profile: str, folder: str) -> tuple[Builder, ImageStore]:
+    images = ImageStore(folder)
+    return Profile.model_validate_json(profile).build(images), images
+
+
+def _make_alone(make: Callable[[Any], Coroutine[Any, Any, Made]], case: Any) -> Made:
+    """Make a document in a process of its own."""
+    return asyncio.run(make(case))
+
+
+async def _make(profile: str, folder: str, size: int, case: Any) -> Made:
+    builder, images = _pipeline(profile, folder)
+    run = Profile.model_validate_json(profile).run
+    settings = run.model_copy(update={"width": size, "height": size, "review": False})
     refs = [await images.put(picture) for picture in case.pictures]
     graph = builder.compile()
     given = RunInput(request=case.request, images=[ref.model_dump() for ref in refs])
@@ -141,6 +169,11 @@ async def _make(builder: Builder, images: ImageStore, settings: Any, case: Any) 
     return Made(case.id, case.level, case.request, score, calls, problem)
 
 
+def processes_for(profile: Profile) -> int:
+    """As many processes as there are cores; one where models would be loaded in each."""
+    return 1 if "local" in (profile.planner.backend, profile.critic.backend) else os.cpu_count() or 1
+
+
 def without_critic(profile: Profile) -> Profile:
     """The same planner and generator, with one call a step and no critic."""
     run = profile.run.model_copy(update={"max_attempts": 1})
@@ -149,8 +182,9 @@ def without_critic(profile: Profile) -> Profile:
 
 async def compare(profile: Profile, count: int, seed: int, progress: Callable[[Made], None]) -> dict[str, Any]:
     """The pipeline and its generator alone on the same cases, as `interleaver eval sandbox --json` prints it."""
-    whole = await bench(profile, count, seed, progress=progress)
-    alone = await bench(without_critic(profile), count, seed, progress=progress)
+    hands = processes_for(profile)
+    whole = await bench(profile, count, seed, processes=hands, progress=progress)
+    alone = await bench(without_critic(profile), count, seed, processes=hands, progress=progress)
     return {
         "score": whole.score.value,
         "generator_alone": alone.score.value,

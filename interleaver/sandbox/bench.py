@@ -86,11 +86,10 @@ def cases(count: int, seed: int, world: LevelName = "full") -> list[Case]:
     """
     if world == "miniature":
         return [_plain(Random(f"bench/{seed}/{number}"), f"plain-{number:04d}") for number in range(count)]
-    makers = list(LEVELS.items())
     found = []
     for number in range(count):
-        level, make = makers[number % len(makers)]
-        found.append(make(Random(f"bench/{seed}/{number}"), f"{level.replace(' ', '-')}-{number:04d}", level))
+        level = TURNS[number % len(TURNS)]
+        found.append(LEVELS[level](Random(f"bench/{seed}/{number}"), f"{level.replace(' ', '-')}-{number:04d}", level))
     return found
 
 
@@ -127,12 +126,12 @@ def _plain(rng: Random, name: str) -> Case:
 
 
 def _few(rng: Random, name: str, level: str) -> Case:
-    adds = _things(rng, rng.randint(2, 3))
+    adds = _things(rng, 2)
     return Case(name, level, _drawn(rng, adds), _goal(*adds))
 
 
 def _many(rng: Random, name: str, level: str) -> Case:
-    adds = _things(rng, rng.randint(5, 8))
+    adds = _things(rng, rng.randint(4, 6))
     return Case(name, level, _drawn(rng, adds), _goal(*adds))
 
 
@@ -155,7 +154,7 @@ def _grouped(rng: Random, name: str, level: str) -> Case:
 
 
 def _lesson(rng: Random, name: str, level: str) -> Case:
-    kind = rng.choice([name for name, one in subjects().items() if len(one.parts) > 2])
+    kind = rng.choice([name for name, one in subjects().items() if len(one.parts) in (3, 4)])
     return _taught(kind, rng.randint(2, len(subjects()[kind].parts)), name, level)
 
 
@@ -173,12 +172,12 @@ def _taught(kind: str, steps: int, name: str, level: str) -> Case:
 
 
 def _edited(rng: Random, name: str, level: str) -> Case:
-    adds = _things(rng, 3)
+    adds = _things(rng, 2)
     colour = rng.choice([colour for colour in COLOURS if colour not in ("white", adds[0].colour)])
     edits: tuple[Operation, ...] = (Recolour(adds[0].kind, colour), Remove(adds[1].kind))
     kept = Add(adds[0].kind, colour=colour, place=adds[0].place)
     request = " ".join([_drawn(rng, adds), *(describe_operation(edit) for edit in edits)])
-    return Case(name, level, request, _goal(kept, adds[2]))
+    return Case(name, level, request, _goal(kept))
 
 
 def _given(rng: Random, name: str, level: str) -> Case:
@@ -215,3 +214,9 @@ LEVELS: dict[str, Callable[[Random, str, str], Case]] = {
     "questions": _asked,
 }
 """The kinds of difficulty."""
+TURNS = (
+    *("few things", "relations", "given pictures", "questions", "groups", "lessons", "given pictures"),
+    *("relations", "given pictures", "few things", "edits", "many things", "given pictures", "relations"),
+    *("given pictures", "questions", "few things", "long lessons", "given pictures", "relations", "given pictures"),
+)
+"""Their order; those that take long come less often."""

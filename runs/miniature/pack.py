@@ -21,7 +21,8 @@ def pack(run: Path, folder: Path, table: str) -> None:
     model = transformers.AutoModelForImageTextToText.from_pretrained(run / "model", dtype=torch.bfloat16)
     model.save_pretrained(folder)
     card = (folder / "README.md").read_text().rstrip()
-    (folder / "README.md").write_text(f"{card}\n\n## What it is worth\n\n{table.strip()}\n")
+    worth = f"## What it is worth\n\n{table.strip()}\n\nThis is the pair of {run.parent.name.replace('-', ' ')}.\n"
+    (folder / "README.md").write_text(f"{card}\n\n{worth}")
     trained = json.loads((run / "training.json").read_text())
     print(f"{folder.name}: {trained['task']}, {sum(f.stat().st_size for f in folder.iterdir()) / 1e6:.1f} MB")
 

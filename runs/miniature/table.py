@@ -186,7 +186,8 @@ def table(results: list[Json]) -> str:
     lines = [f"{len(results)} seed(s); mean (95 % interval, bootstrap over seeds and documents)", ""]
     for part, columns in (("documents", DOCUMENTS), ("steps", STEPS)):
         names = [name for name in VARIANTS if name in results[0][part]]
-        count = len(results[0][part][names[0]])
+        counts = sorted({len(one[part][names[0]]) for one in results})
+        count = " to ".join(dict.fromkeys([str(counts[0]), str(counts[-1])]))
         lines += [f"| {count} held-out {part} a seed | " + " | ".join(column[0] for column in columns) + " |"]
         lines += ["|---" * (len(columns) + 1) + "|"]
         for name in names:

@@ -1,0 +1,53 @@
+"""The sandbox bench as a guard against getting worse, and ablations."""
+
+import json
+from pathlib import Path
+
+import pytest
+from harness import run
+
+from interleaver.config import Profile
+from interleaver.evals.bench import bench, without_critic
+
+pytestmark = pytest.mark.integration
+RECORDED = json.loads(Path(__file__).with_name("recorded_bench.json").read_text())
+
+
+async def test_the_score_is_not_below_the_recorded_one():
+    profile = Profile()
+    found = await bench(profile, RECORDED["cases"], RECORDED["seed"], processes=2)
+    assert found.score.value >= RECORDED["score"] - RECORDED["noise"], [one for one in found.made if one.score < 1]
+    alone = await bench(without_critic(profile), RECORDED["cases"], RECORDED["seed"], processes=2)
+    assert alone.score.value == pytest.approx(RECORDED["generator_alone"], abs=RECORDED["generator_alone_noise"])
+    assert alone.score.high < found.score.low
+
+
+def test_ablations_in_a_table_and_a_plot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exact.toml").write_text('[critic]\nbackend = "sandbox-exact"\n')
+    asked = [
+        "ablations",
+        "--world",
+        "miniature",
+        "--cases",
+        "9",
+        "--out",
+        "abl",
+        "--critic",
+        "exact=exact.toml",
+        "--json",
+    ]
+    (tmp_path / "interleaver.toml").write_text(
+        "[planner]\nbackend = 'sandbox'\nlevel = 'miniature'\n[generator]\nbackend = 'sandbox'\nlevel = 'miniature'\n"
+    )
+    found = json.loads(run(*asked).stdout)["variants"]
+    by_name = {(row["part"], row["name"]): row for row in found}
+    assert by_name["attempts", "5"]["score"] == by_name["as it is", ""]["score"]
+    assert (
+        by_name["critic", "off"]["drawings"]
+        == by_name["attempts", "1"]["drawings"]
+        < by_name["critic", "exact"]["drawings"]
+    )
+    assert by_name["planner", "off"]["drawings"] < by_name["as it is", ""]["drawings"]
+    page = (tmp_path / "abl/ablations.html").read_text()
+    assert page.count("<circle") == len(found) and "critic exact" in page
