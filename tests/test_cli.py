@@ -249,7 +249,7 @@ def test_doctor(tmp_path):
     assert checks["langgraph"]["ok"] and checks["planner"]["said"] == "sandbox" and checks["images"]["ok"]
     (tmp_path / "interleaver.toml").write_text('[critic]\nbackend = "oracle"\n')
     said = interleaver("doctor", cwd=tmp_path, code=3).stdout
-    assert "FAIL critic" in said and "'oracle' is unknown; choose one of: chat, local, sandbox" in said
+    assert "FAIL critic" in said and "'oracle' is unknown; choose one of: accept, chat, local, sandbox" in said
 
 
 @pytest.mark.parametrize("command", [["run"], ["runs", "list"], ["runs", "show"], ["mcp"], ["graph"], ["doctor"]])

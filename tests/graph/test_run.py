@@ -274,7 +274,7 @@ async def test_an_unknown_backend_name_is_told_with_the_choices(images):
     graph = build_graph(images=images).compile()
     result = await graph.ainvoke({"request": "a cat"}, context={"planner": "sandbx"})
     assert result["status"] == "failed"
-    assert "'sandbx' is unknown; choose one of: chat, local, sandbox" in result["document"]["reason"]
+    assert "'sandbx' is unknown; choose one of: chat, local, one-step, sandbox" in result["document"]["reason"]
 
 
 async def test_a_second_request_on_the_same_thread_starts_afresh(images):
