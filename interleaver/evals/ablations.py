@@ -78,7 +78,12 @@ async def measure(
         key = variant.profile.model_dump_json()
         if key not in done:
             done[key] = await bench(
-                variant.profile, cases, seed, world=world, processes=processes_for(variant.profile), progress=progress
+                variant.profile,
+                cases,
+                seed,
+                world=world,
+                processes=processes_for(variant.profile, cases),
+                progress=progress,
             )
         found = done[key]
         rows.append(

@@ -34,6 +34,8 @@ from interleaver.traces.trace import Trace
 
 COUNT = 300
 SEED = 2026
+FEW = 40
+"""Cases for which processes are not worth starting."""
 WORKERS = 8
 """Documents at a time."""
 SIZES = {"full": 160, "miniature": 96}
@@ -169,9 +171,10 @@ async def _make(profile: str, folder: str, size: int, case: Any) -> Made:
     return Made(case.id, case.level, case.request, score, calls, problem)
 
 
-def processes_for(profile: Profile) -> int:
-    """As many processes as there are cores; one where models would be loaded in each."""
-    return 1 if "local" in (profile.planner.backend, profile.critic.backend) else os.cpu_count() or 1
+def processes_for(profile: Profile, cases: int) -> int:
+    """As many processes as there are cores; one where models would be loaded in each, or for a few cases."""
+    few = cases < FEW or "local" in (profile.planner.backend, profile.critic.backend)
+    return 1 if few else os.cpu_count() or 1
 
 
 def without_critic(profile: Profile) -> Profile:
@@ -182,7 +185,7 @@ def without_critic(profile: Profile) -> Profile:
 
 async def compare(profile: Profile, count: int, seed: int, progress: Callable[[Made], None]) -> dict[str, Any]:
     """The pipeline and its generator alone on the same cases, as `interleaver eval sandbox --json` prints it."""
-    hands = processes_for(profile)
+    hands = processes_for(profile, count)
     whole = await bench(profile, count, seed, processes=hands, progress=progress)
     alone = await bench(without_critic(profile), count, seed, processes=hands, progress=progress)
     return {

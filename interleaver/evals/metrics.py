@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,34 +31,36 @@ def texts(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Measured:
     """
     steps = [pair for made, original in pairs for pair in zip(made, original, strict=False)]
     whole = [(" ".join(made), " ".join(original)) for made, original in pairs]
-    found: dict[str, Score] = {}
-    notes: list[str] = []
-    for level, chosen in (("steps", steps), ("whole", whole)):
-        scores, problem = _tried("METEOR, BLEU and CIDEr", lambda chosen=chosen: _captions(chosen))  # type: ignore[misc]
-        found |= {f"{name} ({level})": score for name, score in scores.items()}
-        if problem and problem not in notes:
-            notes.append(problem)
-    return found, notes
+    scores, problem = _tried("METEOR, BLEU and CIDEr", lambda: _captions({"steps": steps, "whole": whole}))
+    return scores, [problem] if problem else []
 
 
-def _captions(pairs: Sequence[tuple[str, str]]) -> dict[str, Score]:
+def _captions(levels: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Score]:
     if not shutil.which("java"):
         raise RuntimeError("Java is not installed")
     tokenizer = need("pycocoevalcap.tokenizer.ptbtokenizer", "evals").PTBTokenizer()
-    made = tokenizer.tokenize({number: [{"caption": one}] for number, (one, _) in enumerate(pairs)})
-    original = tokenizer.tokenize({number: [{"caption": one}] for number, (_, one) in enumerate(pairs)})
-    bleu, _ = need("pycocoevalcap.bleu.bleu", "evals").Bleu(4).compute_score(original, made, verbose=0)
-    cider, _ = need("pycocoevalcap.cider.cider", "evals").Cider().compute_score(original, made)
-    meteor = need("pycocoevalcap.meteor.meteor", "evals").Meteor()
+    bleu = need("pycocoevalcap.bleu.bleu", "evals").Bleu(4)
+    cider = need("pycocoevalcap.cider.cider", "evals").Cider()
+    meteor = need("pycocoevalcap.meteor.meteor", "evals").Meteor()  # a Java process that takes long to start
+    found: dict[str, Score] = {}
     try:
-        meteor_score, _ = meteor.compute_score(original, made)
+        for level, pairs in levels.items():
+            made, original = (
+                tokenizer.tokenize({number: [{"caption": pair[side]}] for number, pair in enumerate(pairs)})
+                for side in (0, 1)
+            )
+            values = {
+                "METEOR": meteor.compute_score(original, made)[0],
+                "BLEU-4": bleu.compute_score(original, made, verbose=0)[0][3],
+                "CIDEr": cider.compute_score(original, made)[0],
+            }
+            found |= {f"{name} ({level})": Score(float(value), items=len(pairs)) for name, value in values.items()}
     finally:
         for stream in (meteor.meteor_p.stdin, meteor.meteor_p.stdout, meteor.meteor_p.stderr):
             stream.close()
         meteor.meteor_p.kill()
         meteor.meteor_p.wait()
-    values = {"METEOR": meteor_score, "BLEU-4": bleu[3], "CIDEr": cider}
-    return {name: Score(float(value), items=len(pairs)) for name, value in values.items()}
+    return found
 
 
 def pictures(pairs: Sequence[tuple[Sequence[Path], Sequence[Path]]]) -> Measured:
