@@ -31,7 +31,7 @@ WHOLE = "1/1"
 MANY = 2_000
 """Calls at unknown prices that are asked for."""
 SHOWN = 10
-"""How many problems are told at the end; `results.json` has them all."""
+"""How many problems are told at the end; `results.json`, or `missing.json`, has them all."""
 
 NAMES = {
     "wise-verified": "WISE in its current protocol: one bit a picture.",

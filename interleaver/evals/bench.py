@@ -32,7 +32,6 @@ from interleaver.pictures import Picture
 from interleaver.traces.images import ImageStore
 from interleaver.traces.trace import Trace
 
-COUNT = 300
 SEED = 2026
 FEW = 40
 """Cases for which processes are not worth starting."""
@@ -93,7 +92,7 @@ class Bench:
 
 async def bench(
     profile: Profile,
-    count: int = COUNT,
+    count: int,
     seed: int = SEED,
     *,
     world: str = "full",
@@ -141,9 +140,10 @@ def _hands(processes: int) -> AbstractContextManager[ProcessPoolExecutor | None]
 
 
 @lru_cache(maxsize=1)
-def _pipeline(profile: str, folder: str) -> tuple[Builder, ImageStore]:
-    images = ImageStore(folder)
-    return Profile.model_validate_json(profile).build(images), images
+def _pipeline(profile: str, folder: str, size: int) -> tuple[Builder, ImageStore, Context]:
+    images, made = ImageStore(folder), Profile.model_validate_json(profile)
+    settings = made.run.model_copy(update={"width": size, "height": size, "review": False})
+    return made.build(images), images, Context(**settings.model_dump())
 
 
 def _make_alone(make: Callable[[Any], Coroutine[Any, Any, Made]], case: Any) -> Made:
@@ -152,14 +152,11 @@ def _make_alone(make: Callable[[Any], Coroutine[Any, Any, Made]], case: Any) -> 
 
 
 async def _make(profile: str, folder: str, size: int, case: Any) -> Made:
-    builder, images = _pipeline(profile, folder)
-    run = Profile.model_validate_json(profile).run
-    settings = run.model_copy(update={"width": size, "height": size, "review": False})
+    builder, images, context = _pipeline(profile, folder, size)
     refs = [await images.put(picture) for picture in case.pictures]
     graph = builder.compile()
     given = RunInput(request=case.request, images=[ref.model_dump() for ref in refs])
     config = RunnableConfig(recursion_limit=10_000)
-    context = Context(**settings.model_dump())
     state = await graph.ainvoke(given, config, context=context, output_keys=list(RunState.__annotations__))
     trace = Trace.from_state(state, case.id, "run")
     drawn: list[Picture] = [await images.get(one.image) for one in trace.results if one and one.image]

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from interleaver.evals.benchmarks.base import Item
 from interleaver.evals.evaluation import Evaluation
-from interleaver.evals.scores import Score
+from interleaver.evals.scores import Score, Table
 from interleaver.evals.systems import GraphSystem, Outputs
 from interleaver.pictures import Picture, shrunk
 from interleaver.traces.trace import Trace
@@ -79,21 +79,30 @@ def results(evaluation: Evaluation, allow_partial: bool, prompts: str) -> Json:
         "models": evaluation.models,
         "interleaver": version("interleaver"),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "systems": [_system(evaluation, *pair, allow_partial) for pair in evaluation.judged],
+        "systems": _systems(evaluation, allow_partial),
         "agreement": {name: pairs for name in evaluation.systems if (pairs := evaluation.agreement(name))},
     }
 
 
-def _system(evaluation: Evaluation, system: str, judge: str, allow_partial: bool) -> Json:
-    table = evaluation.table(system, judge, allow_partial)
-    judged, made = evaluation.judged[system, judge], evaluation.outputs(system)
-    measures, notes = evaluation.benchmark.measures(evaluation.data.items, made, evaluation.folder(system))
-    outputs = made.values()
+def _systems(evaluation: Evaluation, allow_partial: bool) -> list[Json]:
+    """Each system by each judge; tables first, since one that is refused makes all else needless."""
+    tables = {pair: evaluation.table(*pair, allow_partial) for pair in evaluation.judged}
+    measured = {
+        name: evaluation.benchmark.measures(evaluation.data.items, evaluation.outputs(name), evaluation.folder(name))
+        for name in evaluation.systems
+    }
+    return [_system(evaluation, *pair, table, *measured[pair[0]]) for pair, table in tables.items()]
+
+
+def _system(
+    evaluation: Evaluation, system: str, judge: str, table: Table, measures: Mapping[str, Score], notes: Sequence[str]
+) -> Json:
+    judged, outputs = evaluation.judged[system, judge], evaluation.outputs(system).values()
     return {
         "system": system,
         "judge": judge,
         "partial": bool(table.missing),
-        "overall": {name: asdict(score) for name, score in (table.overall | measures).items()},
+        "overall": {name: asdict(score) for name, score in {**table.overall, **measures}.items()},
         "not_measured": notes,
         "groups": {
             group: {name: asdict(score) for name, score in scores.items()} for group, scores in table.groups.items()
