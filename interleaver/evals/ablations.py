@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from interleaver.config import BackendSettings, Profile, load_profile
-from interleaver.evals.bench import Bench, Made, bench, processes_for
+from interleaver.evals.bench import Bench, Made, bench, processes
 
 ATTEMPTS = (1, 2, 3, 4, 5)
 Json = dict[str, Any]
@@ -74,28 +74,22 @@ async def measure(
     """
     done: dict[str, Bench] = {}
     rows: list[Json] = []
-    for variant in chosen:
-        key = variant.profile.model_dump_json()
-        if key not in done:
-            done[key] = await bench(
-                variant.profile,
-                cases,
-                seed,
-                world=world,
-                processes=processes_for(variant.profile, cases),
-                progress=progress,
+    with processes() as pool:
+        for variant in chosen:
+            key = variant.profile.model_dump_json()
+            if key not in done:
+                done[key] = await bench(variant.profile, cases, seed, world=world, pool=pool, progress=progress)
+            found = done[key]
+            rows.append(
+                {
+                    "part": variant.part,
+                    "name": variant.name,
+                    "score": asdict(found.score),
+                    "drawings": found.drawings,
+                    "models": variant.profile.models(),
+                }
             )
-        found = done[key]
-        rows.append(
-            {
-                "part": variant.part,
-                "name": variant.name,
-                "score": asdict(found.score),
-                "drawings": found.drawings,
-                "models": variant.profile.models(),
-            }
-        )
-        yield {"cases": cases, "seed": seed, "world": world, "variants": rows}
+            yield {"cases": cases, "seed": seed, "world": world, "variants": rows}
 
 
 def runs_needed(chosen: list[Variant]) -> int:

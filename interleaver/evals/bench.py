@@ -7,11 +7,9 @@ made with one call a step and no critic.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint
@@ -25,10 +23,10 @@ from interleaver.batch.work import in_parallel
 from interleaver.config import BackendSettings, Profile
 from interleaver.errors import BadInput
 from interleaver.evals.scores import Score, weighted
-from interleaver.graph.builder import Builder
 from interleaver.graph.context import Context
 from interleaver.graph.state import RunInput, RunState
 from interleaver.pictures import Picture
+from interleaver.runner import Graph
 from interleaver.traces.images import ImageStore
 from interleaver.traces.trace import Trace
 
@@ -96,7 +94,7 @@ async def bench(
     seed: int = SEED,
     *,
     world: str = "full",
-    processes: int = 1,
+    pool: ProcessPoolExecutor | None = None,
     progress: Callable[[Made], None] = lambda made: None,
 ) -> Bench:
     """Make the documents of all cases and score them.
@@ -106,7 +104,7 @@ async def bench(
         count: how many cases.
         seed: of the cases.
         world: how much of the sandbox world they use: full or miniature.
-        processes: that share the work; models of a profile are loaded in each.
+        pool: `processes` that share the work; a few cases, and models that each would load, stay here.
         progress: is told of every document.
 
     Raises:
@@ -121,29 +119,30 @@ async def bench(
     began = time.monotonic()
     cases = await asyncio.to_thread(CASES.load(), count, seed, world)
     made: list[Made] = []
-    with TemporaryDirectory() as folder, _hands(processes) as pool:
+    here = pool is None or count < FEW or "local" in (profile.planner.backend, profile.critic.backend)
+    with TemporaryDirectory() as folder:
         make = partial(_make, profile.model_dump_json(), folder, SIZES[world])
 
         async def elsewhere(case: Any) -> Made:
             return await asyncio.get_running_loop().run_in_executor(pool, _make_alone, make, case)
 
-        async for one in in_parallel(cases, elsewhere if pool else make, WORKERS):
+        async for one in in_parallel(cases, make if here else elsewhere, WORKERS):
             progress(one)
             made.append(one)
     order = {case.id: number for number, case in enumerate(cases)}
     return Bench(sorted(made, key=lambda one: order[one.id]), time.monotonic() - began)
 
 
-def _hands(processes: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
-    """Processes to work in; the sandbox keeps a core busy, so threads would only wait for each other."""
-    return ProcessPoolExecutor(processes, get_context("spawn")) if processes > 1 else nullcontext()
+def processes() -> ProcessPoolExecutor:
+    """Processes to work in, one a core; the sandbox keeps it busy, so threads would only wait for each other."""
+    return ProcessPoolExecutor(mp_context=get_context("spawn"))
 
 
 @lru_cache(maxsize=1)
-def _pipeline(profile: str, folder: str, size: int) -> tuple[Builder, ImageStore, Context]:
+def _pipeline(profile: str, folder: str, size: int) -> tuple[Graph, ImageStore, Context]:
     images, made = ImageStore(folder), Profile.model_validate_json(profile)
     settings = made.run.model_copy(update={"width": size, "height": size, "review": False})
-    return made.build(images), images, Context(**settings.model_dump())
+    return made.build(images).compile(), images, Context(**settings.model_dump())
 
 
 def _make_alone(make: Callable[[Any], Coroutine[Any, Any, Made]], case: Any) -> Made:
@@ -152,9 +151,8 @@ def _make_alone(make: Callable[[Any], Coroutine[Any, Any, Made]], case: Any) -> 
 
 
 async def _make(profile: str, folder: str, size: int, case: Any) -> Made:
-    builder, images, context = _pipeline(profile, folder, size)
+    graph, images, context = _pipeline(profile, folder, size)
     refs = [await images.put(picture) for picture in case.pictures]
-    graph = builder.compile()
     given = RunInput(request=case.request, images=[ref.model_dump() for ref in refs])
     config = RunnableConfig(recursion_limit=10_000)
     state = await graph.ainvoke(given, config, context=context, output_keys=list(RunState.__annotations__))
@@ -168,12 +166,6 @@ async def _make(profile: str, folder: str, size: int, case: Any) -> Made:
     return Made(case.id, case.level, case.request, score, calls, problem)
 
 
-def processes_for(profile: Profile, cases: int) -> int:
-    """As many processes as there are cores; one where models would be loaded in each, or for a few cases."""
-    few = cases < FEW or "local" in (profile.planner.backend, profile.critic.backend)
-    return 1 if few else os.cpu_count() or 1
-
-
 def without_critic(profile: Profile) -> Profile:
     """The same planner and generator, with one call a step and no critic."""
     run = profile.run.model_copy(update={"max_attempts": 1})
@@ -182,9 +174,9 @@ def without_critic(profile: Profile) -> Profile:
 
 async def compare(profile: Profile, count: int, seed: int, progress: Callable[[Made], None]) -> dict[str, Any]:
     """The pipeline and its generator alone on the same cases, as `interleaver eval sandbox --json` prints it."""
-    hands = processes_for(profile, count)
-    whole = await bench(profile, count, seed, processes=hands, progress=progress)
-    alone = await bench(without_critic(profile), count, seed, processes=hands, progress=progress)
+    with processes() as pool:
+        whole = await bench(profile, count, seed, pool=pool, progress=progress)
+        alone = await bench(without_critic(profile), count, seed, pool=pool, progress=progress)
     return {
         "score": whole.score.value,
         "generator_alone": alone.score.value,

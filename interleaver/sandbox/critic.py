@@ -64,6 +64,9 @@ class SandboxCritic:
         )
 
 
+Point = tuple[float, float]
+"""A place on the canvas, as fractions of its width and height."""
+
 Group = list[tuple[int, Operation]]
 """Operations with their positions in the instruction."""
 
@@ -97,11 +100,13 @@ class _View:
         expected: `before` with everything drawn in that was asked for and found.
         explained: where the difference to `expected` is accounted for.
         notes: what was recognised, in words.
+        anchors: where things stood before the step, once somebody has asked.
     """
 
     before: Pixels
     after: Pixels
     notes: list[str] = field(default_factory=list)
+    anchors: dict[str, Point | None] = field(default_factory=dict)
     expected: Pixels = field(init=False)
     explained: Mask = field(init=False)
 
@@ -277,11 +282,13 @@ class _View:
         if asked.place:
             return is_at(asked.place, x, y, len(sightings), size)
         if asked.relation and asked.anchor:
-            anchor = self._locate(asked.anchor)
+            if asked.anchor not in self.anchors:
+                self.anchors[asked.anchor] = self._locate(asked.anchor)
+            anchor = self.anchors[asked.anchor]
             return anchor is None or is_beside(asked.relation, (x, y), anchor)
         return True
 
-    def _locate(self, kind: str) -> tuple[float, float] | None:
+    def _locate(self, kind: str) -> Point | None:
         """Where a thing stood before the step, as fractions of the canvas; None when it is not recognised."""
         if self.backdrop_before is None:
             return None

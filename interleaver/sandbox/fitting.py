@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,8 @@ MISFIT = 0.2
 """The share of a silhouette that may differ from what is seen before it counts as something else."""
 ROUNDS = 8
 """How many moves of a frame are tried before a thing counts as not recognised."""
+FINEST = 0.5
+"""Pixels by which a frame is moved at least; less has never made anything recognised."""
 MOVES = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
 """Directions in which a frame is changed: across, down, wider."""
 
@@ -67,12 +69,12 @@ class _Layer:
     rows: slice
     columns: slice
 
-    @property
+    @cached_property
     def silhouette(self) -> Mask:
         """Where the subject is opaque."""
         return np.asarray(self.pixels[..., 3] > 64)
 
-    @property
+    @cached_property
     def main(self) -> Mask:
         """Where it shows its main colour, keyed in magenta."""
         close = largest(np.abs(self.pixels[..., :3] - np.array(KEY, np.int16))) < 40
@@ -91,8 +93,12 @@ class _Layer:
         return np.asarray(mixed.astype(np.int16))
 
 
+@lru_cache(maxsize=256)
 def _layer(kind: str, parts: tuple[str, ...], frame: Frame, height: int, width: int) -> _Layer:
-    """Render a subject in its frame; only the window round what it draws, since most of it is small."""
+    """Render a subject in its frame; only the window round what it draws, since most of it is small.
+
+    Two in three are asked for again soon: searches return to where they were, and attempts are searched alike.
+    """
     shown, _ = _template(kind, parts)
     corner_x, corner_y = frame.x - frame.side / 2, frame.y - frame.side / 2
     left = min(max(0, int(corner_x + shown.left * frame.side) - 2), width - 1)
@@ -202,7 +208,7 @@ class Fitting:
         """Move and scale the frame downhill, with smaller strides where nothing is gained, until it fits."""
         best = start
         for _ in range(ROUNDS):
-            if best.misfit <= MISFIT:
+            if best.misfit <= MISFIT or stride < FINEST:
                 break
             frame = best.frame
             moves = [

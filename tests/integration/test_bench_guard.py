@@ -7,7 +7,7 @@ import pytest
 from harness import run
 
 from interleaver.config import Profile
-from interleaver.evals.bench import bench, without_critic
+from interleaver.evals.bench import bench, processes, without_critic
 
 pytestmark = pytest.mark.integration
 RECORDED = json.loads(Path(__file__).with_name("recorded_bench.json").read_text())
@@ -15,9 +15,10 @@ RECORDED = json.loads(Path(__file__).with_name("recorded_bench.json").read_text(
 
 async def test_the_score_is_not_below_the_recorded_one():
     profile = Profile()
-    found = await bench(profile, RECORDED["cases"], RECORDED["seed"], processes=2)
+    with processes() as pool:
+        found = await bench(profile, RECORDED["cases"], RECORDED["seed"], pool=pool)
+        alone = await bench(without_critic(profile), RECORDED["cases"], RECORDED["seed"], pool=pool)
     assert found.score.value >= RECORDED["score"] - RECORDED["noise"], [one for one in found.made if one.score < 1]
-    alone = await bench(without_critic(profile), RECORDED["cases"], RECORDED["seed"], processes=2)
     assert alone.score.value == pytest.approx(RECORDED["generator_alone"], abs=RECORDED["generator_alone_noise"])
     assert alone.score.high < found.score.low
 
