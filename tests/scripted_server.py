@@ -73,13 +73,15 @@ class ScriptedServer:
                 for name, value in {"content-type": reply.type, "content-length": len(data), **reply.headers}.items():
                     self.send_header(name, str(value))
                 self.end_headers()
+                if self.command == "HEAD":
+                    return
                 for byte in range(len(data)) if reply.trickle else ():
                     self.wfile.write(data[byte : byte + 1])
                     time.sleep(reply.trickle)
                 if not reply.trickle:
                     self.wfile.write(data)
 
-            do_GET = do_POST = _any
+            do_HEAD = do_GET = do_POST = _any
 
             def log_message(self, *args):
                 pass

@@ -2,12 +2,16 @@
 
 import json
 import re
+import sys
 
 from click.testing import CliRunner
 from conftest import plain_picture
 from scripted_server import chat_reply
 
 from interleaver.cli import main
+
+COMMAND = [sys.executable, "-m", "interleaver.cli", "eval"]
+"""The command in a process of its own."""
 
 
 def run(*arguments, code=0, **options):
