@@ -157,6 +157,12 @@ def sandbox(profile: str | None, cases: int, seed: int, as_json: bool) -> None:
     metavar="NAME=FILE",
     help="Also the generator of another profile; several.",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(["planner", "critic", "generator", "attempts", "references", "on_exhausted"]),
+    help="What is changed; several [default: all of it].",
+)
 @click.option("--cases", type=click.IntRange(9), default=108, show_default=True, help="How many requests.")
 @click.option("--seed", type=int, default=2026, show_default=True, help="Of the requests.")
 @click.option(
@@ -179,6 +185,7 @@ def ablations(
     profile: str | None,
     critics: Sequence[str],
     generators: Sequence[str],
+    only: Sequence[str],
     cases: int,
     seed: int,
     world: str,
@@ -197,7 +204,8 @@ def ablations(
     from interleaver.evals.ablations import markdown, measure, runs_needed, variants
 
     named = [_all_named(texts, option) for option, texts in (("--critic", critics), ("--generator", generators))]
-    chosen = list(variants(load_profile(profile), *named))
+    whole, *changed = variants(load_profile(profile), *named)
+    chosen = [whole, *(one for one in changed if not only or one.part in only)]
     total = runs_needed(chosen) * cases
     with tqdm(total=total, unit="document", disable=as_json, dynamic_ncols=True) as bar:
         found = asyncio.run(_ablate(measure(chosen, cases, seed, world, lambda made: bar.update()), out))

@@ -51,7 +51,7 @@ def variants(base: Profile, critics: Mapping[str, str], generators: Mapping[str,
     for references in ("last", "all"):
         yield Variant("references", references, _run(base, references=references))
     for exhausted in ("keep_last", "keep_best"):
-        yield Variant("when none is accepted", exhausted, _run(base, on_exhausted=exhausted))
+        yield Variant("on_exhausted", exhausted, _run(base, on_exhausted=exhausted))
 
 
 def _run(base: Profile, **settings: Any) -> Profile:

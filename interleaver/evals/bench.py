@@ -33,8 +33,8 @@ from interleaver.traces.trace import Trace
 SEED = 2026
 FEW = 40
 """Cases for which processes are not worth starting."""
-WORKERS = 8
-"""Documents at a time."""
+WORKERS = 48
+"""Documents at a time: as many as a batch of local models takes."""
 SIZES = {"full": 160, "miniature": 96}
 """Pixels of a picture, by world."""
 CASES = EntryPoint("cases", "interleaver.sandbox.bench:cases", "interleaver.bench")

@@ -140,13 +140,14 @@ class Evaluation:
         unpriced = []
         for judge, asking in self.asking.items():
             asked = [question for system in self.systems for question in self._left(system, asking)]
-            letters = sum(len(asking.prompt(question)) for question in asked)
-            pictures = sum(len(question.pictures) for question in asked)
+            letters = sum(len(asking.words(question)) * question.calls for question in asked)
+            pictures = sum(isinstance(part, Path) for question in asked for part in question.shown)
             tokens = letters // LETTERS_A_TOKEN + TOKENS_A_PICTURE * pictures
-            cost += asking.judge.cost(tokens, asking.answer_tokens * len(asked))
+            needed = sum(question.calls for question in asked)
+            cost += asking.judge.cost(tokens, asking.answer_tokens * needed)
             unpriced += [judge] if asked and asking.judge.prices is None else []
-            seconds += SECONDS_A_CALL * len(asked) / asking.judge.concurrency
-            calls += len(asked)
+            seconds += SECONDS_A_CALL * needed / asking.judge.concurrency
+            calls += needed
         missing = 0
         for name in self._made_here():
             made = self.outputs(name)
@@ -254,8 +255,8 @@ class Evaluation:
         return busy
 
     def _count(self, asking: Asking, judged: Judged, said: Said) -> None:
-        judged.cached += said.cached
-        judged.calls += not said.cached
+        judged.cached += not said.calls
+        judged.calls += said.calls
         judged.input_tokens += said.usage.input_tokens
         judged.output_tokens += said.usage.output_tokens
         judged.cost += asking.judge.cost(said.usage.input_tokens, said.usage.output_tokens)

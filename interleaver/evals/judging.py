@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from interleaver.evals.benchmarks.base import Benchmark, Model, Question
 from interleaver.evals.prompts import Prompts, Template
 from interleaver.graph.backends import call
 from interleaver.pictures import Picture, shrunk
-from interleaver.types import Usage
+from interleaver.types import Exchange, Usage
 
 CONCURRENCY = 16
 
@@ -128,15 +128,15 @@ class Said:
         answer: the judge's words.
         problem: why there is none.
         later: whether asking again later may help.
-        cached: whether it had been answered before.
-        usage: tokens of the calls, whenever they were made.
+        calls: that were made now; none when the answer was there already.
+        usage: tokens of all calls, whenever they were made.
     """
 
     value: Any = None
     answer: str = ""
     problem: str | None = None
     later: bool = False
-    cached: bool = False
+    calls: int = 0
     usage: Usage = field(default_factory=Usage)
 
 
@@ -152,13 +152,15 @@ class Asking:
         self._conversation = Conversation(judge.model, "judge")
         self._slots = asyncio.Semaphore(judge.concurrency)
 
-    def prompt(self, question: Question) -> str:
-        """What the judge is told, without the pictures."""
-        return self._prompts.of(question.template).fill(question)
+    def words(self, question: Question) -> str:
+        """All that the judge is told, without the pictures."""
+        template = self._prompts.of(question.template)
+        return "\n".join([template.system, *(part for part in _parts(question, template) if isinstance(part, str))])
 
     def is_known(self, question: Question) -> bool:
-        """Whether a question has been answered before."""
-        return self._known(self._key(question, self._prompts.of(question.template)), question) is not None
+        """Whether a question, and what follows from its answer, has been answered before."""
+        said = self._known(self._key(question, self._prompts.of(question.template)), question)
+        return said is not None and (question.then is None or self.is_known(question.then(said.value)))
 
     def _known(self, key: str, question: Question) -> Said | None:
         """The answer that was given before; one that the reader has become too strict for is none."""
@@ -166,7 +168,7 @@ class Asking:
         if kept is None:
             return None
         try:
-            return Said(question.read(kept[0]), answer=kept[0], cached=True, usage=kept[1])
+            return Said(question.read(kept[0]), answer=kept[0], usage=kept[1])
         except UnreadableAnswer:
             return None
 
@@ -184,7 +186,19 @@ class Asking:
             pass  # some servers do not list their models; what else is wrong, the first questions will show
 
     async def ask(self, question: Question) -> Said:
-        """Ask, or find the answer that was given before."""
+        """Ask, or find the answer that was given before; likewise what follows from it."""
+        first = await self._ask(question)
+        if first.problem or question.then is None:
+            return first
+        last = await self.ask(question.then(first.value))
+        return replace(
+            last,
+            answer=f"{first.answer}\n\n{last.answer}",
+            calls=first.calls + last.calls,
+            usage=_sum([first.usage, last.usage]),
+        )
+
+    async def _ask(self, question: Question) -> Said:
         template = self._prompts.of(question.template)
         key = await asyncio.to_thread(self._key, question, template)
         known = await asyncio.to_thread(self._known, key, question)
@@ -196,17 +210,20 @@ class Asking:
     async def _call(self, question: Question, template: Template, key: str) -> Said:
         with recording() as exchanges:
             try:
-                pictures = [await asyncio.to_thread(self._shown, path) for path in question.pictures]
-                ask = Ask([template.fill(question), *pictures], system=template.system, whole=True)
+                parts = _parts(question, template)
+                shown = [
+                    part if isinstance(part, str) else await asyncio.to_thread(self._shown, part) for part in parts
+                ]
+                ask = Ask(shown, system=template.system, whole=True)
                 read = lambda text: (text, question.read(text))  # noqa: E731  (the words are kept, not what was read)
                 (answer, value), _ = await call(self.judge.model, lambda: self._conversation.ask(ask, read), tuple)
             except BackendUnavailable as error:
-                return Said(problem=str(error), later=True, usage=_sum(exchanges))
+                return Said(problem=str(error), later=True, calls=1, usage=_used(exchanges))
             except (BackendError, BadInput, OSError) as error:
-                return Said(problem=str(error), usage=_sum(exchanges))
-        usage = _sum(exchanges)
+                return Said(problem=str(error), calls=1, usage=_used(exchanges))
+        usage = _used(exchanges)
         await asyncio.to_thread(self._kept.put, key, answer, usage)
-        return Said(value, answer=answer, usage=usage)
+        return Said(value, answer=answer, calls=1, usage=usage)
 
     def _shown(self, path: Path) -> Picture:
         picture = Picture.decode(path.read_bytes(), f"the picture {str(path)!r}")
@@ -218,10 +235,19 @@ class Asking:
         told = [
             self.judge.name,
             [model.temperature, model.max_tokens, model.extra_body],
-            [template.system, template.fill(question), self._side],
-            [_digest(path, path.stat().st_mtime_ns) if path.exists() else None for path in question.pictures],
+            [template.system, self._side],
+            [part if isinstance(part, str) else _digest_of(part) for part in _parts(question, template)],
         ]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _parts(question: Question, template: Template) -> list[str | Path]:
+    """What the judge is told and shown, in its order."""
+    return [part for part in (template.fill(question), *question.shown) if part]
+
+
+def _digest_of(path: Path) -> list[str] | None:
+    return [_digest(path, path.stat().st_mtime_ns)] if path.exists() else None
 
 
 @lru_cache(maxsize=100_000)
@@ -230,8 +256,12 @@ def _digest(path: Path, changed: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _sum(exchanges: Sequence[Any]) -> Usage:
+def _used(exchanges: Sequence[Exchange]) -> Usage:
+    return _sum([exchange.usage for exchange in exchanges])
+
+
+def _sum(usages: Sequence[Usage]) -> Usage:
     return Usage(
-        input_tokens=sum(exchange.usage.input_tokens for exchange in exchanges),
-        output_tokens=sum(exchange.usage.output_tokens for exchange in exchanges),
+        input_tokens=sum(usage.input_tokens for usage in usages),
+        output_tokens=sum(usage.output_tokens for usage in usages),
     )

@@ -35,6 +35,15 @@ OFFICIAL: Mapping[str, tuple[str, str]] = {
     "risebench.logical.image.alone": ("prompt_logical_img_wo_q", ""),
 }
 """The constants of the benchmarks' own scripts, and what follows them, by the template that they stand for."""
+OFFICIAL_FILES: Mapping[str, str] = {
+    "comm.texts": "task_1.json",
+    "comm.pictures": "document_completeness_image_coherence_task2.json",
+    "comm.pictures.expected": "texts_to_image_descriptions_task2.json",
+    "comm.document": "document_completeness_image_coherence.json",
+    "comm.document.expected": "texts_to_image_descriptions.json",
+    "comm.fidelity": "descriptions_gt_images_consistency.json",
+}
+"""The files of CoMM's own prompts, which the judge is told as its system message, by the template they stand for."""
 RENAMED = {"Prompt": "prompt", "Explanation": "explanation", "rubric_item": "rubric"}
 """What the benchmarks' scripts call a placeholder, where it is not our name."""
 
@@ -63,9 +72,9 @@ class Prompts:
         """Choose the templates.
 
         Args:
-            source: a folder with files named like this package's (`evals/prompts`), those missing being its own; or
-                the script of the benchmark that holds its prompts: ueval_eval.py, RISEBench's utils.py, WISE's
-                gpt_eval.py or vllm_eval.py. None: this package's own.
+            source: a folder with files named like this package's (`evals/prompts`) or like CoMM's, those missing being
+                this package's; or the script of the benchmark that holds its prompts: ueval_eval.py, RISEBench's
+                utils.py, WISE's gpt_eval.py or vllm_eval.py. None: this package's own.
 
         Raises:
             BadInput: it cannot be read.
@@ -77,8 +86,9 @@ class Prompts:
             return
         if source.is_dir():
             own = {entry.name for entry in files("interleaver.evals").joinpath("prompts").iterdir()}
-            if not own & {file.name for file in source.iterdir()}:
-                raise BadInput(f"the folder of judge's prompts {str(source)!r} has none of: {', '.join(sorted(own))}")
+            known = own | set(OFFICIAL_FILES.values())
+            if not known & {file.name for file in source.iterdir()}:
+                raise BadInput(f"the folder of judge's prompts {str(source)!r} has none of: {', '.join(sorted(known))}")
             return
         try:
             self._constants = _constants(ast.parse(source.read_text(encoding="utf-8")))
@@ -99,7 +109,9 @@ class Prompts:
         if self.source is None:
             return Template(_own(name))
         if self.source.is_dir():
-            file = self.source / f"{name}.md"
+            file, official = self.source / f"{name}.md", self.source / OFFICIAL_FILES.get(name, "")
+            if official.is_file():
+                return Template("", system=official.read_text(encoding="utf-8"))
             return Template(file.read_text(encoding="utf-8").strip() if file.exists() else _own(name))
         if name.startswith("wise"):
             found = next((one for one in self._constants.values() if "{explanation}" in one.text), None)

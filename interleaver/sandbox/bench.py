@@ -30,6 +30,9 @@ from interleaver.sandbox.tasks import random_scene
 from interleaver.sandbox.world import COLOURS, PLACES, RELATIONS, Scene, paint, scene_behind
 
 SIZE = 256
+OPENINGS = ("Draw", "Please draw", "I would like a picture with", "Make a picture of")
+MINIATURE_OPENINGS = ("Draw", "Please draw", "I would like", "A picture with")
+COLUMNS = (("top left", "left", "bottom left"), ("top", "middle", "bottom"), ("top right", "right", "bottom right"))
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,11 @@ def cases(count: int, seed: int, world: LevelName = "full") -> list[Case]:
     Args:
         count: how many.
         seed: the same seed gives the same cases.
-        world: how much of the sandbox world they use; in the miniature world there are only things to draw.
+        world: how much of the sandbox world they use; in the miniature world they are pairs and triples of shapes, in
+            the words of its requests for training.
     """
     if world == "miniature":
-        return [_plain(Random(f"bench/{seed}/{number}"), f"plain-{number:04d}") for number in range(count)]
+        return [_shapes(Random(f"bench/{seed}/{number}"), number) for number in range(count)]
     found = []
     for number in range(count):
         level = TURNS[number % len(TURNS)]
@@ -106,23 +110,25 @@ def _said(add: Add) -> str:
     return f"{noun_phrase(add)} {where}"
 
 
-def _drawn(rng: Random, adds: Sequence[Add]) -> str:
-    opening = rng.choice(("Draw", "Please draw", "I would like a picture with", "Make a picture of"))
+def _drawn(rng: Random, adds: Sequence[Add], openings: Sequence[str] = OPENINGS) -> str:
     *first, last = (_said(add) for add in adds)
-    return f"{opening} {', '.join(first)} and {last}." if first else f"{opening} {last}."
+    return f"{rng.choice(openings)} {', '.join(first)} and {last}."
 
 
 def _goal(*operations: Operation) -> str:
     return describe(Instructions(operations))
 
 
-def _plain(rng: Random, name: str) -> Case:
-    """A few things of the miniature world."""
-    level = level_of("miniature")
-    kinds = rng.sample(level.kinds, rng.randint(1, len(level.kinds)))
-    places = rng.sample(list(PLACES), len(kinds))
-    adds = [Add(kind, colour=rng.choice(level.colours), place=place) for kind, place in zip(kinds, places, strict=True)]
-    return Case(name, f"{len(adds)} things" if len(adds) > 1 else "1 thing", _drawn(rng, adds), _goal(*adds))
+def _shapes(rng: Random, number: int) -> Case:
+    """Two or three shapes of the miniature world, each in another column."""
+    world, level = level_of("miniature"), ("pairs", "triples")[number % 2]
+    columns = rng.sample(COLUMNS, 2 if level == "pairs" else 3)
+    kinds = rng.sample(world.kinds, len(columns))
+    adds = [
+        Add(kind, colour=rng.choice(world.colours), place=rng.choice(column))
+        for kind, column in zip(kinds, columns, strict=True)
+    ]
+    return Case(f"{level}-{number:04d}", level, _drawn(rng, adds, MINIATURE_OPENINGS), _goal(*adds))
 
 
 def _few(rng: Random, name: str, level: str) -> Case:

@@ -4,10 +4,10 @@ import json
 
 import pytest
 from harness import run, shown, told, write_json, write_picture
-from scripted_server import chat_reply, serving
+from scripted_server import Reply, chat_reply, serving
 
 from interleaver.errors import UnreadableAnswer
-from interleaver.evals.benchmarks.comm import reader
+from interleaver.evals.benchmarks.comm_judging import read_expected, reader
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -46,6 +46,10 @@ MARKS = {"style": 8, "entity": 7, "trend": 6, "coherence": 5, "completeness": 4,
 
 
 def marking(request):
+    if request.method == "GET":  # which models there are
+        return Reply({"object": "list", "data": []})
+    if "are hidden" in told(request):
+        return chat_reply(json.dumps({"expected": ["a first one", "a second one"]}))
     return chat_reply(json.dumps(MARKS | {"reason": "so {it} is"}))
 
 
@@ -60,31 +64,107 @@ def test_a_document_from_its_title(data, tmp_path):
     found, asked = scored(4, data, "--outputs", f"mine={folder}")
     names = ("style", "entity", "trend", "coherence", "completeness", "quality", "fidelity")
     assert {name: found["overall"][name]["value"] for name in names} == {name: MARKS[name] for name in names}
-    assert (
-        set(found["groups"]) == {"instruction", "story"} and len(asked) == 4 and all(shown(one) == 2 for one in asked)
+    assert set(found["groups"]) == {"instruction", "story"} and len(asked) == found["judge_calls_now"] == 6
+    whole, expected, compared = (
+        next(one for one in asked if words in told(one)) for words in ("Judge only", "are hidden", "Compare each")
     )
-    words = told(asked[0])
-    assert "Can you generate step-by-step instructions with images about title" in words
-    assert "MADE:\n(1) one [picture 1] (2) two [picture 2]" in words
+    assert "INPUT:Can you generate step-by-step instructions with images about title" in told(whole)
+    assert "OUTPUT:(1)one<Img_0></Img_0>(2)two<Img_1></Img_1>" in told(whole) and shown(whole) == 2
+    # What the pictures should show is asked of one that does not see them.
+    assert "OUTPUT:(1)one<Img_0></Img_0>(2)two<Img_1></Img_1>" in told(expected) and shown(expected) == 0
+    pair = "<Description_1> a second one </Description_1><Img_1></Img_1>"
+    assert told(compared).endswith(pair) and shown(compared) == 2
+    assert "one<Img" not in told(compared)
     assert "**mine**" in (tmp_path / "out/eval/comm-task4/results.md").read_text()
 
 
 def test_a_document_is_continued_from_its_first_half(data, tmp_path):
     folder = made(tmp_path / "mine", 3, "(1) three <IMAGE> (2) four <IMAGE>", ["a.png", "b.png"])
     _, asked = scored(3, data, "--outputs", f"mine={folder}")
-    words = next(told(one) for one in asked if "of 0" in told(one))
-    assert "(1) text 1 of 0. [picture 1] (2) text 2 of 0. [picture 2] According" in words and "text 3" not in words
-    assert "(1) three [picture 3]" in words and shown(asked[0]) == 4
+    whole = next(one for one in asked if "of 0" in told(one) and "Judge only" in told(one))
+    given = "(1) text 1 of 0. <Img_0></Img_0> (2) text 2 of 0. <Img_1></Img_1> According"
+    assert given in told(whole) and "text 3" not in told(whole)
+    assert "(1)three<Img_2></Img_2>" in told(whole) and shown(whole) == 4
+    expected = next(one for one in asked if "are hidden" in told(one))
+    assert shown(expected) == 2 and "<Img_2></Img_2>" in told(expected)  # those that were given
+
+
+def test_a_judge_sees_ten_pictures_of_which_one_was_made(tmp_path):
+    steps = []
+    for step in range(1, 25):
+        write_picture(tmp_path / f"comm/images/{step}.png", (step, 0, 0))
+        steps.append([{"type": "text", "content": f"text {step}"}, {"type": "image", "image_path": f"{step}.png"}])
+    rows = [{"data_id": f"doc{number}", "dataset_type": "x", "title": "t", "step_info": steps} for number in (0, 1)]
+    data = write_json(tmp_path / "comm/test.json", rows)
+    folder = made(tmp_path / "mine", 3, "(1) three <IMAGE> (2) four <IMAGE>", ["a.png", "b.png"])
+    _, asked = scored(3, data, "--outputs", f"mine={folder}")
+    whole = next(one for one in asked if "Judge only" in told(one))
+    assert shown(whole) == 10 and told(whole).endswith("three<Img_9></Img_9>(2)four")
+
+
+def test_nothing_is_asked_twice(data, tmp_path):
+    folder = made(tmp_path / "mine", 4, "(1) one <IMAGE> (2) two <IMAGE>", ["a.png", "b.png"])
+    first, _ = scored(4, data, "--outputs", f"mine={folder}")
+    with serving(marking) as judge:
+        output = run("comm-task4", "--data", data, "--judge", f"m@{judge.url}/v1", "--outputs", f"mine={folder}").output
+    assert "about 0 calls of m" in output and judge.requests == [] and first["judge_cached"] == 0
+
+
+def test_the_benchmarks_own_prompts(data, tmp_path):
+    """Its files are the judge's system message, and its answers are read where they have the marks."""
+    prompts = tmp_path / "machine_evaluation_prompts"
+    prompts.mkdir()
+    for name in (
+        "task_1",
+        "document_completeness_image_coherence",
+        "texts_to_image_descriptions",
+        "descriptions_gt_images_consistency",
+    ):
+        (prompts / f"{name}.json").write_text(f"This is {name}.\nData to Review: ")
+    coherence = {"style_consistency": "NA", "entity_consistency": "NA", "trend_consistency": 6}
+    answers = {
+        "document_completeness_image_coherence": {
+            "scores": {
+                "Image_Coherence": {"pair_scores": {}, "overall_score": coherence | {"overall_consistency": 5}},
+                "Completeness": {"Summarize": "", "Justification": "", "Score": 4},
+                "Image_Quality": {"Justification": "", "Score": 3},
+            }
+        },
+        "texts_to_image_descriptions": {
+            "Tasks": {"Create an Interleaved Text-Image Document": {"Content of Image 0": "first"}}
+        },
+        "descriptions_gt_images_consistency": {"Consistency": {"image_1_score": 1, "overall_score": 9}},
+        "task_1": {"Completeness": {"Score": 4}, "Text Fidelity to Image": {"overall_score": 9}},
+    }
+
+    def reply(request):
+        system, asked = request.json["messages"]
+        assert (system["role"], asked["role"]) == ("system", "user")
+        name = system["content"].removeprefix("This is ").split(".")[0]
+        return chat_reply(f"```json\n{json.dumps(answers[name])}\n```")
+
+    with serving(reply) as judge:
+        asked = ["--data", data, "--judge", f"m@{judge.url}/v1", "--judge-prompts", prompts, "--json"]
+        folder = made(tmp_path / "mine", 4, "(1) one <IMAGE>", ["a.png"])
+        found = json.loads(run("comm-task4", *asked, "--outputs", f"mine={folder}").stdout)["systems"][0]["overall"]
+        expected = MARKS | {"style": 0, "entity": 0}
+        assert {name: found[name]["value"] for name in expected} == expected
+        folder = made(tmp_path / "mine", 1, "(1) one", [])
+        found = json.loads(run("comm-task1", *asked, "--outputs", f"mine={folder}").stdout)["systems"][0]["overall"]
+        assert found["completeness"]["value"] == 4 and found["fidelity"]["value"] == 9
 
 
 def test_texts_to_pictures_and_pictures_to_texts(data, tmp_path):
     texts, asked = scored(1, data, "--outputs", f"mine={made(tmp_path / 'a', 1, '(1) one (2) two', [])}")
     assert set(texts["overall"]) >= {"completeness", "fidelity"} and len(asked) == 2 and shown(asked[0]) == 4
     assert "text 1" not in told(asked[0])
+    assert told(asked[0]).endswith(":onetwo") and "<Img" not in told(asked[0])
     drawn, asked = scored(2, data, "--outputs", f"mine={made(tmp_path / 'b', 2, '(1) <IMAGE>', ['a.png'])}")
-    assert "completeness" not in drawn["overall"] and shown(asked[0]) == 1
-    words = next(told(one) for one in asked if "of 0" in told(one))
-    assert "(4) text 4 of 0. According to the above steps, can you generate images" in words
+    assert "completeness" not in drawn["overall"]
+    whole = next(one for one in asked if "of 0" in told(one) and "Judge only" in told(one))
+    assert shown(whole) == 1 and "text 1 of 0. <Img_0></Img_0>text 2 of 0. text 3 of 0. " in told(whole)
+    expected = next(one for one in asked if "of 0" in told(one) and "are hidden" in told(one))
+    assert shown(expected) == 0 and "text 1 of 0. <Img_0></Img_0>text 2" in told(expected)
 
 
 def test_what_cannot_be_computed_is_said(data, tmp_path, monkeypatch):
@@ -107,6 +187,14 @@ def test_our_own_outputs_come_in_the_format_of_the_benchmark(tmp_path):
     assert (tmp_path / "out/eval/comm-task4/export/graph/d_task4/origin/output_1.png").exists()
     found, _ = scored(4, data, "--outputs", "again=out/eval/comm-task4/export/graph")
     assert found["overall"]["fidelity"]["value"] == 9
+
+
+@pytest.mark.parametrize(
+    "text", ["a cat", '{"expected": "a cat"}', '{"expected": []}', '{"expected": [1]}', '{"Tasks": 1}']
+)
+def test_what_is_expected_is_never_guessed(text):
+    with pytest.raises(UnreadableAnswer):
+        read_expected(text)
 
 
 @pytest.mark.parametrize("text", ["nine", '{"fidelity": 11}', '{"fidelity": true}', '{"fidelity": null}', "{}"])

@@ -88,14 +88,21 @@ class Question:
         template: the prompt's name, see `interleaver.evals.prompts`.
         read: makes sense of the answer, as plain JSON; raises `UnreadableAnswer`.
         fields: what stands at the prompt's placeholders.
-        pictures: shown after the prompt, in this order.
+        shown: what follows the prompt: pictures, and where they belong to a text, its words between them.
+        then: makes the question that the judge is asked next out of what was read; only the last answer counts.
     """
 
     key: str
     template: str
     read: Callable[[str], Any]
     fields: Mapping[str, str] = field(default_factory=dict)
-    pictures: tuple[Path, ...] = ()
+    shown: tuple[str | Path, ...] = ()
+    then: Callable[[Any], Question] | None = None
+
+    @property
+    def calls(self) -> int:
+        """How many times the judge is called for it."""
+        return 1 if self.then is None else 2
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from interleaver.agents.answers import read_literal_in
-from interleaver.errors import BadInput, UnreadableAnswer
+from interleaver.errors import BadInput
 from interleaver.evals import metrics
 from interleaver.evals.benchmarks.base import (
     Answers,
@@ -30,11 +29,10 @@ from interleaver.evals.benchmarks.base import (
     id_in,
     picture_in,
 )
+from interleaver.evals.benchmarks.comm_judging import captions, document, illustrated, pairs, read_expected, reader
 from interleaver.evals.scores import Score, Table, complete, weighted
 
 Task = Literal[1, 2, 3, 4]
-MOST_PICTURES = 10
-"""Pictures that the judge is shown of a document, as in the official scripts."""
 IMAGE = "<IMAGE>"
 OPENINGS: Mapping[Task, tuple[str, str]] = {
     1: (
@@ -53,13 +51,13 @@ OPENINGS: Mapping[Task, tuple[str, str]] = {
 }
 """The words of the benchmark's requests, before and after what is given."""
 COHERENCE = ("style", "entity", "trend", "coherence")
-ASKED: Mapping[Task, Mapping[str, tuple[str, ...]]] = {
-    1: {"comm.texts": ("completeness", "fidelity")},
-    2: {"comm.document": (*COHERENCE, "quality"), "comm.fidelity": ("fidelity",)},
-    3: {"comm.document": (*COHERENCE, "completeness", "quality"), "comm.fidelity": ("fidelity",)},
-    4: {"comm.document": (*COHERENCE, "completeness", "quality"), "comm.fidelity": ("fidelity",)},
+MARKS: Mapping[Task, tuple[str, ...]] = {
+    1: ("completeness", "fidelity"),
+    2: (*COHERENCE, "quality", "fidelity"),
+    3: (*COHERENCE, "completeness", "quality", "fidelity"),
+    4: (*COHERENCE, "completeness", "quality", "fidelity"),
 }
-"""The marks that a task has, by the prompt that asks for them."""
+"""What the judge marks in a task."""
 FIELDS = {"text": "content", "image": "image_path"}
 """Where a step's content stands, by its type."""
 _STEP = re.compile(r"\(\d+\)\s(.*?)\s*(?=\(\d+\)|$)", re.DOTALL)
@@ -102,11 +100,22 @@ class Comm(Benchmark):
         return Item(f"{id_in(row, 'data_id')}_task{self.task}", kind, request, row, folder, tuple(pictures))
 
     def questions(self, item: Item, output: Output, folder: Path) -> list[Question]:
-        """One or two questions about the whole document."""
-        document, pictures = _told(item, output, folder, self.task)
+        """The document as a whole is one; the other what its pictures should show, and then whether they do."""
+        if self.task == 1:
+            steps = [[content["type"] for content in step].count("image") for step in _steps(item.row)]
+            return [Question("texts", "comm.texts", reader(MARKS[1]), shown=captions(_said_by(output), item, steps))]
+        if self.task == 2:
+            template, told = "comm.pictures", illustrated(_originals(item)[0], _drawn(output, folder))
+        else:
+            template, told = "comm.document", document(item, output, folder)
+
+        def compared(expected: Sequence[str]) -> Question:
+            return Question("fidelity", "comm.fidelity", reader(["fidelity"]), shown=pairs(expected, told.made))
+
+        marks = [name for name in MARKS[self.task] if name != "fidelity"]
         return [
-            Question(template, template, reader(marks), {"document": document}, tuple(pictures))
-            for template, marks in ASKED[self.task].items()
+            Question("document", template, reader(marks), shown=told.parts),
+            Question("fidelity", f"{template}.expected", read_expected, shown=told.without_made(), then=compared),
         ]
 
     def score(self, item: Item, answers: Answers) -> float:
@@ -118,7 +127,7 @@ class Comm(Benchmark):
         """The mean of each mark, over all items and by kind of document."""
         missing = complete([item.id for item in items], answers.keys(), allow_partial)
         marks = {name: _marks(said) for name, said in answers.items()}
-        names = [name for asked in ASKED[self.task].values() for name in asked]
+        names = MARKS[self.task]
 
         def means(chosen: Sequence[str]) -> dict[str, Score]:
             return {name: weighted([[marks[one][name] for one in chosen]], [1.0]) for name in names}
@@ -190,39 +199,13 @@ def _said_by(output: Output) -> list[str]:
     return [" ".join(parts) for _, parts in sorted(texts.items())]
 
 
-def _told(item: Item, output: Output, folder: Path, task: Task) -> tuple[str, list[Path]]:
-    """A document as the judge is told it, given and made, with marks where the pictures belong that follow."""
-    shown: list[Path] = []
-
-    def mark(picture: Path) -> str:
-        if len(shown) >= MOST_PICTURES:
-            return ""
-        shown.append(picture)
-        return f"[picture {len(shown)}]"
-
-    given = item.request
-    for picture in item.pictures:
-        given = given.replace("<image>", mark(picture), 1)
-    made, last = [], None
+def _drawn(output: Output, folder: Path) -> list[list[Path]]:
+    """The pictures of an output, by step."""
+    drawn: dict[int, list[Path]] = {}
     for block in output.blocks:
-        made += [f"({block.step})"] if block.step != last else []
-        made.append(block.text or mark(folder / str(block.picture)))
-        last = block.step
-    return f"GIVEN:\n{given}\n\nMADE:\n{' '.join(made)}", shown
-
-
-def reader(marks: Sequence[str]) -> Any:
-    """What reads an answer such as {"fidelity": 7, "reason": "..."}: every mark, from 0 to 10."""
-
-    def read(text: str) -> dict[str, float]:
-        found = read_literal_in(text, marks[0])
-        values = {name: found.get(name) for name in marks}
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10:
-                raise UnreadableAnswer(f"{name} is {value!r:.80}; it must be a number from 0 to 10")
-        return {name: float(value) for name, value in values.items() if value is not None}
-
-    return read
+        if block.picture:
+            drawn.setdefault(block.step, []).append(folder / block.picture)
+    return [drawn.get(step, []) for step in range(1, max(drawn, default=0) + 1)]
 
 
 def _marks(answers: Answers) -> dict[str, float]:
