@@ -286,7 +286,7 @@ async def _evaluate(name: str, told: Options) -> bool:
     with closing(Judgements(folder)) as kept:
         asking = [Asking(one, benchmark, prompts, kept) for one in judges]
         evaluation = Evaluation(benchmark, data, systems, asking, profile.models())
-        left = await asyncio.to_thread(evaluation.estimate)
+        left = await asyncio.to_thread(evaluation.estimate, told.workers)
         _ask(evaluation, left, told)
         await _work(evaluation, left, told)
     if told.shard != WHOLE:
@@ -340,7 +340,7 @@ def _systems(
             system: System = GraphSystem(profile, find_profile(told.profile), where)
         else:
             system = GeneratorSystem(profile, where)
-        found.append(Outputs(system, profile, data.sha256))
+        found.append(Outputs(system, profile, data.sha256, benchmark.needs_picture))
     for text in told.others:
         name, path = _named(text, "--outputs")
         if name in ("graph", "generator"):
@@ -355,7 +355,7 @@ def _ask(evaluation: Evaluation, left: Estimate, told: Options) -> None:
     cost = f"about {left.cost:.2f}" + (f", and unknown for {', '.join(left.unpriced)}" if left.unpriced else "")
     click.echo(
         f"{plural(len(evaluation.data.items), 'item')} asked for: {plural(left.outputs, 'output')} to make, "
-        f"about {plural(left.calls, 'call')} of {judges}: about {left.seconds / 60:.0f} min of judging, cost {cost}",
+        f"about {plural(left.calls, 'call')} of {judges}: about {left.seconds / 60:.0f} min, cost {cost}",
         err=True,
     )
     dear = left.cost > told.ask_above or (left.unpriced and left.calls > MANY)

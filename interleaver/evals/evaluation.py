@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,17 +18,21 @@ from interleaver.evals.benchmarks.base import Answers, Benchmark, Block, Output,
 from interleaver.evals.data import Data
 from interleaver.evals.judging import Asking, Said
 from interleaver.evals.scores import Table, cohens_kappa
-from interleaver.evals.systems import FileSystem, Outputs
+from interleaver.evals.systems import NO_PICTURE, FileSystem, Outputs
 
-ROUNDS = 5
-"""How often questions are asked again that a judge was too busy to answer."""
+PAUSE, LONGEST_PAUSE = 5.0, 60.0
+"""Seconds before a judge that was too busy is asked again; twice as long each time."""
+PATIENCE = 300.0
+"""Seconds without any answer after which it is given up."""
 TOKENS_A_PICTURE, LETTERS_A_TOKEN = 1_000, 4
 SECONDS_A_CALL = 4.0
 """What estimates reckon with before anything is known."""
 GIVE_UP = 25
-"""First answers of a judge that may all fail before nothing more is asked."""
+"""Calls in a row that find a judge busy before it is left alone; first answers that may all be unusable."""
 
-
+log = logging.getLogger(__name__)
+Asked = tuple[str, Question]
+"""A question, and the item that it is about."""
 Progress = Callable[[str, str, Said], None]
 """Is told of an answer: the system, the item, and what was said."""
 
@@ -63,10 +70,9 @@ class Estimate:
     Attributes:
         outputs: to be made.
         calls: of judges.
-        cost: of the judges, in US dollars or the profile's currency, and of making outputs, at what those that are
-            there cost.
+        cost: of making outputs and of the judges, in US dollars or the profile's currency.
         unpriced: judges that are to be called at prices that are not known.
-        seconds: of judging.
+        seconds: of making outputs and of judging.
     """
 
     outputs: int
@@ -120,6 +126,11 @@ class Evaluation:
         made = self.systems[system].made
         return {item.id: made[item.id] for item in self.data.items if item.id in made and self._fits(made[item.id])}
 
+    def made(self, system: str) -> list[Output]:
+        """All outputs of a system that were asked for, those that failed too."""
+        made = self.systems[system].made
+        return [made[item.id] for item in self.data.items if item.id in made]
+
     def _fits(self, output: Output) -> bool:
         shown = any(block.picture for block in output.blocks)
         return not output.problem and (shown or not self.benchmark.needs_picture)
@@ -134,8 +145,12 @@ class Evaluation:
             if item.id in made[name]
         ) * len(self.asking)
 
-    def estimate(self) -> Estimate:
-        """What is left to do; an output that is not made yet is reckoned with one picture."""
+    def estimate(self, workers: int) -> Estimate:
+        """What is left to do; an output that is not made yet is judged as if it had one picture.
+
+        Args:
+            workers: how many outputs are made at a time.
+        """
         calls, cost, seconds = 0, 0.0, 0.0
         unpriced = []
         for judge, asking in self.asking.items():
@@ -149,11 +164,13 @@ class Evaluation:
             seconds += SECONDS_A_CALL * needed / asking.judge.concurrency
             calls += needed
         missing = 0
-        for name in self._made_here():
-            made = self.outputs(name)
-            left = len(self.data.items) - len(made)
-            cost += left * sum(output.cost for output in made.values()) / max(len(made), 1)
-            missing += left
+        for name, one in self.systems.items():
+            if isinstance(one, Outputs):
+                left = len(self.data.items) - len(self.outputs(name))
+                expected = one.expected()
+                cost += left * expected.cost
+                seconds += left * expected.seconds / min(workers, max(left, 1))
+                missing += left
         return Estimate(missing, calls, cost, tuple(unpriced), seconds)
 
     def _made_here(self) -> list[str]:
@@ -189,7 +206,7 @@ class Evaluation:
                     yield name, output
 
     async def judge(self, progress: Progress = lambda system, item, said: None) -> None:
-        """Have every output judged; questions that a judge was too busy for are asked again.
+        """Have every output judged; a judge that is too busy, or away, is asked again later.
 
         Args:
             progress: is told of every answer.
@@ -206,53 +223,72 @@ class Evaluation:
                 for question in self.benchmark.questions(item, made[item.id], self.folder(system))
             ]
             judged.said = {item.id: {} for item in items}
-            for _ in range(ROUNDS):
-                busy = await self._round(asking, judged, left, partial(progress, system))
-                if not busy or len(busy) == len(left):
-                    break
-                left = [asked for asked, _ in busy]
-            judged.problems |= {name: problem for (name, _), problem in busy}
+            judged.problems |= await self._until_answered(asking, judged, left, partial(progress, system))
             for name in judged.problems:
                 judged.said.pop(name, None)
+
+    async def _until_answered(
+        self,
+        asking: Asking,
+        judged: Judged,
+        left: Sequence[Asked],
+        progress: Callable[[str, Said], None],
+    ) -> dict[str, str]:
+        """Ask until nothing is left, or nothing has been answered for a long time; why items have no answer then."""
+        pause, quiet_since = PAUSE, time.monotonic()
+        while True:
+            later, problem = await self._round(asking, judged, left, progress)
+            if len(later) < len(left):
+                pause, quiet_since = PAUSE, time.monotonic()
+            if not later or time.monotonic() + pause > quiet_since + PATIENCE:
+                return {name: problem for name, _ in later}
+            log.warning("%s Asking again in %.0f s; %d answers are left.", problem, pause, len(later))
+            await asyncio.sleep(pause)
+            left, pause = later, min(2 * pause, LONGEST_PAUSE)
 
     async def _round(
         self,
         asking: Asking,
         judged: Judged,
-        questions: Sequence[tuple[str, Question]],
+        questions: Sequence[Asked],
         progress: Callable[[str, Said], None],
-    ) -> list[tuple[tuple[str, Question], str]]:
-        """Ask once; the questions that may be answered later, and why they were not now."""
+    ) -> tuple[list[Asked], str]:
+        """Ask once; the questions that are left for later, and why."""
 
-        async def ask(asked: tuple[str, Question]) -> tuple[tuple[str, Question], Said]:
+        async def ask(asked: Asked) -> tuple[Asked, Said]:
             return asked, await asking.ask(asked[1])
 
-        busy = []
-        failed = answered = 0
-        hopeless = None
+        busy = answered = failed = 0
+        waiting = iter(questions)
 
-        def until_hopeless() -> Iterator[tuple[str, Question]]:
-            for asked in questions:
-                if hopeless:
+        def while_there_is_hope() -> Iterator[Asked]:
+            while busy < GIVE_UP and (answered or failed < GIVE_UP):
+                try:
+                    yield next(waiting)
+                except StopIteration:
                     return
-                yield asked
 
-        async for asked, said in in_parallel(until_hopeless(), ask, 2 * asking.judge.concurrency):
+        later: list[Asked] = []
+        problem = why = ""
+        async for asked, said in in_parallel(while_there_is_hope(), ask, 2 * asking.judge.concurrency):
             name, question = asked
             self._count(asking, judged, said)
-            failed, answered = failed + (said.problem is not None), answered + (said.problem is None)
-            hopeless = said.problem if failed >= GIVE_UP and not answered else None
-            if said.problem is None:
-                judged.said[name][question.key] = said
-            elif said.later:
-                busy.append((asked, said.problem))
+            if said.later:
+                later.append(asked)
+                busy, why = busy + 1, said.problem or ""
                 continue
+            busy = 0
+            if said.problem is None:
+                answered += 1
+                judged.said[name][question.key] = said
             else:
+                failed, problem = failed + 1, said.problem
                 judged.problems[name] = said.problem
             progress(name, said)
-        if hopeless:
-            raise BackendError(f"the judge {asking.judge.name} answers nothing: {hopeless}")
-        return busy
+        left = [*later, *waiting]
+        if failed >= GIVE_UP and not answered:
+            raise BackendError(f"the judge {asking.judge.name} answers nothing: {problem}")
+        return left, why
 
     def _count(self, asking: Asking, judged: Judged, said: Said) -> None:
         judged.cached += not said.calls
@@ -277,7 +313,7 @@ class Evaluation:
         if output is None:
             return "there is no output"
         if not self._fits(output):
-            return output.problem or "the output has no picture"
+            return output.problem or NO_PICTURE
         return self.judged[system, judge].problems.get(name, "it was not judged")
 
     def agreement(self, system: str) -> list[dict[str, Any]]:

@@ -80,7 +80,8 @@ def _experiment(client: Any, evaluation: Evaluation, found: Json, one: Json, exa
 
     def evaluator(run: Any, example: Any) -> Json:
         said = one["items"][example.inputs["item"]]
-        return {"results": [{"key": "score", "score": said["score"]}, *_feedback(said["answers"])]}
+        score = [] if said["score"] is None else [{"key": "score", "score": said["score"]}]
+        return {"results": [*score, *_feedback(said["answers"])]}
 
     with redirect_stdout(sys.stderr):  # the client tells where to look, on standard output
         results = client.evaluate(

@@ -97,7 +97,7 @@ def _systems(evaluation: Evaluation, allow_partial: bool) -> list[Json]:
 def _system(
     evaluation: Evaluation, system: str, judge: str, table: Table, measures: Mapping[str, Score], notes: Sequence[str]
 ) -> Json:
-    judged, outputs = evaluation.judged[system, judge], evaluation.outputs(system).values()
+    judged, outputs = evaluation.judged[system, judge], evaluation.made(system)
     return {
         "system": system,
         "judge": judge,
@@ -278,7 +278,7 @@ async def _gallery(evaluation: Evaluation, system: str, judge: str) -> Json:
         for number, item in enumerate(evaluation.data.items)
         if item.id in judged.said
     ]
-    ranked = sorted(scored, key=lambda one: one[:2])
+    ranked = sorted((one for one in scored if one[0] is not None), key=lambda one: one[:2])
     worst = ranked[:SHOWN]
     best = [one for one in reversed(ranked) if one not in worst][:SHOWN]
     shown: Json = {"system": system, "judge": judge}
@@ -287,7 +287,7 @@ async def _gallery(evaluation: Evaluation, system: str, judge: str) -> Json:
     return shown
 
 
-async def _exhibit(evaluation: Evaluation, system: str, judge: str, item: Item, score: float) -> Json:
+async def _exhibit(evaluation: Evaluation, system: str, judge: str, item: Item, score: float | None) -> Json:
     output, folder = evaluation.outputs(system)[item.id], evaluation.folder(system)
     said = evaluation.judged[system, judge].said[item.id]
     return {

@@ -6,11 +6,13 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock
 
+from interleaver.agents.exchanges import recording
 from interleaver.batch.items import Item as Request
 from interleaver.batch.work import Worker, in_parallel
 from interleaver.config import Profile
@@ -21,7 +23,13 @@ from interleaver.graph.compose import compose
 from interleaver.pictures import EXTENSIONS, Picture
 from interleaver.runner import Runner
 from interleaver.traces.trace import Trace, name_from
-from interleaver.types import Outcome, TextBlock
+from interleaver.types import Exchange, Outcome, TextBlock, Usage
+
+MADE_WITH = "made-with.json"
+NO_PICTURE = "there is no picture"
+DRAWINGS, SECONDS_A_DRAWING = 6, 10.0
+TOKENS = Usage(input_tokens=2_500, output_tokens=500)
+"""What estimates reckon with before a pipeline has made anything: drawings, and tokens of a call of its models."""
 
 
 class System(Protocol):
@@ -65,19 +73,23 @@ def _without_addresses(settings: Any) -> Any:
 class Outputs:
     """The outputs of a system: made once, and kept as they are made."""
 
-    def __init__(self, system: System, profile: Profile, data: str):
+    def __init__(self, system: System, profile: Profile, data: str, needs_picture: bool):
         """Take up the outputs that are there.
 
         Args:
             system: makes the others.
             profile: its models and settings.
             data: checksum of the data.
+            needs_picture: whether an output without one is none.
 
         Raises:
             BadInput: those that are there were made with other models or settings, or of other data.
         """
         self.system = system
-        self._check(system.folder / "made-with.json", _made_with(system.name, profile, data))
+        self._prices = profile.prices
+        self._needs_picture = needs_picture
+        self._made_with = _made_with(system.name, profile, data)
+        self._check()
         self._file = system.folder / "outputs.jsonl"
         self.made: dict[str, Output] = {}
         if self._file.exists():
@@ -96,21 +108,44 @@ class Outputs:
             workers: how many are made at a time.
         """
         todo = [item for item in items if item.id not in self.made or self.made[item.id].problem]
+        await asyncio.to_thread(self._claim)
         async for output in in_parallel(todo, self.system.make, workers):
+            if self._needs_picture and not any(block.picture for block in output.blocks):
+                output.problem = output.problem or NO_PICTURE
             self.made[output.id] = output
             await asyncio.to_thread(self._keep, output)
             yield output
 
-    def _check(self, file: Path, told: str) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.parent / ".made-with.lock"):
-            if not file.exists():
-                file.write_text(told, encoding="utf-8")
-        if file.read_text(encoding="utf-8") != told:
+    def expected(self) -> Output:
+        """What an output that is not made yet is likely to take: what those that are there took, or a guess."""
+        made = [output for output in self.made.values() if not output.problem]
+        if not made:
+            whole = self.system.name == "graph"
+            drawings = DRAWINGS if whole else 1
+            roles = ["planner", *["critic", "generator"] * drawings] if whole else ["generator"]
+            calls = [Exchange(role=role, model="", messages=[], usage=TOKENS) for role in roles]
+            return Output(id="", cost=self._prices.of(calls, drawings), seconds=SECONDS_A_DRAWING * drawings)
+        cost, seconds = (sum(getattr(one, name) for one in made) / len(made) for name in ("cost", "seconds"))
+        return Output(id="", cost=cost, seconds=seconds)
+
+    def _check(self) -> None:
+        file = self.system.folder / MADE_WITH
+        if file.exists() and file.read_text(encoding="utf-8") != self._made_with:
             raise BadInput(
                 f"the outputs in {str(file.parent)!r} were made with other models or settings, or of other data (see "
                 f"{file.name} there); give another --out, or remove them"
             )
+
+    def _claim(self) -> None:
+        """Say what the outputs of this folder are made with, unless another process has just said otherwise."""
+        file = self.system.folder / MADE_WITH
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                torn = file.with_suffix(".tmp")
+                torn.write_text(self._made_with, encoding="utf-8")
+                torn.replace(file)  # whole or not at all
+        self._check()
 
     def _keep(self, output: Output) -> None:
         # The line break stands in front too, since the last line may have been torn when a process died.
@@ -222,31 +257,34 @@ class GeneratorSystem:
         self._generator = profile.create("generator")
         self._size = (profile.run.width, profile.run.height)
         self._slots = asyncio.Semaphore(profile.generator.concurrency or 1_000_000)
-        self._price = profile.prices.picture
+        self._prices = profile.prices
         self._seed = profile.run.seed
 
     async def make(self, item: Item) -> Output:
         """Draw an item's request."""
         began = time.monotonic()
-        output = Output(id=item.id, drawings=1, cost=self._price)
-        prompt = " ".join(item.request.replace("<image>", " ").split())
-        try:
-            sources = [Picture.decode(await asyncio.to_thread(path.read_bytes), str(path)) for path in item.pictures]
-            many = self._generator.capabilities.max_sources
-            if sources and not many:
-                raise BadInput("this generator takes no pictures to edit")
-            async with self._slots:
-                picture = await call(
-                    self._generator,
-                    lambda: self._generator.generate(prompt, sources[-many:] if many else [], self._seed, self._size),
-                    Picture,
-                )
-            name = f"pictures/{name_from(item.id)}"
-            output.blocks = [Block(picture=await asyncio.to_thread(write_picture, self.folder, name, picture))]
-        except (BackendError, BadInput, OSError) as error:
-            output.problem = str(error)
-        output.seconds = time.monotonic() - began
+        output = Output(id=item.id)
+        with recording() as exchanges:
+            try:
+                picture = await self._draw(item, output)
+                name = f"pictures/{name_from(item.id)}"
+                output.blocks = [Block(picture=await asyncio.to_thread(write_picture, self.folder, name, picture))]
+            except (BackendError, BadInput, OSError) as error:
+                output.problem = str(error)
+        output.seconds, output.cost = time.monotonic() - began, self._prices.of(exchanges, output.drawings)
         return output
+
+    async def _draw(self, item: Item, output: Output) -> Picture:
+        prompt = " ".join(item.request.replace("<image>", " ").split())
+        sources = [Picture.decode(await asyncio.to_thread(path.read_bytes), str(path)) for path in item.pictures]
+        many = self._generator.capabilities.max_sources
+        if sources and not many:
+            raise BadInput("this generator takes no pictures to edit")
+        shown = sources[-many:] if many else []
+        async with self._slots:
+            output.drawings = 1
+            work = partial(self._generator.generate, prompt, shown, self._seed, self._size)
+            return await call(self._generator, work, Picture)
 
 
 class FileSystem:

@@ -174,8 +174,8 @@ class Benchmark(ABC):
         """
 
     @abstractmethod
-    def score(self, item: Item, answers: Answers) -> float:
-        """How good an output is, from 0 to 1, to tell the best from the worst."""
+    def score(self, item: Item, answers: Answers) -> float | None:
+        """How good an output is, from 0 to 1, to tell the best from the worst; None where nothing was asked."""
 
     @abstractmethod
     def table(self, items: Sequence[Item], answers: Mapping[str, Answers], allow_partial: bool) -> Table:

@@ -83,12 +83,12 @@ class UEval(Benchmark):
             for number, rubric in enumerate(item.row[f"{part}_rubrics"])
         ]
 
-    def score(self, item: Item, answers: Answers) -> float:
-        """The mean of both rates; of one where the other has no rubrics."""
+    def score(self, item: Item, answers: Answers) -> float | None:
+        """The mean of both rates; of one where the other has no rubrics, and of none where neither has."""
         said = _said(item, answers)
         rates = [item_rate(len(item.row[f"{part}_rubrics"]), said[part]) for part in PARTS]
         known = [rate for rate in rates if rate is not None]
-        return sum(known) / len(known) if known else 0.0
+        return sum(known) / len(known) if known else None
 
     def table(self, items: Sequence[Item], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
         """The table of a system, in percent as on the leaderboard."""
@@ -144,11 +144,13 @@ def _criteria(row: Row, name: str) -> list[str]:
 
 
 def _said(item: Item, answers: Answers) -> dict[Part, list[Said]]:
-    """The answers in the order of the rubrics; what was not asked, for want of a picture, is unmet."""
-    return {
-        part: [answers.get(f"{part}.{number}", "unmet") for number in range(len(item.row[f"{part}_rubrics"]))]
-        for part in PARTS
-    }
+    """The answers in the order of the rubrics; those about pictures that were not asked, for want of any, are unmet."""
+    found: dict[Part, list[Said]] = {}
+    for part in PARTS:
+        keys = [f"{part}.{number}" for number in range(len(item.row[f"{part}_rubrics"]))]
+        asked = part == "text" or any(key in answers for key in keys)
+        found[part] = [answers[key] if asked else "unmet" for key in keys]
+    return found
 
 
 def read_criterion(text: str) -> Said:
