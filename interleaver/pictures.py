@@ -55,7 +55,8 @@ class Picture:
             raise BadInput(f"{name} has {len(data) / 2**20:.0f} MiB; at most {MAX_BYTES // 2**20} MiB are allowed")
         try:
             with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
-                width, height, kind = image.width, image.height, image.format
+                width, height = image.width, image.height
+                kind = "JPEG" if image.format == "MPO" else image.format  # what telephones write
                 if width * height > MAX_PIXELS:
                     raise BadInput(
                         f"{name} has {width}x{height} pixels; at most {MAX_PIXELS // 10**6} megapixels are allowed"

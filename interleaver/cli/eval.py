@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interleaver.cli.common import UNFINISHED, clear_errors, json_option, profile_option
-from interleaver.errors import BadInput
+from interleaver.errors import BackendError, BadInput
 from interleaver.terminal import plural
 
 if TYPE_CHECKING:
@@ -276,10 +276,14 @@ async def _evaluate(name: str, told: Options) -> bool:
     from interleaver.evals.prompts import Prompts
     from interleaver.evals.report import markdown
 
+    if told.shard != WHOLE and (told.export or told.langsmith):
+        raise BadInput("--shard makes a part only; give --export and --langsmith without it, once all parts are done")
     profile = load_profile(told.profile)
     benchmark, folder = BENCHMARKS[name], told.out or Path("out") / "eval" / name
-    data = await asyncio.to_thread(load, benchmark, told.data, _part(told))
+    data = await asyncio.to_thread(load, benchmark, told.data, _part(told), told.allow_partial)
     click.echo(f"{data.source}: {plural(data.count, 'item')}, sha256 {data.sha256[:12]}", err=True)
+    for lost in data.lost:
+        click.echo(f"left out: {lost}", err=True)
     prompts = Prompts(told.judge_prompts)
     judges = [judge_of(benchmark, one) for one in told.judges or (None,)]
     systems = _systems(benchmark, data, profile, told, folder)
@@ -290,12 +294,21 @@ async def _evaluate(name: str, told: Options) -> bool:
         _ask(evaluation, left, told)
         await _work(evaluation, left, told)
     if told.shard != WHOLE:
-        click.echo("This part is done; without --shard, the same command makes the table.", err=True)
-        return True
+        return _part_done(evaluation)
     found = await _report(evaluation, told, folder)
     click.echo(json.dumps(found, ensure_ascii=False) if told.as_json else markdown(found))
     click.echo(f"Look at {folder / 'report.html'}", err=True)
     return not any(one["partial"] for one in found["systems"])
+
+
+def _part_done(evaluation: Evaluation) -> bool:
+    """Tell whether every item of a part has been judged."""
+    open_ = sum(len(evaluation.data.items) - len(judged.said) for judged in evaluation.judged.values())
+    said = (
+        "is done" if not open_ else f"has {plural(open_, 'item')} without a score; the same command goes on with them"
+    )
+    click.echo(f"This part {said}. Without --shard, the same command makes the table.", err=True)
+    return not open_
 
 
 async def _report(evaluation: Evaluation, told: Options, folder: Path) -> dict[str, Any]:
@@ -306,7 +319,7 @@ async def _report(evaluation: Evaluation, told: Options, folder: Path) -> dict[s
         found = results(evaluation, told.allow_partial, str(told.judge_prompts or "this package's own words"))
     except BadInput as error:
         refused(evaluation, folder)
-        raise BadInput(f"{error}; {folder / 'missing.json'} says why") from None
+        raise BackendError(f"{error}; {folder / 'missing.json'} says why") from None
     await write(evaluation, found, folder)
     if told.export:
         await asyncio.to_thread(_export, evaluation, folder / "export")

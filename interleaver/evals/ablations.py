@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from interleaver.config import BackendSettings, Profile, load_profile
-from interleaver.evals.bench import Bench, Made, bench, processes
+from interleaver.evals.bench import Bench, Made, bench, check, processes
 
 ATTEMPTS = (1, 2, 3, 4, 5)
 Json = dict[str, Any]
@@ -72,6 +72,8 @@ async def measure(
         world: see `bench`.
         progress: is told of every document.
     """
+    for variant in chosen:
+        check(variant.profile)
     done: dict[str, Bench] = {}
     rows: list[Json] = []
     with processes() as pool:

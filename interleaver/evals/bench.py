@@ -111,11 +111,7 @@ async def bench(
         BadInput: a backend of the profile cannot be made, the generator is not the sandbox's, or runs would wait for a
             person.
     """
-    if profile.generator.backend != "sandbox" or profile.run.on_exhausted == "ask":
-        raise BadInput(
-            "the sandbox bench scores the sandbox's own pictures and has nobody to ask; give a --profile with "
-            'generator.backend = "sandbox" and without run.on_exhausted = "ask"'
-        )
+    check(profile)
     began = time.monotonic()
     cases = await asyncio.to_thread(CASES.load(), count, seed, world)
     made: list[Made] = []
@@ -131,6 +127,19 @@ async def bench(
             made.append(one)
     order = {case.id: number for number, case in enumerate(cases)}
     return Bench(sorted(made, key=lambda one: order[one.id]), time.monotonic() - began)
+
+
+def check(profile: Profile) -> None:
+    """See that a pipeline can be scored.
+
+    Raises:
+        BadInput: the generator is not the sandbox's, or runs would wait for a person.
+    """
+    if profile.generator.backend != "sandbox" or profile.run.on_exhausted == "ask":
+        raise BadInput(
+            "the sandbox bench scores the sandbox's own pictures and has nobody to ask; give a --profile with "
+            'generator.backend = "sandbox" and without run.on_exhausted = "ask"'
+        )
 
 
 def processes() -> ProcessPoolExecutor:

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from interleaver.errors import BadInput, did_you_mean
-from interleaver.evals.benchmarks.base import Benchmark, Item, Row
+from interleaver.evals.benchmarks.base import Benchmark, Item, MissingPicture, Row
 from interleaver.extras import need
 
 
@@ -29,6 +29,7 @@ class Data:
         sha256: of all rows, in their order, whatever part of them was asked for.
         count: of all rows.
         complete: whether these are all the items that the benchmark has.
+        lost: rows that are left out, since a picture of theirs is not there.
     """
 
     items: Sequence[Item]
@@ -36,6 +37,7 @@ class Data:
     sha256: str
     count: int
     complete: bool
+    lost: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,14 @@ class Part:
         return chosen[: self.limit][self.shard - 1 :: self.of]
 
 
-def load(benchmark: Benchmark, source: str | None, part: Part) -> Data:
+def load(benchmark: Benchmark, source: str | None, part: Part, allow_lost: bool = False) -> Data:
     """Load the items of a benchmark.
 
     Args:
         benchmark: which one.
         source: a file, a folder, or the id of a dataset on the hub; the benchmark's own by default.
         part: which items are asked for.
+        allow_lost: leave out rows whose pictures are not there.
 
     Raises:
         BadInput: there is nothing of that name, or something in it is wrong.
@@ -85,7 +88,11 @@ def load(benchmark: Benchmark, source: str | None, part: Part) -> Data:
         path = _download(benchmark, chosen)
     files = [path] if path.is_file() else _find(benchmark, path)
     rows = [(row, file, number) for file in files for number, row in enumerate(_rows(file), start=1)]
-    items = list(_items(benchmark, rows))
+    lost: list[str] = []
+    items = list(_items(benchmark, rows, lost))
+    if lost and not allow_lost:
+        more = f", and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        raise BadInput(f"{lost[0]}{more}; download what is missing, or add --allow-partial to leave such rows out")
     if not items:
         raise BadInput(f"{chosen!r} has no items")
     digest = hashlib.sha256()
@@ -95,17 +102,22 @@ def load(benchmark: Benchmark, source: str | None, part: Part) -> Data:
         items=part.choose(items),
         source=chosen,
         sha256=digest.hexdigest(),
-        count=len(items),
-        complete=not part.groups and part.limit is None and part.of == 1 and benchmark.count in (None, len(items)),
+        count=len(rows),
+        complete=part == Part() and not lost and benchmark.count in (None, len(items)),
+        lost=lost,
     )
 
 
-def _items(benchmark: Benchmark, rows: Sequence[tuple[Row, Path, int]]) -> Iterator[Item]:
+def _items(benchmark: Benchmark, rows: Sequence[tuple[Row, Path, int]], lost: list[str]) -> Iterator[Item]:
+    """The items of rows; says of those whose pictures are not there what is missing."""
     seen: dict[str, str] = {}
     for row, file, number in rows:
         where = f"row {number} of {file.name}"
         try:
             item = benchmark.item(row, file.parent)
+        except MissingPicture as error:
+            lost.append(f"{where}: {error}")
+            continue
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from None
         if item.id in seen:

@@ -35,11 +35,14 @@ def upload(evaluation: Evaluation, found: Json) -> list[str]:
     from langsmith.utils import LangSmithError
 
     client = Client()
+    if not (key := client.api_key or "").isascii() or not key.isprintable():
+        raise BadInput("LANGSMITH_API_KEY has characters that no key has; was it copied with something around it?")
     try:
         examples = _dataset(client, evaluation, found)
         return [_experiment(client, evaluation, found, one, examples) for one in found["systems"]]
     except LangSmithError as error:
-        raise BadInput(f"LangSmith: {str(error).splitlines()[0]}") from None
+        said = str(error).partition("\n")[0].replace(client.api_key or "\n", "***")
+        raise BadInput(f"LangSmith: {said}") from None
 
 
 def _dataset(client: Any, evaluation: Evaluation, found: Json) -> list[Any]:

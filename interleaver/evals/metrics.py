@@ -29,8 +29,15 @@ def texts(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Measured:
     Args:
         pairs: the texts that were written and the original ones, by step; surplus steps of either are passed over.
     """
-    steps = [pair for made, original in pairs for pair in zip(made, original, strict=False)]
-    whole = [(" ".join(made), " ".join(original)) for made, original in pairs]
+    kept = [list(zip(made, original, strict=False)) for made, original in pairs]
+    steps = [pair for document in kept for pair in document]
+    if not steps:
+        return {}, ["METEOR, BLEU and CIDEr: not computed (no text was written)"]
+    whole = [
+        (" ".join(made for made, _ in document), " ".join(said for _, said in document))
+        for document in kept
+        if document
+    ]
     scores, problem = _tried("METEOR, BLEU and CIDEr", lambda: _captions({"steps": steps, "whole": whole}))
     return scores, [problem] if problem else []
 

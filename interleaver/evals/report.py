@@ -16,7 +16,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from interleaver.evals.benchmarks.base import Item
+from interleaver.agents.conversation import ChatModel
+from interleaver.errors import BadInput
+from interleaver.evals.benchmarks.base import Item, Model
 from interleaver.evals.evaluation import Evaluation
 from interleaver.evals.scores import Score, Table
 from interleaver.evals.systems import GraphSystem, Outputs
@@ -74,14 +76,20 @@ def results(evaluation: Evaluation, allow_partial: bool, prompts: str) -> Json:
             "asked": len(data.items),
             "complete": data.complete,
         },
-        "judge_prescribed": benchmark.judge.name,
+        "judge_prescribed": {"name": benchmark.judge.name, **_asked_with(benchmark.judge)},
+        "judges": {name: _asked_with(asking.judge.model) for name, asking in evaluation.asking.items()},
         "judge_prompts": prompts,
-        "models": evaluation.models,
+        "models": evaluation.models if any(isinstance(one, Outputs) for one in evaluation.systems.values()) else {},
         "interleaver": version("interleaver"),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "systems": _systems(evaluation, allow_partial),
         "agreement": {name: pairs for name in evaluation.systems if (pairs := evaluation.agreement(name))},
     }
+
+
+def _asked_with(model: ChatModel | Model) -> Json:
+    """The settings that a judge's answers depend on."""
+    return {"temperature": model.temperature, "max_tokens": model.max_tokens, "extra_body": dict(model.extra_body)}
 
 
 def _systems(evaluation: Evaluation, allow_partial: bool) -> list[Json]:
@@ -147,8 +155,13 @@ def _line(found: Json, one: Json) -> Line:
         notes.append(f"partial: {len(one['missing'])} items have no score")
     if not found["data"]["complete"]:
         notes.append(f"a part: {found['data']['asked']:,} of {found['data']['published']:,} items")
-    if one["judge"] != found["judge_prescribed"]:
-        notes.append(f"judged by {one['judge']}, not by {found['judge_prescribed']}")
+    name, settings = one["judge"], found["judges"][one["judge"]]
+    prescribed = found["judge_prescribed"]
+    if name != prescribed["name"]:
+        notes.append(f"judged by {name}, not by {prescribed['name']}")
+    other = [f"{key} {value!r}, not {prescribed[key]!r}" for key, value in settings.items() if value != prescribed[key]]
+    if other and name == prescribed["name"]:
+        notes.append(f"judged with {', '.join(other)}")
     cells = {
         group: Score(**(scores.get(found["headline"]) or scores["score"])) for group, scores in one["groups"].items()
     }
@@ -183,6 +196,20 @@ def sources(rows: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(row.published for row in rows if row.published))
 
 
+def details(found: Json) -> tuple[list[str], list[tuple[str, str, Mapping[str, Score]]]]:
+    """All that is known of each category: the columns, and rows of system, category and scores.
+
+    There are none where a category has one number only, which the table shows.
+    """
+    rows: list[tuple[str, str, Mapping[str, Score]]] = [
+        (_line(found, one).name, group, {name: Score(**score) for name, score in scores.items()})
+        for one in found["systems"]
+        for group, scores in one["groups"].items()
+        if len(scores) > 1
+    ]
+    return list(dict.fromkeys(name for _, _, scores in rows for name in scores)), rows
+
+
 def told(score: Score | None, scale: float) -> str:
     """A score as tables show it, with its interval."""
     if score is None or score.value is None:
@@ -212,6 +239,12 @@ def markdown(found: Json) -> str:
         note = f"published [{known.index(row.published) + 1}]" if row.published else "; ".join(row.notes)
         text.append(f"| {row.name if row.published else f'**{row.name}**'} | " + " | ".join(cells) + f" | {note} |")
     text += ["", *(f"[{number}] {source}" for number, source in enumerate(known, start=1))]
+    measures, by_category = details(found)
+    if by_category:
+        text += ["", "| System | category | " + " | ".join(measures) + " |", "|---" * (len(measures) + 2) + "|"]
+    for system, category, scores in by_category:
+        cells = [told(scores.get(name), found["scale"]) for name in measures]
+        text.append(f"| {system} | {category} | " + " | ".join(cells) + " |")
     for system, pairs in found["agreement"].items():
         for pair in pairs:
             kappa = "-" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
@@ -253,7 +286,14 @@ def _write(found: Json, gallery: Sequence[Json], folder: Path) -> None:
     )
     columns, rows = lines(found)
     page = environment.get_template("report.html").render(
-        found=found, columns=columns, rows=rows, told=told, gallery=gallery, bars=bars(found), sources=sources(rows)
+        found=found,
+        columns=columns,
+        rows=rows,
+        told=told,
+        gallery=gallery,
+        bars=bars(found),
+        sources=sources(rows),
+        details=details(found),
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
 
@@ -317,7 +357,7 @@ async def _attempts(evaluation: Evaluation, system: str, run_id: str | None) -> 
     if not isinstance(trace, Trace):
         return []
     found = []
-    for attempt in trace.attempts:
+    for attempt in (*trace.attempts, *trace.drafts):
         verdict = attempt.verdict
         picture = await runs.images.get(attempt.image) if attempt.image else None
         found.append(
@@ -334,5 +374,9 @@ async def _attempts(evaluation: Evaluation, system: str, run_id: str | None) -> 
 
 
 def _thumbnail(data: bytes) -> str:
-    small = shrunk(Picture.decode(data), SIDE, "JPEG")
+    """A small copy for the page; nothing where the file is no picture, as no judge was shown it either."""
+    try:
+        small = shrunk(Picture.decode(data), SIDE, "JPEG")
+    except BadInput:
+        return ""
     return f"data:{small.media_type};base64,{base64.b64encode(small.data).decode()}"

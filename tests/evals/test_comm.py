@@ -189,6 +189,45 @@ def test_our_own_outputs_come_in_the_format_of_the_benchmark(tmp_path):
     assert found["overall"]["fidelity"]["value"] == 9
 
 
+def test_the_mean_of_every_mark(data, tmp_path):
+    folder = made(tmp_path / "mine", 1, "(1) one", [])
+    marks = {"one": {"completeness": 2, "fidelity": 9}, "two": {"completeness": 10, "fidelity": 4}}
+    write_json(tmp_path / "mine/doc1_task1/results.json", {"model_output": "(1) two", "prediction_image_list": []})
+
+    def reply(request):
+        return chat_reply(json.dumps(marks[told(request)[-3:]]))
+
+    with serving(reply) as judge:
+        asked = ["--data", data, "--judge", f"m@{judge.url}/v1", "--outputs", f"mine={folder}"]
+        found = json.loads(run("comm-task1", *asked, "--json").stdout)["systems"][0]
+    assert (found["overall"]["completeness"]["value"], found["overall"]["fidelity"]["value"]) == (6, 6.5)
+    assert found["groups"]["story"]["completeness"]["value"] == 10
+    assert found["items"]["doc0_task1"]["score"] == 0.55
+
+
+def test_pictures_that_could_not_be_downloaded(data, tmp_path):
+    """They are told by name; without those that are only compared with, only that is missing."""
+    (tmp_path / "comm/images/0-4.jpg").unlink()
+    (tmp_path / "comm/images/1-4.jpg").unlink()
+    drawn, _ = scored(2, data, "--outputs", f"mine={made(tmp_path / 'b', 2, '(1) <IMAGE>', ['a.png'])}")
+    assert drawn["overall"]["fidelity"]["items"] == 2
+    assert "without 2 items whose original pictures are not there" in " ".join(drawn["not_measured"])
+    outputs = f"mine={made(tmp_path / 'a', 1, '(1) one', [])}"
+    output = run("comm-task1", "--data", data, "--outputs", outputs, code=2).output
+    assert "row 1 of test.json: the picture" in output and ", and 1 more; download what is missing" in output
+    write_picture(tmp_path / "comm/images/0-4.jpg")
+    found, requests = scored(1, data, "--outputs", outputs, "--allow-partial")
+    assert len(requests) == 1 and list(found["items"]) == ["doc0_task1"]
+    assert "a part: 1 of 2 items" in (tmp_path / "out/eval/comm-task1/results.md").read_text()
+
+
+@pytest.mark.parametrize("row", [{"model_output": None}, {"prediction_image_list": [1]}, {"prediction_image_list": 1}])
+def test_wrong_outputs_are_told(data, tmp_path, row):
+    folder = made(tmp_path / "mine", 4, "(1) one <IMAGE>", ["a.png"])
+    write_json(folder / "doc0_task4/results.json", {"model_output": "(1) one", "prediction_image_list": []} | row)
+    assert "doc0_task4/results.json" in run("comm-task4", "--data", data, "--outputs", f"mine={folder}", code=2).output
+
+
 @pytest.mark.parametrize(
     "text", ["a cat", '{"expected": "a cat"}', '{"expected": []}', '{"expected": [1]}', '{"Tasks": 1}']
 )

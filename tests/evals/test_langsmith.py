@@ -111,3 +111,6 @@ def test_items_outputs_and_scores_are_uploaded(tmp_path, monkeypatch):
     monkeypatch.setenv("LANGSMITH_ENDPOINT", "http://127.0.0.1:9")
     output = run(*asked[:5], "--judge", f"m@{judge.url}/v1", "--langsmith", code=2).output
     assert "LangSmith: " in output and "lsv2-secret" not in output
+    monkeypatch.setenv("LANGSMITH_API_KEY", "lsv2-se\ncret")
+    output = run(*asked[:5], "--judge", f"m@{judge.url}/v1", "--langsmith", code=2).output
+    assert "LANGSMITH_API_KEY has characters that no key has" in output and "cret" not in output

@@ -1,9 +1,11 @@
 """RISEBench from its published format to its report, with a judge over HTTP."""
 
+import io
 import json
 
 import pytest
 from harness import run, shown, told, write_json, write_picture
+from PIL import Image
 from scripted_server import chat_reply, serving
 
 from interleaver.errors import UnreadableAnswer
@@ -119,6 +121,45 @@ def test_a_mark_is_never_guessed(text, bit):
 def test_wrong_rows_are_told(ready, tmp_path, change, said):
     write_json(tmp_path / "rise/datav2_total_w_subtask.json", [ROWS[0] | change])
     assert said in run(*ready, code=2).output
+
+
+def test_every_measure_by_category_and_pictures_that_are_none(ready, tmp_path):
+    """A given picture that cannot be shown, and that the judge did not need, costs nobody the table."""
+    (tmp_path / "rise/data/temporal/t2.png").write_bytes(b"no picture")
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "MPO")  # what telephones write
+    (tmp_path / "rise/data/causal/c1.png").write_bytes(buffer.getvalue())
+    with serving(judge_of({("t1", "reasoning"): 4})) as judge:
+        table = run(*ready, "--judge", f"m@{judge.url}/v1").stdout
+    assert "| System | category | accuracy | score |" in table
+    assert "| mine | temporal | 50.0 (0.0 to 100.0) | 93.8 (87.5 to 100.0) |" in table
+    assert "<td>93.8<small>87.5 to 100.0</small></td>" in (tmp_path / "out/eval/risebench/report.html").read_text()
+
+
+def test_the_benchmarks_own_prompts(ready, tmp_path):
+    """Constants of a script of the same shape; what a question does not need may be missing."""
+    names = {
+        "prompt_consist": "consist",
+        "prompt_reasoning": "reason {instruct} {reference}",
+        "prompt_generation": "plausible",
+        "prompt_spatial_cons": "spatial consist",
+        "prompt_spatial_ref_img": "spatial reason",
+        "prompt_spatial_qual": "spatial plausible",
+        "prompt_logical_cons_ans": "logical consist {reference}",
+        "prompt_logical_txt": "logical text {reference}",
+        "prompt_logical_cons": "logical consist",
+        "prompt_logical_img_wo_q": "logical picture",
+        "prompt_reasoning_w_input": "shown {instruct}",
+    }
+    script = "".join(f'{name} = """\n{text}\n<1 to 5>"""\n' for name, text in names.items())
+    (tmp_path / "utils.py").write_text(f"raise SystemExit('never run')\n{script}")
+    with serving(lambda request: chat_reply(f"Final Score: {1 if 'logical' in told(request) else 5}")) as judge:
+        found = json.loads(run(*ready, "--judge", f"m@{judge.url}/v1", "--judge-prompts", "utils.py", "--json").stdout)[
+            "systems"
+        ][0]
+        asked = {told(one) for one in judge.requests}
+    assert "\nreason instruction t1 old\n<1 to 5>" in asked and "\nlogical text seven\n<1 to 5>" in asked
+    assert found["groups"]["temporal"]["accuracy"]["value"] == 100 and found["missing"] == {}
 
 
 def test_the_archive_of_the_hub_is_unpacked(ready, tmp_path):

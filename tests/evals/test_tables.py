@@ -8,7 +8,7 @@ from hypothesis import strategies as some
 
 from interleaver.errors import BadInput
 from interleaver.evals.benchmarks import risebench, ueval, wise
-from interleaver.evals.scores import bootstrap, cohens_kappa, complete, mean_of_parts
+from interleaver.evals.scores import bootstrap, cohens_kappa, complete, mean_of_parts, weighted
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,14 @@ def test_agreement_of_judges():
     second = ["y"] * 45 + ["n"] * 15 + ["y"] * 25 + ["n"] * 15
     assert cohens_kappa(first, second) == pytest.approx((0.6 - 0.54) / 0.46)
     assert cohens_kappa(["y"] * 3, ["y"] * 3) is None and cohens_kappa([], []) is None
+
+
+def test_an_interval_by_hand():
+    """Groups of unequal size count by their weight; bits have the width that the binomial distribution has."""
+    assert bootstrap([[0.2] * 9, [0.8]], [0.25, 0.75]) == (pytest.approx(0.65), pytest.approx(0.65))
+    low, high = bootstrap([[0.0, 1.0] * 200], [1.0])
+    assert (low, high) == (pytest.approx(0.5 - 1.96 * 0.025, abs=0.004), pytest.approx(0.5 + 1.96 * 0.025, abs=0.004))
+    assert weighted([[0.0, 1.0, 1.0], [1.0]], [0.4, 0.6]).value == pytest.approx(0.4 * 2 / 3 + 0.6)
 
 
 @given(some.lists(some.lists(some.floats(0, 1), min_size=1, max_size=8), min_size=1, max_size=4))

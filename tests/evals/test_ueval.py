@@ -79,6 +79,20 @@ def test_without_pictures_their_rubrics_are_unmet_and_nobody_is_asked(tmp_path):
     assert found["groups"]["space"]["image"]["value"] == 0 and found["groups"]["space"]["score"]["value"] == 50
 
 
+def test_an_item_without_rubrics_has_no_score(tmp_path):
+    data = rows()
+    data[0] |= {"text_rubrics": [], "image_rubrics": []}
+    data, made = write_json(tmp_path / "rows.json", data), outputs(tmp_path)
+    with serving(met()) as judge:
+        found = json.loads(
+            run("ueval", "--data", data, "--outputs", f"mine={made}", "--judge", f"m@{judge.url}/v1", "--json").stdout
+        )["systems"][0]
+    assert found["items"]["1"]["score"] is None and found["items"]["2"]["score"] == 1
+    assert found["groups"]["space"]["score"]["value"] is None and found["missing"] == {}
+    page = (tmp_path / "out/eval/ueval/report.html").read_text()
+    assert "<span>2 &middot; textbook</span>" in page and "<span>1 &middot; space</span>" not in page
+
+
 def test_the_graph_answers_with_text_and_pictures(tmp_path):
     row = rows()[5] | {"prompt": "How to draw a cat step by step?"}
     data = write_json(tmp_path / "rows.json", [row])

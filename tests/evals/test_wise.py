@@ -1,11 +1,18 @@
 """WISE from its published files to its report, with a judge over HTTP."""
 
+import itertools
 import json
+import time
 from pathlib import Path
 
 import pytest
 from harness import run, saying, shown, told, wise_data, wise_rows, write_json, write_picture
 from scripted_server import Reply, chat_reply, serving
+
+from interleaver.config import Profile
+from interleaver.evals import evaluation
+from interleaver.evals.benchmarks.base import Block, Item, Output
+from interleaver.evals.systems import Outputs
 
 NUMBERS = [1, 2, 401, 521, 641, 761, 881]
 """Two of culture and one of each other category, in the verified numbering."""
@@ -17,6 +24,8 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(evaluation, "PAUSE", 0.01)
+    monkeypatch.setattr(evaluation, "PATIENCE", 20.0)
 
 
 @pytest.fixture
@@ -94,7 +103,7 @@ def test_an_incomplete_set_is_named_and_refused_or_marked(ready, tmp_path):
     (tmp_path / "mine/521.png").unlink()
     with serving(chat_reply("Score: 1")) as judge:
         asked = [*ready, "--judge", f"m@{judge.url}/v1"]
-        assert "1 of 7 items have no score (521)" in run(*asked, code=2).output
+        assert "1 of 7 items have no score (521)" in run(*asked, code=3).output
         result = run(*asked, "--allow-partial", code=3)
     assert "partial: 1 items have no score" in result.stdout
     results = json.loads((tmp_path / "out/eval/wise-verified/results.json").read_text())
@@ -120,15 +129,54 @@ def test_a_busy_judge_is_waited_for(ready):
     assert "| **mine** | 1.000" in result.stdout and len(judge.requests) == 7 + 9
 
 
-def test_a_judge_that_chats_is_asked_again_and_then_its_item_has_no_score(ready, tmp_path):
+def test_a_judge_that_is_busy_for_long_is_asked_later(tmp_path, monkeypatch, caplog):
+    """Busy for more calls in a row than are tried at once: first with everything, then with what is left."""
+    monkeypatch.setattr(evaluation, "PATIENCE", 60.0)
+    data = write_json(tmp_path / "rows.json", wise_rows(range(1, 61)))
+    for number in range(1, 61):
+        write_picture(tmp_path / f"mine/{number}.png", (number, 0, 0))
+    count = itertools.count()
+
+    def reply(request):
+        if next(count) in {*range(120), *range(140, 260)}:
+            return Reply({"error": {"message": "slow down"}}, 429, headers={"retry-after": "0.01"})
+        return chat_reply("Score: 1")
+
+    with serving(reply) as judge:
+        asked = ["wise-verified", "--data", data, "--outputs", "mine=mine", "--judge", f"m@{judge.url}/v1", "--json"]
+        found = json.loads(run(*asked).stdout)["systems"][0]
+        assert len(judge.requests) == 60 + 2 * 120
+    assert found["groups"]["culture"]["score"]["items"] == 60
+    assert found["missing"] == {} and "Asking again in" in caplog.text
+
+
+def test_a_judge_that_recovers_is_asked_everything(tmp_path):
+    """Its first answers are of no use, but before it is given up it comes to itself."""
+    data = write_json(tmp_path / "rows.json", wise_rows(range(1, 61)))
+    for number in range(1, 61):
+        write_picture(tmp_path / f"mine/{number}.png", (number, 0, 0))
+    count = itertools.count()
+
+    def reply(request):
+        time.sleep(0.01)
+        return Reply({"error": {"message": "no"}}, 400) if next(count) < 24 else chat_reply("Score: 1")
+
+    with serving(reply) as judge:
+        asked = ["wise-verified", "--data", data, "--outputs", "mine=mine", "--judge", f"m@{judge.url}/v1"]
+        assert "24 of 60 items have no score" in run(*asked, code=3).output
+        assert "| **mine** |" in run(*asked).stdout
+
+
+def test_a_judge_that_chats_is_asked_again_and_then_its_item_has_no_score(ready, tmp_path, monkeypatch):
     def reply(request):
         chatty = 'explanation 2"' in str(request.json["messages"][0]["content"])
         return chat_reply("What a lovely picture!" if chatty else "**Score:** 1")
 
     with serving(reply) as judge:
-        result = run(*ready, "--judge", f"m@{judge.url}/v1", code=2)
+        result = run(*ready, "--judge", f"m@{judge.url}/v1", code=3)
         assert "1 of 7 items have no score (2)" in result.output
         assert len(judge.requests) == 8  # asked twice
+    monkeypatch.setattr(evaluation, "PATIENCE", 0.0)  # the next one is away
     results = run(*ready, "--judge", "m@http://127.0.0.1:9/v1", "--allow-partial", code=3)
     assert "there must be one line such as 'Score: 1'" in result.output and results.exit_code == 3
 
@@ -143,7 +191,7 @@ def test_a_busy_judge_does_not_make_up_for_a_chatty_one(ready):
         return busy.pop() if "explanation 401" in question and busy else chat_reply("Score: 1")
 
     with serving(reply) as judge:
-        output = run(*ready, "--judge", f"m@{judge.url}/v1", code=2).output
+        output = run(*ready, "--judge", f"m@{judge.url}/v1", code=3).output
     assert "1 of 7 items have no score (2)" in output and "missing.json" in output
     reasons = json.loads(Path("out/eval/wise-verified/missing.json").read_text())
     assert "there must be one line such as" in reasons["mine, m"]["2"]
@@ -235,6 +283,70 @@ def test_other_wrong_input_is_told(ready, tmp_path):
     assert "has no cultural_common_sense_verified.json and spatio-temporal_reasoning_verified.json" in output
     output = run("wise-verified", "--data", "nobody/nothing", code=2).output
     assert "is neither a file nor a folder, and could not be had from the hub" in output and "--data" in output
+
+
+def test_a_part_says_what_it_has_left_undone(ready):
+    with serving(chat_reply("What a lovely picture!")) as judge:
+        asked = [*ready, "--judge", f"m@{judge.url}/v1", "--shard", "1/2"]
+        output = run(*asked, code=3).output
+        assert "This part has 4 items without a score" in output and "done" not in output
+        assert "give --export and --langsmith without it" in run(*asked, "--export", code=2).output
+
+
+def test_other_settings_of_the_prescribed_judge_are_told(ready, tmp_path):
+    with serving(chat_reply("Score: 1")) as judge:
+        (tmp_path / "hot.toml").write_text(
+            f'[judge]\nbackend = "chat"\nmodel = "Qwen3.5-35B-A3B"\nbase_url = "{judge.url}/v1"\ntemperature = 1.5\n'
+        )
+        hot = run(*ready, "--judge", "hot.toml").stdout
+        own = run(*ready, "--judge", f"Qwen3.5-35B-A3B@{judge.url}/v1").stdout
+    assert "judged with temperature 1.5, not 0.0, extra_body {}" in hot and "judged with" not in own
+    found = json.loads((tmp_path / "out/eval/wise-verified/results.json").read_text())
+    assert found["judges"]["Qwen3.5-35B-A3B"]["temperature"] == 0 and found["models"] == {}
+
+
+def test_making_outputs_is_dear_too(tmp_path):
+    data = write_json(tmp_path / "rows.json", [row | {"Prompt": "a red star"} for row in wise_rows([1, 2])])
+    (tmp_path / "interleaver.toml").write_text("[prices]\npicture = 50.0\n")
+    with serving(chat_reply("Score: 1")) as judge:
+        asked = ["wise-verified", "--data", data, "--judge", f"m@{judge.url}/v1"]
+        output = run(*asked, input="n\n", code=130).output
+        assert "cost about 700.00" in output and "Go on?" in output  # twice six drawings, and twice one
+        found = json.loads(run(*asked, "--yes", "--json").stdout)["systems"]
+    assert found[1]["cost"] == 100 and found[0]["cost"] >= 100
+
+
+def test_nothing_is_claimed_before_anything_is_made(tmp_path):
+    data = write_json(tmp_path / "rows.json", [row | {"Prompt": "a red star"} for row in wise_rows([1])])
+    asked = ["wise-verified", "--data", data, "--system", "graph", "--judge"]
+    assert "cannot be reached" in run(*asked, "m@http://127.0.0.1:9/v1", code=3).output
+    (tmp_path / "interleaver.toml").write_text("[run]\nmax_attempts = 2\n")
+    with serving(chat_reply("Score: 1")) as judge:
+        run(*asked, f"m@{judge.url}/v1")
+
+
+class Wordy:
+    """A system that draws from the second time on."""
+
+    name = "graph"
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.asked = 0
+
+    async def make(self, item):
+        self.asked += 1
+        blocks = [Block(text="I would rather not.")] if self.asked == 1 else [Block(picture="one.png")]
+        return Output(id=item.id, blocks=blocks)
+
+
+async def test_an_output_without_a_picture_is_made_again(tmp_path):
+    item = Item("1", "culture", "a star", {}, tmp_path)
+    system = Wordy(tmp_path)
+    for problem in ("there is no picture", None):
+        outputs = Outputs(system, Profile(), "sha", needs_picture=True)
+        assert [one.problem async for one in outputs.make([item], 1)] == [problem]
+    assert [one async for one in Outputs(system, Profile(), "sha", needs_picture=True).make([item], 1)] == []
 
 
 def test_a_dear_run_is_asked_for(ready, tmp_path):

@@ -114,6 +114,7 @@ class Model:
         base_url: of its endpoint; None for OpenAI's own.
         key: the variable that holds the key.
         temperature: None leaves it to the server.
+        max_tokens: of an answer; None leaves it to the server.
         extra_body: further fields of the request.
         prices: of a million tokens in and out, in US dollars, as listed by the provider.
         answer_tokens: that an answer is likely to have, its reasoning included; for estimates.
@@ -123,6 +124,7 @@ class Model:
     base_url: str | None = None
     key: str | None = None
     temperature: float | None = 0.0
+    max_tokens: int | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     prices: tuple[float, float] = (0.0, 0.0)
     answer_tokens: int = 50
@@ -270,14 +272,18 @@ def write_png(picture: Path, path: Path) -> None:
     path.write_bytes(encoded_as(Picture.decode(picture.read_bytes(), str(picture)), "PNG").data)
 
 
+class MissingPicture(BadInput):
+    """A row names a picture that is not there."""
+
+
 def picture_in(row: Row, name: str, folder: Path) -> Path:
     """The file of a picture that a row names, in the folder or in the folder `data` of it.
 
     Raises:
-        BadInput: there is no such file.
+        MissingPicture: there is no such file.
     """
     said = text_in(row, name)
     for path in (folder / said, folder / "data" / said):
         if path.is_file():
             return path
-    raise BadInput(f"the picture {str(folder / said)!r} (field {name!r}) is not there")
+    raise MissingPicture(f"the picture {str(folder / said)!r} (field {name!r}) is not there")

@@ -21,6 +21,7 @@ from interleaver.evals.benchmarks.base import (
     Benchmark,
     Block,
     Item,
+    MissingPicture,
     Model,
     Output,
     Question,
@@ -105,7 +106,7 @@ class Comm(Benchmark):
             steps = [[content["type"] for content in step].count("image") for step in _steps(item.row)]
             return [Question("texts", "comm.texts", reader(MARKS[1]), shown=captions(_said_by(output), item, steps))]
         if self.task == 2:
-            template, told = "comm.pictures", illustrated(_originals(item)[0], _drawn(output, folder))
+            template, told = "comm.pictures", illustrated(_texts(item), _drawn(output, folder))
         else:
             template, told = "comm.document", document(item, output, folder)
 
@@ -144,10 +145,15 @@ class Comm(Benchmark):
         """Texts of task 1 and pictures of task 2 compared with the originals."""
         made = [(item, outputs[item.id]) for item in items if item.id in outputs]
         if self.task == 1:
-            return metrics.texts([(_said_by(output), _originals(item)[0]) for item, output in made])
-        if self.task == 2:
-            return metrics.pictures([(output.pictures(folder), _originals(item)[1]) for item, output in made])
-        return {}, []
+            return metrics.texts([(_said_by(output), _texts(item)) for item, output in made])
+        if self.task != 2:
+            return {}, []
+        pairs = [(output.pictures(folder), _originals(item)) for item, output in made]
+        scores, notes = metrics.pictures([(drawn, originals) for drawn, originals in pairs if originals])
+        lost = sum(not originals for _, originals in pairs)
+        return scores, notes + (
+            [f"SSIM to IS: without {lost} items whose original pictures are not there"] if lost else []
+        )
 
     def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
         """A folder with `{data_id}_task{n}/results.json` and the pictures beside it."""
@@ -182,12 +188,18 @@ def _pictures(folder: Path) -> Path:
     return folder / "images" if (folder / "images").is_dir() else folder
 
 
-def _originals(item: Item) -> tuple[list[str], list[Path]]:
-    """The texts of a document's steps, and all its pictures."""
-    steps = _steps(item.row)
-    texts = ["".join(content["content"] for content in step if content["type"] == "text") for step in steps]
-    paths = [content["image_path"] for step in steps for content in step if content["type"] == "image"]
-    return texts, [picture_in({"image": path}, "image", _pictures(item.folder)) for path in paths]
+def _texts(item: Item) -> list[str]:
+    """The texts of a document's steps."""
+    return ["".join(one["content"] for one in step if one["type"] == "text") for step in _steps(item.row)]
+
+
+def _originals(item: Item) -> list[Path]:
+    """All pictures of a document; none when one of them is not there."""
+    paths = [one["image_path"] for step in _steps(item.row) for one in step if one["type"] == "image"]
+    try:
+        return [picture_in({"image": path}, "image", _pictures(item.folder)) for path in paths]
+    except MissingPicture:
+        return []
 
 
 def _said_by(output: Output) -> list[str]:
@@ -218,6 +230,8 @@ def _blocks(file: Path, name: str) -> list[Block]:
         text, pictures = row["model_output"], list(row["prediction_image_list"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"the output {str(file)!r} cannot be read: {type(error).__name__}: {error}") from None
+    if not isinstance(text, str) or not all(isinstance(picture, str) for picture in pictures):
+        raise BadInput(f"the output {str(file)!r}: model_output must be a text, prediction_image_list a list of paths")
     blocks = []
     for number, step in enumerate(_STEP.findall(text) or [text], start=1):
         for part in re.split(f"({IMAGE})", step):
@@ -229,7 +243,7 @@ def _blocks(file: Path, name: str) -> list[Block]:
 
 
 def _write(path: Path, item: Item, output: Output, folder: Path, task: Task) -> None:
-    originals = _originals(item)[1][len(item.pictures) if task == 3 else 0 :] if task != 1 else []
+    originals = _originals(item)[len(item.pictures) if task == 3 else 0 :] if task != 1 else []
     names: dict[str, list[str]] = {"input": [], "output": [], "predict": []}
     for kind, where, pictures in (
         ("input", path / "origin", item.pictures),
