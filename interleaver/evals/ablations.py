@@ -14,6 +14,10 @@ from interleaver.config import BackendSettings, Profile, load_profile
 from interleaver.evals.bench import Bench, Made, bench, check, processes
 
 ATTEMPTS = (1, 2, 3, 4, 5)
+LETTER = 16
+"""Height of a label in the plot, in pixels."""
+NAMED = 3
+"""Variants that one label names."""
 Json = dict[str, Any]
 
 
@@ -112,6 +116,46 @@ def markdown(found: Json) -> str:
     return "\n".join([*text, "", f"{found['cases']} requests of the {found['world']} world (seed {found['seed']})."])
 
 
+@dataclass(frozen=True)
+class Plot:
+    """Where things stand in the plot, in pixels.
+
+    Attributes:
+        most: generator calls at the right edge.
+        floor: the score at the bottom.
+    """
+
+    most: float
+    floor: float
+
+    @classmethod
+    def of(cls, found: Json) -> Plot:
+        """The plot that holds all variants."""
+        rows = found["variants"]
+        lowest = min(row["score"]["low"] for row in rows)
+        return cls(1.08 * max(1.0, *(row["drawings"] for row in rows)), min(0.9, int(lowest * 10) / 10))
+
+    def x(self, drawings: float) -> float:
+        """Across."""
+        return round(60 + 480 * drawings / self.most, 1)
+
+    def y(self, score: float) -> float:
+        """Down."""
+        return round(330 - 300 * (score - self.floor) / (1 - self.floor), 1)
+
+    def labels(self, found: Json) -> list[tuple[float, float, float, str]]:
+        """Beside the plot, from above: where a point is, how far down its label stands, and what is there."""
+        names: dict[tuple[float, float], list[str]] = {}
+        for row in found["variants"]:
+            place = (self.x(row["drawings"]), self.y(row["score"]["value"]))
+            names.setdefault(place, []).append(f"{row['part']} {row['name']}".strip())
+        placed: list[tuple[float, float, float, str]] = []
+        for (x, y), told in sorted(names.items(), key=lambda one: one[0][1]):
+            down = max(y, placed[-1][2] + LETTER if placed else 0)
+            placed.append((x, y, down, ", ".join(told[:NAMED]) + (" ..." if len(told) > NAMED else "")))
+        return placed
+
+
 def write(found: Json, folder: Path) -> None:
     """Write `ablations.json`, `ablations.md` and `ablations.html` with the plot of score against generator calls."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,8 +164,5 @@ def write(found: Json, folder: Path) -> None:
     environment = Environment(
         loader=PackageLoader("interleaver.evals"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    most = max(1.0, *(row["drawings"] for row in found["variants"])) * 1.08
-    lowest = min(row["score"]["low"] for row in found["variants"])
-    floor = min(0.9, int(lowest * 10) / 10)
-    page = environment.get_template("ablations.html").render(found=found, most=most, floor=floor)
+    page = environment.get_template("ablations.html").render(found=found, plot=Plot.of(found))
     (folder / "ablations.html").write_text(page, encoding="utf-8")

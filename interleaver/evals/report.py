@@ -188,7 +188,7 @@ def _published(benchmark: str) -> list[Line]:
     reported = told.get("reported", {})
     source = reported.pop("source", "")
     headline = overall.get("overall", "overall")
-    return found + [Line(name, {headline: Score(value)}, published=source) for name, value in reported.items()]
+    return found + [Line(name, {headline: Score(value)}, published=f"{source}, as reported there") for name, value in reported.items()]
 
 
 def sources(rows: Sequence[Line]) -> list[str]:
