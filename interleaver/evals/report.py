@@ -186,9 +186,9 @@ def _published(benchmark: str) -> list[Line]:
         for name, values in told["rows"].items()
     ]
     reported = told.get("reported", {})
-    source = reported.pop("source", "")
+    source = f"{reported.pop('source', '')}, as reported there"
     headline = overall.get("overall", "overall")
-    return found + [Line(name, {headline: Score(value)}, published=f"{source}, as reported there") for name, value in reported.items()]
+    return found + [Line(name, {headline: Score(value)}, published=source) for name, value in reported.items()]
 
 
 def sources(rows: Sequence[Line]) -> list[str]:
