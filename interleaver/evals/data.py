@@ -86,6 +86,7 @@ def load(benchmark: Benchmark, source: str | None, part: Part, allow_lost: bool 
     path = Path(chosen).expanduser()
     if not path.exists():
         path = _download(benchmark, chosen)
+    _unpack(path if path.is_dir() else path.parent)
     files = [path] if path.is_file() else _find(benchmark, path)
     rows = [(row, file, number) for file in files for number, row in enumerate(_rows(file), start=1)]
     lost: list[str] = []
@@ -128,7 +129,6 @@ def _items(benchmark: Benchmark, rows: Sequence[tuple[Row, Path, int]], lost: li
 
 def _find(benchmark: Benchmark, folder: Path) -> list[Path]:
     """The data files of a folder."""
-    _unpack(folder)
     for patterns in benchmark.files:
         found = [sorted(folder.glob(f"**/{pattern}")) for pattern in patterns]
         if all(found):
@@ -139,7 +139,8 @@ def _find(benchmark: Benchmark, folder: Path) -> list[Path]:
 
 
 def _wanted(benchmark: Benchmark) -> str:
-    return " or ".join(" and ".join(patterns) for patterns in benchmark.files)
+    wanted = " or ".join(" and ".join(patterns) for patterns in benchmark.files)
+    return f"{wanted}, and {benchmark.beside}" if benchmark.beside else wanted
 
 
 def _unpack(folder: Path) -> None:

@@ -242,8 +242,9 @@ class Evaluation:
                 pause, quiet_since = PAUSE, time.monotonic()
             if not later or time.monotonic() + pause > quiet_since + PATIENCE:
                 return {name: problem for name, _ in later}
-            log.warning("%s Asking again in %.0f s; %d answers are left.", problem, pause, len(later))
-            await asyncio.sleep(pause)
+            if problem:
+                log.warning("%s; asking again in %.0f s, %d answers are left", problem, pause, len(later))
+                await asyncio.sleep(pause)
             left, pause = later, min(2 * pause, LONGEST_PAUSE)
 
     async def _round(
@@ -253,7 +254,7 @@ class Evaluation:
         questions: Sequence[Asked],
         progress: Callable[[str, Said], None],
     ) -> tuple[list[Asked], str]:
-        """Ask once; the questions that are left for later, and why."""
+        """Ask once; the questions that are left for later, and why if the judge is too busy."""
 
         async def ask(asked: Asked) -> tuple[Asked, Said]:
             return asked, await asking.ask(asked[1])
@@ -262,10 +263,9 @@ class Evaluation:
         waiting = iter(questions)
 
         def while_there_is_hope() -> Iterator[Asked]:
-            while busy < GIVE_UP and (answered or failed < GIVE_UP):
-                try:
-                    yield next(waiting)
-                except StopIteration:
+            for asked in waiting:
+                yield asked
+                if busy >= GIVE_UP or (failed >= GIVE_UP and not answered):
                     return
 
         later: list[Asked] = []

@@ -147,7 +147,7 @@ def test_a_judge_that_is_busy_for_long_is_asked_later(tmp_path, monkeypatch, cap
         found = json.loads(run(*asked).stdout)["systems"][0]
         assert len(judge.requests) == 60 + 120
     assert found["groups"]["culture"]["score"]["items"] == 60
-    assert found["missing"] == {} and "Asking again in" in caplog.text
+    assert found["missing"] == {} and "asking again in" in caplog.text
 
 
 def test_a_judge_that_recovers_is_asked_everything(tmp_path):

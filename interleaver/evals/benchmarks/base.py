@@ -138,6 +138,7 @@ class Benchmark(ABC):
         title: in a sentence.
         source: its data on the hub.
         files: names of the data's files anywhere in a folder, in one way or another; patterns are allowed.
+        beside: what else a folder with the data must hold, in words.
         count: of its items; None where that is not fixed.
         judge: the model that it prescribes.
         side: pixels that pictures for the judge have at most; None shows them as they are.
@@ -150,6 +151,7 @@ class Benchmark(ABC):
     title: str
     source: str
     files: tuple[tuple[str, ...], ...]
+    beside: str = ""
     count: int | None
     judge: Model
     side: int | None

@@ -69,6 +69,7 @@ class Comm(Benchmark):
 
     source = "weisuxi/CoMM"
     files = (("test_data.pth",), ("*.jsonl",), ("*.json",))
+    beside = "the pictures in images/"
     count = None
     judge = Model("gpt-4o", key="OPENAI_API_KEY", temperature=1.0, prices=(2.5, 10.0), answer_tokens=150)
     side = 512

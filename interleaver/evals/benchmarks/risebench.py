@@ -42,6 +42,7 @@ class RiseBench(Benchmark):
     title = "RISEBench"
     source = "PhoenixZ/RISEBench"
     files = (("datav2_total_w_subtask.json",), ("data_total.json",))
+    beside = "the pictures in data/ or data.zip"
     count = 360
     judge = Model("gpt-4.1-2025-04-14", key="OPENAI_API_KEY", prices=(2.0, 8.0), answer_tokens=300)
     side = 768
