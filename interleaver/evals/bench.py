@@ -33,6 +33,8 @@ from interleaver.traces.trace import Trace
 SEED = 2026
 FEW = 40
 """Cases for which processes are not worth starting."""
+OWN = {"sandbox", "sandbox-exact", "one-step", "accept"}
+"""Planners and critics that keep a core busy and wait for nobody."""
 WORKERS = 48
 """Documents at a time: as many as a batch of local models takes."""
 SIZES = {"full": 160, "miniature": 96}
@@ -104,7 +106,7 @@ async def bench(
         count: how many cases.
         seed: of the cases.
         world: how much of the sandbox world they use: full or miniature.
-        pool: `processes` that share the work; a few cases, and models that each would load, stay here.
+        pool: `processes` that share the work; a few cases, and models, which each would load or ask, stay here.
         progress: is told of every document.
 
     Raises:
@@ -115,7 +117,7 @@ async def bench(
     began = time.monotonic()
     cases = await asyncio.to_thread(CASES.load(), count, seed, world)
     made: list[Made] = []
-    here = pool is None or count < FEW or "local" in (profile.planner.backend, profile.critic.backend)
+    here = pool is None or count < FEW or not {profile.planner.backend, profile.critic.backend} <= OWN
     with TemporaryDirectory() as folder:
         make = partial(_make, profile.model_dump_json(), folder, SIZES[world])
 
