@@ -16,7 +16,7 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 
 integration: .venv/all.stamp .venv-vllm/stamp .venv-loaders/stamp nginx postgres java
-	$(BIN)/pytest -m integration --force-enable-socket
+	$(BIN)/pytest -m integration --force-enable-socket -n 2 --dist loadfile
 
 nginx:
 	command -v nginx >/dev/null || apt-get install --yes --quiet nginx-light
