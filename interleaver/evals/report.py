@@ -314,11 +314,11 @@ async def _gallery(evaluation: Evaluation, system: str, judge: str) -> Json:
     """The worst and the best items of a system, with everything that was drawn and said."""
     judged = evaluation.judged[system, judge]
     scored = [
-        (evaluation.benchmark.score(item, judged.answers(item.id)), number, item)
+        (score, number, item)
         for number, item in enumerate(evaluation.data.items)
-        if item.id in judged.said
+        if item.id in judged.said and (score := evaluation.benchmark.score(item, judged.answers(item.id))) is not None
     ]
-    ranked = sorted((one for one in scored if one[0] is not None), key=lambda one: one[:2])
+    ranked = sorted(scored, key=lambda one: one[:2])
     worst = ranked[:SHOWN]
     best = [one for one in reversed(ranked) if one not in worst][:SHOWN]
     shown: Json = {"system": system, "judge": judge}
@@ -327,7 +327,7 @@ async def _gallery(evaluation: Evaluation, system: str, judge: str) -> Json:
     return shown
 
 
-async def _exhibit(evaluation: Evaluation, system: str, judge: str, item: Item, score: float | None) -> Json:
+async def _exhibit(evaluation: Evaluation, system: str, judge: str, item: Item, score: float) -> Json:
     output, folder = evaluation.outputs(system)[item.id], evaluation.folder(system)
     said = evaluation.judged[system, judge].said[item.id]
     return {
