@@ -86,7 +86,6 @@ def load(benchmark: Benchmark, source: str | None, part: Part, allow_lost: bool 
     path = Path(chosen).expanduser()
     if not path.exists():
         path = _download(benchmark, chosen)
-    _unpack(path if path.is_dir() else path.parent)
     files = [path] if path.is_file() else _find(benchmark, path)
     rows = [(row, file, number) for file in files for number, row in enumerate(_rows(file), start=1)]
     lost: list[str] = []
@@ -129,6 +128,7 @@ def _items(benchmark: Benchmark, rows: Sequence[tuple[Row, Path, int]], lost: li
 
 def _find(benchmark: Benchmark, folder: Path) -> list[Path]:
     """The data files of a folder."""
+    _unpack(folder)
     for patterns in benchmark.files:
         found = [sorted(folder.glob(f"**/{pattern}")) for pattern in patterns]
         if all(found):

@@ -97,7 +97,7 @@ class _Layer:
 def _layer(kind: str, parts: tuple[str, ...], frame: Frame, height: int, width: int) -> _Layer:
     """Render a subject in its frame; only the window round what it draws, since most of it is small.
 
-    Two in three are asked for again soon: searches return to where they were, and attempts are searched alike.
+    Many are asked for again soon: searches return to where they were, and attempts are searched alike.
     """
     shown, _ = _template(kind, parts)
     corner_x, corner_y = frame.x - frame.side / 2, frame.y - frame.side / 2
