@@ -35,7 +35,7 @@ bench: .venv/dev.stamp
 
 # The paper on a laptop: about three quarters of an hour a seed on two cores.
 miniature: .venv/train.stamp
-	PATH="$(CURDIR)/$(BIN):$$PATH" runs/miniature.sh $(SEED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" experiments/miniature.sh $(SEED)
 
 clean:
 	rm -rf .venv .venv-vllm .venv-loaders out dist

@@ -2,7 +2,7 @@
 
     python benchmarks/checkpoints.py
 
-Every step of the run is rejected once and then accepted, with texts as long as a language model writes them.
+Every step of the run is rejected once and then accepted; the texts are as long as those of a language model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class LongPlanner:
 
 
 class SecondTimeCritic:
-    async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
+    async def review(
+        self, step: Step, before: Picture, after: Picture, prompt: str, references: Sequence[Picture] = ()
+    ) -> Verdict:
         if prompt.endswith("again"):
             return Verdict(accepted=True, refined_prompt=prompt, reasoning=WORDS * 3)
         return Verdict(accepted=False, refined_prompt=f"{prompt} again", reasoning=WORDS * 3)
@@ -48,7 +50,7 @@ class BlankGenerator:
 
 
 async def measure(steps: int) -> tuple[int, int]:
-    """Bytes of the database and number of supersteps of a run with that many steps."""
+    """Return the size of the database in bytes and the number of supersteps of a run with `steps` steps."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoints.sqlite"
         async with aiosqlite.connect(path) as connection:
@@ -66,7 +68,7 @@ async def measure(steps: int) -> tuple[int, int]:
 
 
 async def main() -> None:
-    print("steps  supersteps  database KB  KB a superstep (under 8)")
+    print("steps  supersteps  database KB  KB per superstep (target: under 8)")
     for steps in (5, 10, 20, 40):
         size, supersteps = await measure(steps)
         print(f"{steps:5}  {supersteps:10}  {size / 1024:11.1f}  {size / 1024 / supersteps:.2f}")

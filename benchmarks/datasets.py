@@ -1,10 +1,10 @@
-"""How fast traces become a dataset, and how much memory that takes, beside a script that loads everything.
+"""Measure the speed and peak memory of building a dataset from traces, against a script that loads everything.
 
     python benchmarks/datasets.py [--sizes 1000 10000 100000] [--folder DIR]
 
-Synthetic traces of realistic size (a plan of five steps, eight attempts, nine model calls word for word, about 50 KB
-of JSON) with pictures of a few KB become `critic-sft` in Parquet. Each conversion runs in a process of its own; memory
-is the most that process ever held.
+Synthetic traces of realistic size (a plan of five steps, eight attempts, the full text of nine model calls, about 50 KB
+of JSON) with pictures of a few KB are converted to a `critic-sft` dataset in Parquet. Each conversion runs in a process
+of its own, and the peak memory is that of the process.
 """
 
 import argparse
@@ -45,18 +45,18 @@ print(len(rows))
 
 
 def make_pictures(folder: Path) -> list[dict]:
-    """Small noisy pictures, each under its hash."""
+    """Write small noisy pictures, each named by its hash, and return their references."""
     import numpy
     from PIL import Image
 
-    from interleaver.pictures import encoded
-    from interleaver.traces.images import name_of
+    from interleaver.pictures import Picture
+    from interleaver.store.images import image_file_name
 
     random = numpy.random.default_rng(0)
     refs = []
     for _ in range(PICTURES):
-        picture = encoded(Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype="uint8")).resize((48, 48)))
-        path = folder / name_of(picture.ref)
+        picture = Picture.encode(Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype="uint8")).resize((48, 48)))
+        path = folder / image_file_name(picture.ref)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture.data)
         refs.append(picture.ref.model_dump(mode="json"))
@@ -64,8 +64,8 @@ def make_pictures(folder: Path) -> list[dict]:
 
 
 def make_trace(number: int, refs: list[dict], words: list[str], random: Random) -> dict:
-    """A trace in which three of five steps needed a second attempt."""
-    from interleaver.agents.prompts import load_prompts, text_of
+    """Return a trace in which three of five steps needed a second attempt."""
+    from interleaver.agents.prompts import load_prompts, template_text
     from interleaver.agents.tagged import plan_question
 
     def prose(count: int) -> str:
@@ -76,7 +76,7 @@ def make_trace(number: int, refs: list[dict], words: list[str], random: Random) 
         {"number": n, "name": prose(3), "instruction": prose(25), "prompt": prose(40), "auxiliary_text": prose(30)}
         for n in range(1, 6)
     ]
-    asked = plan_question(load_prompts(), request, [])
+    question = plan_question(load_prompts(), request, [])
     answer = json.dumps({"execution_plan": [{"step_number": s["number"], "step_name": s["name"], **{
         key: s[key] for key in ("instruction", "prompt", "auxiliary_text")}} for s in steps]})  # fmt: skip
     attempts, results, last = [], [], random.choice(refs)
@@ -88,7 +88,7 @@ def make_trace(number: int, refs: list[dict], words: list[str], random: Random) 
             reasoning = prose(60) + (
                 "" if accepted else f" But the {random.choice(('colour', 'size', 'place'))} is wrong."
             )
-            question = load_prompts().judging.replace("{answer_format}", text_of("verdict.tagged"))
+            question = load_prompts().review.replace("{answer_format}", template_text("verdict.tagged"))
             attempts.append({
                 "step": position, "attempt": attempt, "prompt": steps[position]["prompt"], "seed": 1,
                 "sources": [last], "image": image, "draw_seconds": 4.2, "judge_seconds": 1.3,
@@ -107,14 +107,14 @@ def make_trace(number: int, refs: list[dict], words: list[str], random: Random) 
         "tags": {"category": random.choice(words)}, "models": {"planner": "p", "critic": "c", "generator": "g"},
         "status": "complete", "plan": {"steps": steps, "reasoning": prose(120)}, "attempts": attempts,
         "results": results, "plan_exchanges": [{
-            "role": "planner", "model": "planner", "messages": [{"role": "user", "content": asked}], "seconds": 8.0,
+            "role": "planner", "model": "planner", "messages": [{"role": "user", "content": question}], "seconds": 8.0,
             "answer": f"<think>{prose(200)}</think>\n<answer>\n{answer}\n</answer>",
         }],
     }  # fmt: skip
 
 
 def make_runs(folder: Path, count: int) -> int:
-    """A run store; the bytes of its traces."""
+    """Write a run store with `count` runs and return the total size of its traces in bytes."""
     random = Random(0)
     refs = make_pictures(folder / ".store" / "images")
     words = [hashlib.sha256(str(n).encode()).hexdigest()[: 3 + n % 7] for n in range(4000)]
@@ -132,8 +132,11 @@ def make_runs(folder: Path, count: int) -> int:
     return size
 
 
-def measured(command: list[str], limit: int | None = None) -> tuple[float, float, str]:
-    """Seconds, the most MiB that were held, and the last line that was printed; "out of memory" past a limit."""
+def measure_command(command: list[str], limit: int | None = None) -> tuple[float, float, str]:
+    """Run a command; return its duration in seconds, its peak memory in MiB and the last line of its output.
+
+    With a limit (address space in bytes), the output of a command that fails is "out of memory".
+    """
     started = time.monotonic()
 
     def hold() -> None:
@@ -141,19 +144,19 @@ def measured(command: list[str], limit: int | None = None) -> tuple[float, float
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hold)
-    said, problem = process.communicate()
+    output, problem = process.communicate()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     if process.returncode:
-        said = "out of memory" if limit else problem[-2000:]
-    return time.monotonic() - started, peak, said.strip().splitlines()[-1]
+        output = "out of memory" if limit else problem[-2000:]
+    return time.monotonic() - started, peak, output.strip().splitlines()[-1]
 
 
 def run_one(folder: Path, out: Path, naive: bool) -> None:
-    """One conversion, in a process whose only child it is, so that the peak is its own."""
+    """Run one conversion as the only child of this process, so that the measured peak is that of the conversion."""
     out.mkdir(parents=True)
     if naive:
-        seconds, peak, said = measured([sys.executable, "-c", NAIVE, str(folder), str(out)], NAIVE_LIMIT)
-        rows = int(said) if said.isdigit() else said
+        seconds, peak, output = measure_command([sys.executable, "-c", NAIVE, str(folder), str(out)], NAIVE_LIMIT)
+        rows = int(output) if output.isdigit() else output
     else:
         command = [
             sys.executable,
@@ -166,7 +169,7 @@ def run_one(folder: Path, out: Path, naive: bool) -> None:
             str(out / "d"),
             "--json",
         ]
-        seconds, peak, said = measured([*command, "--balance", "none"])
+        seconds, peak, output = measure_command([*command, "--balance", "none"])
         report = json.loads((out / "d" / "dataset.json").read_text())
         rows = sum(split["rows"] for split in report["splits"].values())
     print(json.dumps({"seconds": seconds, "peak": peak, "rows": rows}))
@@ -175,29 +178,30 @@ def run_one(folder: Path, out: Path, naive: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10000, 100000])
-    parser.add_argument("--folder", type=Path, help="Where to work; a temporary folder by default.")
+    parser.add_argument("--folder", type=Path, help="Parent of the temporary working folder; default: the system's.")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        return run_one(Path(given.one[0]), Path(given.one[1]), given.one[2] == "naive")
-    root = Path(tempfile.mkdtemp(dir=given.folder))
+    options = parser.parse_args()
+    if options.one:
+        return run_one(Path(options.one[0]), Path(options.one[1]), options.one[2] == "naive")
+    root = Path(tempfile.mkdtemp(dir=options.folder))
     worst = 0.0
     print(f"{'traces':>8} {'JSON':>8}  {'':10} {'rows':>9} {'seconds':>8} {'rows/s':>7} {'peak MiB':>9}")
-    for size in given.sizes:
+    for size in options.sizes:
         folder = root / str(size)
-        held = make_runs(folder, size)
+        size_in_bytes = make_runs(folder, size)
         for how in ("streamed", "naive"):
             command = [sys.executable, __file__, "--one", str(folder), str(root / f"{how}-{size}"), how]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            rate = f"{found['rows'] / found['seconds']:7.0f}" if isinstance(found["rows"], int) else "      -"
-            print(f"{size:>8} {held / 2**20:>5.0f} MB  {how:10} {found['rows']:>9} {found['seconds']:>8.1f} {rate} "
-                  f"{found['peak']:>9.0f}", flush=True)  # fmt: skip
-            worst = max(worst, found["peak"] if how == "streamed" else 0)
+            result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            rate = f"{result['rows'] / result['seconds']:7.0f}" if isinstance(result["rows"], int) else "      -"
+            megabytes = size_in_bytes / 2**20
+            print(f"{size:>8} {megabytes:>5.0f} MB  {how:10} {result['rows']:>9} {result['seconds']:>8.1f} {rate} "
+                  f"{result['peak']:>9.0f}", flush=True)  # fmt: skip
+            worst = max(worst, result["peak"] if how == "streamed" else 0)
             shutil.rmtree(root / f"{how}-{size}")
         shutil.rmtree(folder)
     shutil.rmtree(root)
     if worst > TARGET_MIB:
-        sys.exit(f"{worst:.0f} MiB are more than the {TARGET_MIB} that a conversion may take")
+        sys.exit(f"the peak memory of a conversion is {worst:.0f} MiB; the limit is {TARGET_MIB} MiB")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""The graph as a tool of a LangChain agent, whose progress an application follows."""
+"""The graph as a tool of a LangChain agent, with its progress streamed to the application."""
 
 import asyncio
 
 from langchain.agents import create_agent
 
-from interleaver import Document, as_tool
-from interleaver.sandbox.assistant import SandboxAssistant
+from interleaver import Document, SandboxAssistant, as_tool
 
 
 async def main() -> None:

@@ -1,4 +1,4 @@
-"""The graph inside your own program: build it, compile it with your own checkpointer, read the document."""
+"""The graph in your own program: build it, compile it with your own checkpointer, and read the document."""
 
 import asyncio
 

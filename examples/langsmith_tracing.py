@@ -1,4 +1,4 @@
-"""A run in LangSmith: set LANGSMITH_TRACING=true and LANGSMITH_API_KEY; without them nothing is sent anywhere."""
+"""A run traced in LangSmith: set LANGSMITH_TRACING=true and LANGSMITH_API_KEY; without them nothing is sent."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The graph behind MCP: the client starts `interleaver mcp`, asks for a document and fetches its last picture."""
+"""The graph over MCP: the client starts `interleaver mcp`, requests a document and fetches its last picture."""
 
 import asyncio
 import base64
@@ -16,8 +16,8 @@ async def main() -> None:
     server = StdioServerParameters(command=sys.executable, args=["-m", "interleaver.cli", "mcp"])
     async with stdio_client(server) as streams, ClientSession(*streams) as client:
         await client.initialize()
-        made = await client.call_tool("illustrate", {"request": "a boat at sunset"}, progress_callback=progress)
-        uri = made.structuredContent["parts"][-1]["uri"]
+        result = await client.call_tool("illustrate", {"request": "a boat at sunset"}, progress_callback=progress)
+        uri = result.structuredContent["parts"][-1]["uri"]
         (picture,) = (await client.read_resource(uri)).contents
         print(uri, len(base64.b64decode(picture.blob)), "bytes")
 

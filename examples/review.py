@@ -1,4 +1,4 @@
-"""A person in the loop: the run waits for a decision about its plan, and about a step that is never accepted."""
+"""Human in the loop: the run pauses for a decision on its plan, and on a step whose attempts are all rejected."""
 
 import asyncio
 

@@ -1,12 +1,11 @@
-"""The graph on a LangGraph server (`langgraph dev`): stream a run, then fork it with another plan."""
+"""The graph on a LangGraph server (`langgraph dev`): stream a run, then fork it with an edited plan."""
 
 import asyncio
 import sys
 
 from langgraph_sdk import get_client
 
-from interleaver import Plan
-from interleaver.graph.revision import edit_plan
+from interleaver import Plan, edit_plan
 
 
 async def main(url: str) -> None:

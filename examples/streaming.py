@@ -1,9 +1,8 @@
-"""Each paragraph and picture shown as soon as it is final, in the order of the document."""
+"""Stream a document: show each paragraph and picture as soon as it is final, in document order."""
 
 import asyncio
 
-from interleaver import ImageStore, build_graph
-from interleaver.graph.events import AttemptStarted, BlockReady, VerdictGiven, read_event
+from interleaver import AttemptStarted, BlockReady, ImageStore, VerdictGiven, build_graph, read_event
 
 
 async def main() -> None:

@@ -1,4 +1,4 @@
-"""The graph as one node of a larger one, with the state, checkpointer and context of the larger one."""
+"""The graph as a subgraph: one node of a larger graph, with which it shares state, checkpointer and context."""
 
 import asyncio
 from typing import Any
@@ -12,8 +12,8 @@ from interleaver import build_graph
 
 class Report(TypedDict, total=False):
     topic: str
-    request: str  # read by the inner graph
-    document: dict[str, Any]  # written by it
+    request: str  # read by the subgraph
+    document: dict[str, Any]  # written by the subgraph
 
 
 builder = StateGraph(Report)

@@ -1,4 +1,4 @@
-"""The graph's tool in a swarm: the first agent hands over to the one that can illustrate."""
+"""The graph as a tool in a swarm: the first agent hands off to the one that can illustrate."""
 
 import asyncio
 
@@ -6,8 +6,7 @@ from langchain.agents import create_agent
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph_swarm import create_handoff_tool, create_swarm
 
-from interleaver import as_tool
-from interleaver.sandbox.assistant import SandboxAssistant
+from interleaver import SandboxAssistant, as_tool
 
 model = SandboxAssistant()
 receptionist = create_agent(model, [create_handoff_tool(agent_name="artist")], name="receptionist")

@@ -1,4 +1,4 @@
-"""What is installed, what is configured, and what can be reached."""
+"""Diagnostics for `interleaver doctor`: what is installed, configured and reachable."""
 
 from __future__ import annotations
 
@@ -8,36 +8,50 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
-from interleaver.config import DEFAULT_PROFILE, Profile, load_profile
 from interleaver.errors import InterleaverError
 from interleaver.pictures import white_canvas
-from interleaver.registry import Kind
+from interleaver.profile import DEFAULT_PROFILE, Profile, load_profile
+from interleaver.registry import BackendKind
+from interleaver.runner import make_backend, open_run_store
 
 
 class Check(BaseModel):
-    """One finding. `ok` is None for what is merely not there."""
+    """The result of one check.
+
+    Attributes:
+        name: name of the package, backend or store that was checked.
+        ok: whether the check passed; None for an optional package that is not installed.
+        detail: what was found, or what is wrong and how to fix it.
+    """
 
     name: str
     ok: bool | None
-    said: str
+    detail: str
 
 
 async def examine(profile: str | None, out: str | None) -> list[Check]:
-    """Examine this installation with a profile; all that is left behind is a blank picture in the store."""
-    checks = [Check(name="python", ok=True, said=platform.python_version()), *_packages()]
+    """Check this installation and a profile.
+
+    To test the image store, a blank picture is written to it and stays there.
+
+    Args:
+        profile: path or name of the profile, see `load_profile`; None for the default.
+        out: folder or URL of the runs; None for the profile's.
+    """
+    checks = [Check(name="python", ok=True, detail=platform.python_version()), *_packages()]
     try:
-        loaded = load_profile(profile)
+        loaded_profile = load_profile(profile)
     except InterleaverError as error:
-        return [*checks, Check(name="profile", ok=False, said=str(error))]
-    checks.append(Check(name="profile", ok=True, said=profile or f"{DEFAULT_PROFILE} where there is one"))
-    kinds: tuple[Kind, ...] = ("planner", "critic", "generator")
-    checks += [await _backend(loaded, kind) for kind in kinds]
-    return [*checks, *await _stores(loaded, out)]
+        return [*checks, Check(name="profile", ok=False, detail=str(error))]
+    checks.append(Check(name="profile", ok=True, detail=profile or f"{DEFAULT_PROFILE} if it exists, else defaults"))
+    kinds: tuple[BackendKind, ...] = ("planner", "critic", "generator")
+    checks += [await _backend(loaded_profile, kind) for kind in kinds]
+    return [*checks, *await _stores(loaded_profile, out)]
 
 
 def _packages() -> list[Check]:
-    """The packages this one needs, and those of its extras."""
-    checks: dict[str, Check] = {}  # by name, since several extras may bring the same package
+    """Check the packages that this one requires, including those of its extras."""
+    checks: dict[str, Check] = {}  # by name, since several extras may require the same package
     for text in requires("interleaver") or []:
         requirement = Requirement(text)
         marker = str(requirement.marker or "")
@@ -45,39 +59,37 @@ def _packages() -> list[Check]:
         if extra == "dev" or requirement.name == "interleaver":
             continue
         try:
-            found, ok = version(requirement.name), True
-            if not requirement.specifier.contains(found, prereleases=True):
-                found, ok = f"{found}, but {requirement.specifier} is needed", False
-            checks[requirement.name] = Check(name=requirement.name, ok=ok, said=found)
+            installed_version, ok = version(requirement.name), True
+            if not requirement.specifier.contains(installed_version, prereleases=True):
+                installed_version, ok = f"{installed_version}, but {requirement.specifier} is needed", False
+            checks[requirement.name] = Check(name=requirement.name, ok=ok, detail=installed_version)
         except PackageNotFoundError:
-            hint = (
-                f'not installed; pip install "interleaver[{extra}]"' if extra else "missing; install interleaver again"
-            )
-            checks[requirement.name] = Check(name=requirement.name, ok=None if extra else False, said=hint)
+            hint = f'not installed; pip install "interleaver[{extra}]"' if extra else "missing; reinstall interleaver"
+            checks[requirement.name] = Check(name=requirement.name, ok=None if extra else False, detail=hint)
     return list(checks.values())
 
 
-async def _backend(profile: Profile, kind: Kind) -> Check:
-    """Make a backend, and have it checked where it offers that: an endpoint is then asked for its models."""
+async def _backend(profile: Profile, kind: BackendKind) -> Check:
+    """Create a backend and run its own check if it has one; an endpoint is asked for its models."""
     name = getattr(profile, kind).backend
     try:
-        backend = profile.create(kind)
-        said = await backend.check() if hasattr(backend, "check") else ""
+        backend = make_backend(profile, kind)
+        answer = await backend.check() if hasattr(backend, "check") else ""
     except InterleaverError as error:
-        return Check(name=kind, ok=False, said=str(error))
-    return Check(name=kind, ok=True, said=f"{name}: {said}" if said else name)
+        return Check(name=kind, ok=False, detail=str(error))
+    return Check(name=kind, ok=True, detail=f"{name}: {answer}" if answer else name)
 
 
 async def _stores(profile: Profile, out: str | None) -> list[Check]:
-    store = profile.store.open(out)
+    store = open_run_store(profile, out)
     try:
         store.prepare()
-        folder = Check(name="runs", ok=True, said=f"{store.root.url} can be written to")
+        folder = Check(name="runs", ok=True, detail=f"{store.root.url} is writable")
     except InterleaverError as error:
-        return [Check(name="runs", ok=False, said=str(error))]
+        return [Check(name="runs", ok=False, detail=str(error))]
     try:
         ref = await store.images.put(white_canvas(8, 8))
         await store.images.get(ref)
     except (InterleaverError, OSError) as error:
-        return [folder, Check(name="images", ok=False, said=f"{store.images.url}: {error}")]
-    return [folder, Check(name="images", ok=True, said=f"{store.images.url} can be written to and read")]
+        return [folder, Check(name="images", ok=False, detail=f"{store.images.url}: {error}")]
+    return [folder, Check(name="images", ok=True, detail=f"{store.images.url} is readable and writable")]

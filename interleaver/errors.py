@@ -1,4 +1,4 @@
-"""The errors that callers may want to tell apart. Every message says what was wrong and what to do about it."""
+"""The exceptions of this package. Every message says what is wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pydantic import BaseModel, ValidationError
 
 
 class InterleaverError(Exception):
-    """Base of all errors raised on purpose by this package; `str(error)` is one clear line."""
+    """Base class of all errors that this package raises on purpose; `str(error)` is a single line."""
 
 
 class BadInput(InterleaverError, ValueError):
-    """The request, a picture, a setting or an option cannot be used as given."""
+    """A request, picture, setting or option cannot be used as given."""
 
 
 class BackendError(InterleaverError):
-    """A planner, generator or critic could not do its work on this input; asking again will not help."""
+    """A backend failed on this input; retrying will not help."""
 
 
 class BackendUnavailable(BackendError):
-    """A planner, generator or critic could not be reached; the same call may succeed later.
+    """A backend could not be reached; retrying later may succeed.
 
     Attributes:
-        retry_after: seconds that the other side asked to be left alone; None when it did not say.
+        retry_after: seconds to wait before retrying, as the server requested; None if it requested none.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None):
@@ -33,45 +33,47 @@ class BackendUnavailable(BackendError):
         self.retry_after = retry_after
 
 
-class Refused(BackendError):
-    """A model declined to answer, or a content filter kept its answer back; asking again will not help."""
+class Refusal(BackendError):
+    """A model declined to answer, or a content filter blocked its answer; retrying will not help."""
 
 
 class UnreadableAnswer(BackendError, ValueError):
-    """A model answered something that is not a plan, a verdict or a picture: nothing, half of it, or something else."""
+    """A model's answer is empty, truncated, or otherwise not the plan, verdict or picture it should be."""
 
 
-def shown(address: str) -> str:
-    """An address as it may be told: without its password."""
-    without = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", address)
-    return re.sub(r"password=[^&\s]+", "password=***", without)
+def redact_password(address: str) -> str:
+    """Return an address with its password replaced by `***`."""
+    url_part = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", address)
+    return re.sub(r"password=[^&\s]+", "password=***", url_part)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A hint at the choice nearest to a misspelt word: " (did you mean 'seed'?)", or "" when none is near."""
+    """Return a hint at the choice closest to a misspelt word, as " (did you mean 'seed'?)"; "" if none is close."""
     near = get_close_matches(word, list(choices), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """The first problem of a validation error in one line: the field and what is wrong.
+    """Return the first problem of a validation error in one line: the field and what is wrong.
 
-    With the `model` that was validated, an unknown field comes with the valid ones.
+    Args:
+        error: the validation error.
+        model: the model that was validated; if given, an unknown field is reported together with the valid ones.
     """
     problem = error.errors()[0]
-    if not problem["loc"]:  # raised by the model's own checks
+    if not problem["loc"]:  # raised by a validator of the whole model
         return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
     *parents, name = (str(part) for part in problem["loc"])
-    where = ".".join([*parents, name])
-    if problem["type"] == "value_error":  # raised by a check of our own, which says of the value what may be said
-        return f"{where}: {problem['ctx']['error']}"
+    field = ".".join([*parents, name])
+    if problem["type"] == "value_error":  # raised by a validator of ours, which knows whether the value is secret
+        return f"{field}: {problem['ctx']['error']}"
     if problem["type"] != "extra_forbidden":
-        return f"{where}: {problem['msg']} (it is {problem['input']!r})"
+        return f"{field}: {problem['msg']} (it is {problem['input']!r})"
     if model is None:
-        return f"{where}: unknown field"
+        return f"{field}: unknown field"
     for parent in parents:
         annotation = model.model_fields[parent].annotation
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         model = annotation
     valid = list(model.model_fields)
-    return f"{where}: unknown field{did_you_mean(name, valid)}; valid fields: {', '.join(valid)}"
+    return f"{field}: unknown field{did_you_mean(name, valid)}; valid fields: {', '.join(valid)}"

@@ -1,4 +1,4 @@
-"""Optional packages, imported when something needs them."""
+"""Optional dependencies, imported on demand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from types import ModuleType
 from interleaver.errors import BadInput
 
 
-def need(module: str, extra: str) -> ModuleType:
-    """Import a module that an extra of this package brings.
+def require_extra(module: str, extra: str) -> ModuleType:
+    """Import a module that an extra of this package installs.
+
+    Args:
+        module: full name of the module.
+        extra: name of the extra, for the error message.
 
     Raises:
-        BadInput: it is not installed; the message says how to install it.
+        BadInput: the module is not installed, or importing it fails.
     """
     try:
         return import_module(module)

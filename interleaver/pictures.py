@@ -1,4 +1,4 @@
-"""Encoded pictures in memory: checked once where they come in, passed around as bytes."""
+"""Encoded pictures in memory: validated once on input, then passed around as bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 40_000_000
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 ORIENTATION = 0x0112
-"""The EXIF tag that says how a picture is to be turned."""
+"""The EXIF tag of a picture's orientation."""
 EXTENSIONS = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
 
 
@@ -28,9 +28,9 @@ class Picture:
 
     Attributes:
         data: the encoded bytes (PNG, JPEG, WebP or GIF).
-        media_type: for example image/png.
-        width: pixels.
-        height: pixels.
+        media_type: MIME type, for example image/png.
+        width: width in pixels.
+        height: height in pixels.
     """
 
     data: bytes
@@ -40,31 +40,33 @@ class Picture:
 
     @classmethod
     def decode(cls, data: bytes, name: str = "the picture") -> Picture:
-        """Check encoded bytes and read their size.
+        """Validate encoded bytes and read their size.
+
+        A picture with an EXIF orientation is rotated accordingly and encoded again, as PNG.
 
         Args:
             data: PNG, JPEG, WebP or GIF, at most 32 MiB and 40 megapixels.
-            name: what to call the picture in an error message.
+            name: name of the picture in error messages.
 
         Raises:
-            BadInput: the bytes are no picture, are truncated, or are too large.
+            BadInput: the bytes are not a picture, are damaged, or exceed a limit.
         """
         from PIL import Image, ImageOps, UnidentifiedImageError
 
         if len(data) > MAX_BYTES:
-            raise BadInput(f"{name} has {len(data) / 2**20:.0f} MiB; at most {MAX_BYTES // 2**20} MiB are allowed")
+            raise BadInput(f"{name} is {len(data) / 2**20:.0f} MiB large; at most {MAX_BYTES // 2**20} MiB are allowed")
         try:
             with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
                 width, height = image.width, image.height
-                kind = "JPEG" if image.format == "MPO" else image.format  # what telephones write
+                kind = "JPEG" if image.format == "MPO" else image.format  # MPO: several JPEGs in one, from phones
                 if width * height > MAX_PIXELS:
                     raise BadInput(
                         f"{name} has {width}x{height} pixels; at most {MAX_PIXELS // 10**6} megapixels are allowed"
                     )
                 image.load()
                 if image.getexif().get(ORIENTATION, 1) != 1:
-                    # Cameras store the sensor's view and a note to turn it; nobody downstream should have to know.
-                    return encoded(ImageOps.exif_transpose(image))
+                    # Cameras store unrotated pixels and this tag; rotate here, so that no other code has to.
+                    return Picture.encode(ImageOps.exif_transpose(image))
         except UnidentifiedImageError:
             raise BadInput(f"{name} is not a picture; give a PNG, JPEG, WebP or GIF file") from None
         except BadInput:
@@ -72,6 +74,13 @@ class Picture:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise BadInput(f"{name} is a damaged picture ({error}); save it again or give another") from None
         return cls(data, MEDIA_TYPES[str(kind)], width, height)
+
+    @classmethod
+    def encode(cls, image: Image.Image, kind: Literal["PNG", "JPEG", "WEBP"] = "PNG") -> Picture:
+        """Encode a Pillow image."""
+        buffer = io.BytesIO()
+        image.save(buffer, kind)
+        return cls(buffer.getvalue(), MEDIA_TYPES[kind], image.width, image.height)
 
     @cached_property
     def ref(self) -> ImageRef:
@@ -85,7 +94,7 @@ class Picture:
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """A picture in RGB, on white where it is transparent."""
+    """Return an image in RGB, with a white background where it is transparent."""
     from PIL import Image
 
     if image.mode.startswith("I;16") or image.mode == "I":
@@ -97,39 +106,32 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def white_canvas(width: int, height: int) -> Picture:
-    """An empty white picture, the "before" of a step that starts from nothing."""
+    """Return a blank white picture, used as the "before" of a step that is drawn from scratch."""
     from PIL import Image
 
-    return encoded(Image.new("RGB", (width, height), "white"))
+    return Picture.encode(Image.new("RGB", (width, height), "white"))
 
 
-def encoded(image: Image.Image, kind: Literal["PNG", "JPEG", "WEBP"] = "PNG") -> Picture:
-    """An image of Pillow's as a picture."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return Picture(buffer.getvalue(), MEDIA_TYPES[kind], image.width, image.height)
-
-
-def encoded_as(picture: Picture, kind: Literal["PNG", "JPEG", "WEBP"]) -> Picture:
-    """The same picture in a format: itself where it has that format already."""
+def convert_picture(picture: Picture, kind: Literal["PNG", "JPEG", "WEBP"]) -> Picture:
+    """Return the picture in another encoding; the picture itself if it already has that encoding."""
     if picture.media_type == MEDIA_TYPES[kind]:
         return picture
-    return shrunk(picture, max(picture.width, picture.height), kind)
+    return shrink_picture(picture, max(picture.width, picture.height), kind)
 
 
-def shrunk(picture: Picture, side: int, kind: Literal["PNG", "JPEG", "WEBP"]) -> Picture:
-    """The same picture on white, at most `side` pixels wide and high."""
+def shrink_picture(picture: Picture, side: int, kind: Literal["PNG", "JPEG", "WEBP"]) -> Picture:
+    """Return the picture on a white background, scaled down to at most `side` pixels in width and height."""
     from PIL import Image
 
     with Image.open(io.BytesIO(picture.data)) as image:
         small = flatten(image)
     small.thumbnail((side, side))
-    return encoded(small, kind)
+    return Picture.encode(small, kind)
 
 
-def resized(picture: Picture, size: tuple[int, int]) -> Picture:
-    """The same picture on white at another size."""
+def resize_picture(picture: Picture, size: tuple[int, int]) -> Picture:
+    """Return the picture on a white background, scaled to `size` (width and height in pixels)."""
     from PIL import Image
 
     with Image.open(io.BytesIO(picture.data)) as image:
-        return encoded(flatten(image).resize(size, Image.Resampling.LANCZOS))
+        return Picture.encode(flatten(image).resize(size, Image.Resampling.LANCZOS))

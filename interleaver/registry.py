@@ -1,4 +1,4 @@
-"""Backends by name: the built-in ones and those that other packages add through entry points."""
+"""Backends by name: the built-in ones, and those that other packages register through entry points."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pydantic import ValidationError
 
 from interleaver.errors import BadInput, did_you_mean, explain
 
-Kind = Literal["planner", "critic", "generator", "judge"]
+BackendKind = Literal["planner", "critic", "generator", "judge"]
 
-BUILT_IN: dict[Kind, dict[str, str]] = {
+BUILT_IN: dict[BackendKind, dict[str, str]] = {
     "planner": {
         "sandbox": "interleaver.sandbox.planner:SandboxPlanner",
-        "one-step": "interleaver.agents.plain:OneStepPlanner",
+        "one-step": "interleaver.agents.baselines:OneStepPlanner",
         "chat": "interleaver.agents.chat:ChatPlanner",
         "local": "interleaver.agents.local:local_planner",
     },
     "critic": {
         "sandbox": "interleaver.sandbox.critic:SandboxCritic",
         "sandbox-exact": "interleaver.sandbox.exact:ExactCritic",
-        "accept": "interleaver.agents.plain:AcceptingCritic",
+        "accept": "interleaver.agents.baselines:AcceptingCritic",
         "chat": "interleaver.agents.chat:ChatCritic",
         "local": "interleaver.agents.local:local_critic",
     },
@@ -39,31 +39,36 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     },
     "judge": {
         "sandbox": "interleaver.sandbox.judge:SandboxJudge",
-        "chat": "interleaver.agents.judging:ChatJudge",
+        "chat": "interleaver.agents.chat_judge:ChatJudge",
     },
 }
 
 
 @cache
-def backends(kind: Kind) -> dict[str, EntryPoint]:
-    """All backends of a kind, by name.
+def backends(kind: BackendKind) -> dict[str, EntryPoint]:
+    """Return all backends of a kind, by name.
 
-    A third-party package adds one by declaring an entry point in the group `interleaver.planners`,
-    `interleaver.critics`, `interleaver.generators` or `interleaver.judges` that names a class whose arguments are its
-    settings.
+    A third-party package registers a backend with an entry point in the group `interleaver.planners`,
+    `interleaver.critics`, `interleaver.generators` or `interleaver.judges`. The entry point refers to a class or
+    function whose arguments are the backend's settings.
     """
     group = f"interleaver.{kind}s"
-    found = {entry.name: entry for entry in entry_points(group=group)}
-    return found | {name: EntryPoint(name, target, group) for name, target in BUILT_IN[kind].items()}
+    plugins = {entry.name: entry for entry in entry_points(group=group)}
+    return plugins | {name: EntryPoint(name, target, group) for name, target in BUILT_IN[kind].items()}
 
 
-def create(kind: Kind, name: str, **settings: Any) -> Any:
-    """Make the backend `name` of a kind.
+def create_backend(kind: BackendKind, name: str, **settings: Any) -> Any:
+    """Create the backend `name` of a kind.
+
+    Args:
+        kind: kind of the backend.
+        name: registered name of the backend.
+        settings: the backend's own settings.
 
     Raises:
-        BadInput: there is no such backend, or it does not take these settings.
+        BadInput: there is no such backend, it does not accept these settings, or it cannot be created.
     """
-    backend = find(kind, name, settings)
+    backend = find_backend(kind, name, settings)
     try:
         return backend(**settings)
     except BadInput:
@@ -71,21 +76,26 @@ def create(kind: Kind, name: str, **settings: Any) -> Any:
     except ValidationError as error:
         raise BadInput(f"{kind} {name!r}: {explain(error)}") from None
     except Exception as error:
-        raise BadInput(f"{kind} {name!r} cannot be made: {type(error).__name__}: {error}") from error
+        raise BadInput(f"{kind} {name!r} cannot be created: {type(error).__name__}: {error}") from error
 
 
-def find(kind: Kind, name: str, settings: Collection[str]) -> Callable[..., Any]:
-    """What makes the backend `name` of a kind; nothing is made yet, so what it needs may be missing here.
+def find_backend(kind: BackendKind, name: str, settings: Collection[str]) -> Callable[..., Any]:
+    """Return the class or function that creates the backend `name` of a kind, without calling it.
+
+    Args:
+        kind: kind of the backend.
+        name: registered name of the backend.
+        settings: names of the settings that it will be given.
 
     Raises:
-        BadInput: there is no such backend, or it does not take settings of these names, or needs more.
+        BadInput: there is no such backend, it cannot be imported, a setting is unknown, or a required one is missing.
     """
-    known = backends(kind)
-    if name not in known:
-        raise BadInput(f"{kind} {name!r} is unknown; choose one of: {', '.join(sorted(known))}")
+    known_backends = backends(kind)
+    if name not in known_backends:
+        raise BadInput(f"{kind} {name!r} is unknown; choose one of: {', '.join(sorted(known_backends))}")
     try:
-        backend: Callable[..., Any] = known[name].load()
-    except Exception as error:  # whatever the module of another package raises
+        backend: Callable[..., Any] = known_backends[name].load()
+    except Exception as error:  # the module of another package may raise anything
         raise BadInput(f"{kind} {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     fields = signature(backend).parameters
     for field in settings:

@@ -1,62 +1,161 @@
-"""Runs on this machine: begun, resumed, checkpointed and written out as documents."""
+"""Running documents with a profile on this machine: begin, resume and checkpoint runs, and write their documents."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 from pydantic import ValidationError
 
-from interleaver.config import Profile
 from interleaver.errors import BadInput, explain
-from interleaver.graph.compose import compose
+from interleaver.graph.boundary.events import Event, read_event
+from interleaver.graph.boundary.inputs import check_request
+from interleaver.graph.builder import Builder, build_graph
 from interleaver.graph.context import Context
-from interleaver.graph.events import Event, read_event
-from interleaver.graph.inputs import check_request
+from interleaver.graph.document import compose
 from interleaver.graph.state import RunState, attempts_of, failure_of, result_of
 from interleaver.pictures import MAX_BYTES, Picture
-from interleaver.traces.runs import RunRecord
-from interleaver.traces.trace import Skipped, Trace
-from interleaver.types import Outcome
-from interleaver.ui.document import write_document
+from interleaver.profile import BackendSettings, Profile
+from interleaver.registry import BackendKind, create_backend
+from interleaver.rendering.document import write_document
+from interleaver.store.images import ImageStore
+from interleaver.traces.runs import RunRecord, RunStore, images_below
+from interleaver.traces.sources import TraceSource, open_source
+from interleaver.traces.sources.files import RunSource
+from interleaver.traces.trace import SkippedRecord, Trace
+from interleaver.traces.transfer import read_traces
+from interleaver.types import Json, Outcome
 
-Graph = CompiledStateGraph[RunState, Context, Any, Any]
-Reviewer = Callable[[dict[str, Any]], Awaitable[Any]]
-"""Whoever answers the questions of a run: from a question (see `interleaver.graph.review`) to its answer."""
+RunGraph = CompiledStateGraph[RunState, Context, Any, Any]
+ReviewHandler = Callable[[Json], Awaitable[Any]]
+"""Answers a review question of a run, see `interleaver.graph.boundary.review`."""
+
+
+def make_backend(profile: Profile, kind: BackendKind) -> Any:
+    """Create the backend that a profile names for a kind.
+
+    Raises:
+        BadInput: the backend is unknown, does not accept its settings, or cannot be created.
+    """
+    settings: BackendSettings = getattr(profile, kind)
+    return create_backend(kind, settings.backend, **(settings.model_extra or {}))
+
+
+def make_graph(profile: Profile, images: ImageStore) -> Builder:
+    """Return the uncompiled state machine with the models and settings of a profile.
+
+    Raises:
+        BadInput: a backend cannot be created.
+    """
+    return build_graph(
+        planner=make_backend(profile, "planner"),
+        critic=make_backend(profile, "critic"),
+        generator=make_backend(profile, "generator"),
+        images=images,
+        settings=profile.run,
+        image_hosts=profile.store.image_hosts,
+        concurrency={kind: getattr(profile, kind).concurrency for kind in ("planner", "critic", "generator")},
+    )
+
+
+def open_run_store(profile: Profile, out: str | Path | None = None) -> RunStore:
+    """Open the run store of a profile.
+
+    Args:
+        profile: the profile, whose `store` says where runs, pictures and checkpoints are kept.
+        out: folder or URL of the runs; the profile's by default.
+    """
+    root = out or profile.store.out
+    images = ImageStore(profile.store.images or images_below(root), profile.store.public_url)
+    return RunStore(root, images, profile.store.checkpoints)
+
+
+def open_sources(
+    profile: Profile, addresses: Sequence[str] = (), images: str | None = None, target: RunStore | None = None
+) -> list[TraceSource]:
+    """Open trace sources, see `interleaver.traces.sources`.
+
+    Args:
+        profile: the profile, whose `store` says where runs and pictures are kept.
+        addresses: addresses of the sources; the profile's run store by default.
+        images: folder or URL of the image store; the profile's by default.
+        target: run store that receives the pictures that a source brings with it; the profile's by default.
+    """
+    if images:
+        profile = profile.model_copy(update={"store": profile.store.model_copy(update={"images": images})})
+
+    def open_store(address: str | None) -> RunStore:
+        return target if target and address is None and not images else open_run_store(profile, address)
+
+    def compile_graph(saver: BaseCheckpointSaver[Any]) -> RunGraph:
+        return build_graph().compile(checkpointer=saver)
+
+    return [open_source(address, open_store, compile_graph) for address in addresses or (profile.store.out,)]
+
+
+async def images_in_use(profile: Profile, sources: Sequence[TraceSource]) -> set[str]:
+    """Return the SHA-256 of every picture that sources refer to, including those of unfinished runs in a run store.
+
+    Raises:
+        BadInput: a trace cannot be read, so its pictures are unknown.
+    """
+    hashes: set[str] = set()
+    for source in sources:
+        if isinstance(source, RunSource):
+            hashes |= await _images_of_runs(profile, source.runs)
+            continue
+        async for _, trace in read_traces([source], strict=True):
+            assert isinstance(trace, Trace)  # `strict` raises for anything else
+            hashes |= set(trace.images_by_hash())
+    return hashes
+
+
+async def _images_of_runs(profile: Profile, runs: RunStore) -> set[str]:
+    runner = Runner(profile, runs.root.url)
+    hashes: set[str] = set()
+    for run_id in runs.run_ids():
+        record, trace = runs.find(run_id), runs.trace(run_id)
+        if isinstance(trace, SkippedRecord):
+            raise BadInput(f"run {run_id} cannot be read ({trace.reason}: {trace.detail}), so nothing is deleted")
+        if trace:
+            hashes |= set(trace.images_by_hash())
+        if record and not (trace and trace.status == "complete"):
+            hashes |= await runner.image_hashes(record)  # it may be resumed from its checkpoints
+    return hashes
 
 
 class Runner:
-    """Carries out runs of one profile below one folder."""
+    """Runs documents with one profile, in one run store."""
 
     def __init__(self, profile: Profile, out: str | Path | None = None, documents: bool = True):
-        """Set up a runner.
+        """Create the backends of the profile and open its run store.
 
         Args:
             profile: the models and settings.
-            out: the folder of the runs; the profile's by default.
-            documents: whether a run leaves a page to read beside its trace.
+            out: folder or URL of the runs; the profile's by default.
+            documents: whether to write the document files (`document.html` and others) beside each trace.
 
         Raises:
-            BadInput: a backend of the profile cannot be made.
+            BadInput: a backend of the profile cannot be created.
         """
         self.profile = profile
-        self.runs = profile.store.open(out)
-        self.builder = profile.build(self.runs.images)
+        self.runs = open_run_store(profile, out)
+        self.builder = make_graph(profile, self.runs.images)
         self.documents = documents
 
     async def begin(
         self,
         request: str,
         images: list[Picture],
-        settings: dict[str, Any],
-        profile: str | None = None,
+        settings: Json,
         run_id: str | None = None,
         tags: dict[str, str] | None = None,
     ) -> RunRecord:
@@ -64,14 +163,13 @@ class Runner:
 
         Args:
             request: what to make.
-            images: in the order of the request's `<image>` tags.
+            images: pictures of the request, in the order of its `<image>` tags.
             settings: fields of `RunSettings` that differ from the profile.
-            profile: absolute path of the file that this runner's profile was read from, for resuming the run.
-            run_id: what to call the run; made from the time and the request by default.
-            tags: what to remember of the request.
+            run_id: name of the run; generated from the time and the request by default.
+            tags: labels that are kept with the run.
 
         Raises:
-            BadInput: the request, a setting or the folder of the runs cannot be used.
+            BadInput: the request or a setting is invalid, or the folder of the runs cannot be written to.
         """
         check_request(request, len(images))
         try:
@@ -80,23 +178,32 @@ class Runner:
             raise BadInput(explain(error, Context)) from None
         await asyncio.to_thread(self.runs.prepare)
         refs = [await self.runs.images.put(picture) for picture in images]
-        told = {"models": self.profile.models(), "tags": tags or {}}
-        return await asyncio.to_thread(self.runs.begin, request, refs, context.model_dump(), profile, run_id, **told)
+        return await asyncio.to_thread(
+            self.runs.begin,
+            request,
+            refs,
+            context.model_dump(),
+            self.profile.source,
+            run_id,
+            models=self.profile.models(),
+            tags=tags or {},
+        )
 
-    async def work(self, record: RunRecord, reviewer: Reviewer | None = None) -> AsyncIterator[Event]:
-        """Carry a run on from where it stands, and write its trace and document at the end.
+    async def work(self, record: RunRecord, reviewer: ReviewHandler | None = None) -> AsyncIterator[Event]:
+        """Start or resume a run, and write its trace and document at the end.
 
-        Yields its events as they happen. A run that has ended is carried on from the first call that failed, if one
-        did; the steps after it are drawn again, since they build on its picture. A run that asks a person stops
-        there without a reviewer, and goes on when it is carried on with one.
+        Yields the run's events as they happen. A run that has ended is resumed from the first call that failed, if
+        there is one; the steps after it are drawn again, since they build on its picture. A run that asks a person
+        stops at the question if there is no reviewer; resume it with a reviewer to continue.
 
         Args:
             record: the run.
-            reviewer: who answers its questions.
+            reviewer: answers the questions of the run; None stops at the first one.
 
         Raises:
-            Taken: another process works on the run.
-            BadInput: its trace is damaged, and there are no checkpoints to make it from anew.
+            RunLocked: another process is working on the run.
+            BadInput: the run's trace is damaged and there are no checkpoints to rebuild it from, or the run is
+                unfinished and was begun by a version with another state format.
         """
         await asyncio.to_thread(self.runs.prepare)
         async with self.runs.lock(record.run_id), aclosing(self._carry_on(record, reviewer)) as events:
@@ -107,33 +214,31 @@ class Runner:
         self,
         request: str,
         images: list[Picture],
-        settings: dict[str, Any],
-        profile: str | None,
+        settings: Json,
         run_id: str,
         tags: dict[str, str],
         owner: str | None = None,
     ) -> AsyncIterator[Event]:
-        """Begin a run under a name, or carry on the one that has it; see `begin` and `work`.
+        """Begin a run with the given name, or resume the run that already has it; see `begin` and `work`.
 
         Args:
             request: what to make.
-            images: in the order of the request's `<image>` tags.
+            images: pictures of the request, in the order of its `<image>` tags.
             settings: fields of `RunSettings` that differ from the profile.
-            profile: absolute path of the profile.
-            run_id: the name.
-            tags: what to remember of the request.
-            owner: for whom this process works, see `RunStore.lock`.
+            run_id: name of the run.
+            tags: labels that are kept with the run.
+            owner: identity under which the run is locked, see `RunStore.lock`.
         """
         await asyncio.to_thread(self.runs.prepare)
         async with self.runs.lock(run_id, owner):
             record = await asyncio.to_thread(self.runs.find, run_id)
             if record is None:
-                record = await self.begin(request, images, settings, profile, run_id, tags)
+                record = await self.begin(request, images, settings, run_id, tags)
             async with aclosing(self._carry_on(record, None)) as events:
                 async for event in events:
                     yield event
 
-    async def _carry_on(self, record: RunRecord, reviewer: Reviewer | None) -> AsyncGenerator[Event]:
+    async def _carry_on(self, record: RunRecord, reviewer: ReviewHandler | None) -> AsyncGenerator[Event]:
         trace = await asyncio.to_thread(self.runs.trace, record.run_id)
         if trace and not await asyncio.to_thread(self.runs.has_checkpoints, record.run_id):
             await self._leave(trace)
@@ -141,14 +246,15 @@ class Runner:
         async with self._graph(record) as graph:
             config, context = _config_of(record), Context.model_validate(record.context)
             start: dict[str, Any] | Command[Any] | None
-            start, config_now = await _where_it_stands(graph, record, config)
+            start, config_now = await _starting_point(graph, record, config)
             if trace and start is not None:
                 await self._leave(trace)
                 return
             idle = config_now is None and isinstance(trace, Trace)
             while config_now is not None:
-                async for event in self._stream(graph, start, config_now, context):
-                    yield event
+                async with aclosing(self._stream(graph, start, config_now, context)) as events:
+                    async for event in events:
+                        yield event
                 snapshot = await graph.aget_state(config)
                 questions = [interrupt.value for task in snapshot.tasks for interrupt in task.interrupts]
                 if not questions:
@@ -157,30 +263,30 @@ class Runner:
                     return
                 start, config_now = Command(resume=await reviewer(questions[0])), config
             state = (await graph.aget_state(config)).values
-        if isinstance(trace, Trace) and idle:  # there was nothing to do, so the trace that is there stays as it is
+        if isinstance(trace, Trace) and idle:  # nothing was done, so the existing trace stays as it is
             await self._write_document(trace)
             return
-        told = {"models": record.models, "tags": record.tags, "started_at": record.started_at}
-        trace = Trace.from_state(state, record.run_id, "run", **told, ended_at=datetime.now(UTC))
+        run_fields = {"models": record.models, "tags": record.tags, "started_at": record.started_at}
+        trace = Trace.from_state(state, record.run_id, "run", **run_fields, ended_at=datetime.now(UTC))
         await self._write_document(trace)
-        await asyncio.to_thread(self.runs.write_trace, trace)  # last, since its presence says that the run has ended
+        await asyncio.to_thread(self.runs.write_trace, trace)  # last, since its presence marks the run as ended
 
-    async def _leave(self, trace: Trace | Skipped) -> None:
-        """Leave a run that has ended as it is: it was imported, or its checkpoints were cleaned up."""
-        if isinstance(trace, Skipped):
-            raise BadInput(f"run {trace.what} cannot be carried on: {trace.reason}: {trace.detail}")
+    async def _leave(self, trace: Trace | SkippedRecord) -> None:
+        """Write only the document of a run that cannot be resumed: it was imported, or its checkpoints were deleted."""
+        if isinstance(trace, SkippedRecord):
+            raise BadInput(f"run {trace.name} cannot be resumed: {trace.reason}: {trace.detail}")
         await self._write_document(trace)
 
-    async def pictures(self, record: RunRecord) -> set[str]:
-        """The SHA-256 of every picture that a run refers to, ended or not."""
-        given = {image.sha256 for image in record.images}
+    async def image_hashes(self, record: RunRecord) -> set[str]:
+        """Return the SHA-256 of every picture of a run, whether the run is finished or not."""
+        request_hashes = {image.sha256 for image in record.images}
         if not await asyncio.to_thread(self.runs.has_checkpoints, record.run_id):
-            return given
+            return request_hashes
         async with self._graph(record) as graph:
             state = (await graph.aget_state(_config_of(record))).values
         if not state.get("plan") or "settings" not in state:
-            return given
-        return given | set(Trace.from_state(state, record.run_id, "run").pictures())
+            return request_hashes
+        return request_hashes | set(Trace.from_state(state, record.run_id, "run").images_by_hash())
 
     async def _write_document(self, trace: Trace) -> None:
         if self.documents:
@@ -189,16 +295,18 @@ class Runner:
             await write_document(folder, trace.run_id, document, trace.attempts, self.runs.images)
 
     async def _stream(
-        self, graph: Graph, start: dict[str, Any] | Command[Any] | None, config: RunnableConfig, context: Context
-    ) -> AsyncIterator[Event]:
-        stream = graph.astream(start, config, context=context, stream_mode="custom", durability="sync")
-        async for chunk in stream:
-            event = read_event(chunk)
-            if event:
-                yield event
+        self, graph: RunGraph, start: dict[str, Any] | Command[Any] | None, config: RunnableConfig, context: Context
+    ) -> AsyncGenerator[Event]:
+        chunks = graph.astream(start, config, context=context, stream_mode="custom", durability="sync")
+        # LangGraph declares an iterator and returns a generator; left open it would write on after a cancellation.
+        async with aclosing(cast(AsyncGenerator[Any], chunks)) as stream:
+            async for chunk in stream:
+                event = read_event(chunk)
+                if event:
+                    yield event
 
     @asynccontextmanager
-    async def _graph(self, record: RunRecord) -> AsyncIterator[Graph]:
+    async def _graph(self, record: RunRecord) -> AsyncIterator[RunGraph]:
         async with self.runs.checkpointer(record.run_id) as checkpointer:
             yield self.builder.compile(checkpointer=checkpointer)
 
@@ -212,23 +320,30 @@ def _config_of(record: RunRecord) -> RunnableConfig:
     }
 
 
-async def _where_it_stands(
-    graph: Graph, record: RunRecord, config: RunnableConfig
+async def _starting_point(
+    graph: RunGraph, record: RunRecord, config: RunnableConfig
 ) -> tuple[dict[str, Any] | None, RunnableConfig | None]:
-    """The input and the checkpoint to carry a run on from; no checkpoint when there is nothing left to do."""
+    """Return the graph input and the checkpoint with which to resume a run.
+
+    The input is None unless the run has not started; the checkpoint is None if there is nothing left to do.
+    """
     snapshot = await graph.aget_state(config)
     if not snapshot.values and not snapshot.tasks:
         images = [image.model_dump() for image in record.images]
         return {"request": record.request, "images": images}, config
-    if snapshot.tasks:  # not `next`: that leaves out a node which was done but not yet checkpointed
+    if any(task.error for task in snapshot.tasks):
+        # A node that was cancelled at its very end has stored its writes, but not where the run goes next; continued as
+        # it is, the run would end there. With its checkpoint named, LangGraph executes the node again.
+        return None, snapshot.config
+    if snapshot.tasks:  # not `next`, which omits a node that has finished but is not checkpointed yet
         return None, config
     return None, await _before_first_failure(graph, cast(RunState, snapshot.values), config)
 
 
-async def _before_first_failure(graph: Graph, state: RunState, config: RunnableConfig) -> RunnableConfig | None:
-    """The checkpoint just before the first call that failed; None when none did.
+async def _before_first_failure(graph: RunGraph, state: RunState, config: RunnableConfig) -> RunnableConfig | None:
+    """Return the checkpoint just before the first call that failed; None if no call failed.
 
-    What was done before that call stays: a picture without a verdict is judged again, not drawn again.
+    Everything done before that call is kept: a picture without a verdict is reviewed again, not drawn again.
     """
     failure = failure_of(state)
     failed = next((attempt for attempt in attempts_of(state) if attempt.error and _is_open(state, attempt.step)), None)
@@ -240,24 +355,24 @@ async def _before_first_failure(graph: Graph, state: RunState, config: RunnableC
     else:
         return None
     async for snapshot in graph.aget_state_history(config):
-        then = cast(RunState, snapshot.values)
-        at_node = [task.name for task in snapshot.tasks] == [node] and then.get("position", 0) == position
-        if at_node and (node == "planner" or len(attempts_of(then, position)) == attempts):
+        snapshot_state = cast(RunState, snapshot.values)
+        at_node = [task.name for task in snapshot.tasks] == [node] and snapshot_state.get("position", 0) == position
+        if at_node and (node == "planner" or len(attempts_of(snapshot_state, position)) == attempts):
             return snapshot.config
     return None
 
 
 def _is_open(state: RunState, position: int) -> bool:
-    """Whether a step came to no good end; what a person accepted after a failure stays as it is."""
+    """Return whether a step has not been accepted; one that a person accepted despite a failure stays as it is."""
     result = result_of(state, position)
     return result is None or result.outcome is not Outcome.ACCEPTED
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a picture file.
+    """Read a picture file that was given with `--image`.
 
     Raises:
-        BadInput: there is no such file, or it is no picture that can be used.
+        BadInput: the file cannot be read, or is not a usable picture.
     """
     try:
         with path.open("rb") as file:

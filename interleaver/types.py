@@ -1,41 +1,44 @@
-"""The data that flows between planner, generator, critic and reader.
+"""The data models that planner, generator, critic and documents share.
 
-Everything here is plain, validated and JSON-serialisable: the state of a run holds the ``model_dump`` of these
-models, so it passes through any checkpointer and any server as ordinary JSON.
+All of them are validated and JSON-serialisable: the state of a run holds their `model_dump`, so any checkpointer and
+any server can carry it as ordinary JSON.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 from math import sqrt
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Json = dict[str, Any]
+"""A JSON object."""
+
 
 class ImageRef(BaseModel):
-    """A picture by reference: its bytes live in an `ImageStore` under their SHA-256."""
+    """A reference to a picture, whose bytes are in an `ImageStore` under their SHA-256."""
 
     model_config = ConfigDict(frozen=True)
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the encoded bytes, lower-case hex.")
-    media_type: str = Field(pattern=r"^image/[a-z0-9.+-]+$", description="For example image/png.")
-    width: int = Field(gt=0, description="Pixels.")
-    height: int = Field(gt=0, description="Pixels.")
+    media_type: str = Field(pattern=r"^image/[a-z0-9.+-]+$", description="MIME type, for example image/png.")
+    width: int = Field(gt=0, description="Width in pixels.")
+    height: int = Field(gt=0, description="Height in pixels.")
 
 
 class Step(BaseModel):
     """One step of a plan, as the planner wrote it.
 
-    A step *draws* when it has a prompt; otherwise it is text-only and the generator is never called for it.
+    A step with a prompt *draws*; a step without one is text-only, and the generator is not called for it.
     """
 
     number: int = Field(
-        0, description="The number a reader sees; steps run in the order of the plan, and `Plan.numbered` fills gaps."
+        0, description="Number shown to readers, see `Plan.numbered`; steps run in the order of the plan."
     )
     name: str = ""
-    instruction: str | None = Field(None, description="What the step should achieve; the critic judges against it.")
-    prompt: str | None = Field(None, description="The first prompt for the generator; None for a text-only step.")
+    instruction: str | None = Field(None, description="What the step should achieve; the critic reviews against it.")
+    prompt: str | None = Field(None, description="First prompt for the generator; None for a text-only step.")
     auxiliary_text: str | None = Field(None, description="Text for the reader, where it differs from the instruction.")
 
     @property
@@ -45,26 +48,26 @@ class Step(BaseModel):
 
     @property
     def text(self) -> str:
-        """What a reader sees: the auxiliary text when there is one, else the instruction ("" when neither)."""
+        """The text for the reader: the auxiliary text if there is one, else the instruction; "" without either."""
         return (self.auxiliary_text or self.instruction or "").strip()
 
     @property
     def goal(self) -> str:
-        """What the critic judges against: the instruction, or the prompt where the planner gave no instruction."""
+        """What the critic reviews against: the instruction, or the prompt if there is no instruction."""
         return self.instruction or self.prompt or ""
 
 
 class Plan(BaseModel):
-    """All steps of a document, written before any picture exists."""
+    """The steps of a document, written before any picture exists."""
 
     steps: list[Step]
     reasoning: str = Field("", description="Why the planner chose these steps.")
 
     def numbered(self) -> Plan:
-        """The same steps in the same order, numbered consecutively.
+        """Return the same steps in the same order, numbered consecutively.
 
-        Models skip, repeat and omit numbers. Only the first one carries meaning, since a plan that continues given
-        pictures starts where they left off, so numbering starts there (at 1 when it is not positive).
+        Models skip, repeat and omit numbers. Only the first number is kept, since a plan that continues given pictures
+        starts counting after them; a first number below 1 becomes 1.
         """
         first = max(self.steps[0].number, 1) if self.steps else 1
         return self.model_copy(
@@ -77,116 +80,140 @@ class Plan(BaseModel):
 
 
 class Verdict(BaseModel):
-    """The critic's judgement of one attempt."""
+    """The critic's verdict on one attempt."""
 
     accepted: bool
-    refined_prompt: str = Field("", description='A better prompt after a rejection; "" means "repeat the last one".')
+    refined_prompt: str = Field("", description='Improved prompt after a rejection; "" repeats the last prompt.')
     reasoning: str = ""
     score: float | None = Field(
-        None, ge=0, le=1, description="How much of the instruction is met, from a critic that can tell."
+        None, ge=0, le=1, description="How much of the instruction is met; None from a critic that gives no scores."
     )
 
+    @property
+    def label(self) -> str:
+        """The verdict in one word: accepted or rejected."""
+        return "accepted" if self.accepted else "rejected"
 
-class Judgement(BaseModel):
-    """What a judge says of one step, after VIEScore: four scores from 0 to 10, where 10 is the best."""
 
-    editing: float = Field(ge=0, le=10, description="How far the step did what was asked.")
-    preserving: float = Field(ge=0, le=10, description="How far everything else was left alone.")
+class Scores(BaseModel):
+    """The judge's scores of one step, modelled on VIEScore: four values from 0 to 10, where 10 is best."""
+
+    editing: float = Field(ge=0, le=10, description="How well the step did what was asked.")
+    preserving: float = Field(ge=0, le=10, description="How well everything else was left unchanged.")
     naturalness: float = Field(ge=0, le=10, description="How natural the picture looks.")
-    soundness: float = Field(ge=0, le=10, description="How free it is of artefacts.")
-    success: bool = Field(description="Whether the step counts as done.")
+    soundness: float = Field(ge=0, le=10, description="How free the picture is of artefacts.")
+    success: bool = Field(description="Whether the step counts as successful.")
     reasoning: str = ""
 
     @property
     def semantics(self) -> float:
-        """Semantic consistency, 0 to 10: the lower of editing success and absence of over-editing."""
+        """Semantic consistency, 0 to 10: the lower of `editing` and `preserving`."""
         return min(self.editing, self.preserving)
 
     @property
     def quality(self) -> float:
-        """Perceptual quality, 0 to 10: the lower of naturalness and absence of artefacts."""
+        """Perceptual quality, 0 to 10: the lower of `naturalness` and `soundness`."""
         return min(self.naturalness, self.soundness)
 
     @property
     def overall(self) -> float:
-        """0 to 10: the geometric mean of the two."""
+        """Overall score, 0 to 10: the geometric mean of `semantics` and `quality`."""
         return sqrt(self.semantics * self.quality)
 
 
 class Message(BaseModel):
-    """One turn of a conversation with a model; an `<image>` tag stands where each picture was."""
+    """One turn of a conversation with a model, with an `<image>` tag in place of each picture."""
 
     role: Literal["user", "assistant"]
     content: str
 
 
 class Usage(BaseModel):
-    """The tokens of one model call, as the server counted them."""
+    """Token counts of one model call, as reported by the server."""
 
     input_tokens: int = Field(0, ge=0)
-    output_tokens: int = Field(0, ge=0, description="With the tokens of the reasoning.")
+    output_tokens: int = Field(0, ge=0, description="Output tokens, including reasoning tokens.")
 
 
 class Exchange(BaseModel):
-    """One call of a chat model, word for word: what a training row is made of."""
+    """One call of a chat model, verbatim; training rows are made from exchanges."""
 
     role: Literal["planner", "critic", "generator", "judge"]
     model: str
-    messages: list[Message] = Field(description="What the model was given; its answer is not among them.")
-    images: list[ImageRef] = Field(default_factory=list, description="The pictures, in the order of their tags.")
-    answer: str = Field("", description="The raw answer.")
-    reasoning: str = Field("", description="Reasoning that the server returned apart from the answer.")
-    problem: Literal["refusal", "content_filter", "empty", "truncated", "unreadable", "failed"] | None = Field(
-        None, description="Why the answer could not be used."
+    messages: list[Message] = Field(description="Input of the model, without its answer.")
+    images: list[ImageRef] = Field(
+        default_factory=list, description="Pictures of the messages, in the order of their `<image>` tags."
     )
-    error: str | None = Field(None, description="The problem in one line.")
+    answer: str = Field("", description="Raw answer of the model.")
+    reasoning: str = Field("", description="Reasoning that the server returned separately from the answer.")
+    problem: Literal["refusal", "content_filter", "empty", "truncated", "unreadable", "failed"] | None = Field(
+        None, description="Why the answer could not be used; None if it could."
+    )
+    error: str | None = Field(None, description="One-line message about the problem.")
     usage: Usage = Field(default_factory=Usage)
     seconds: float = 0.0
 
 
 class Attempt(BaseModel):
-    """One drawing of one step: what was asked, what came back and what the critic said. Never overwritten."""
+    """One attempt at drawing a step: prompt, picture and the critic's verdict. Attempts are never overwritten."""
 
     step: int = Field(ge=0, description="Position in the plan, from 0.")
-    attempt: int = Field(ge=1, description="Counts the drawings of this step, from 1.")
+    attempt: int = Field(ge=1, description="Number of the attempt at this step, from 1.")
     prompt: str
     seed: int
     sources: list[ImageRef] = Field(
-        default_factory=list, description="The pictures that were edited; [] when drawn anew."
+        default_factory=list, description="Pictures that were edited; empty for one drawn from scratch."
     )
     image: ImageRef | None = None
     verdict: Verdict | None = None
     error: str | None = Field(None, description="Why there is no picture, or no verdict.")
-    discarded: str | None = Field(None, description="Why a drawing that was made ahead of its turn was not used.")
+    discarded: str | None = Field(None, description="Why a draft, drawn ahead of its turn, was not used.")
     draw_seconds: float | None = None
-    judge_seconds: float | None = None
+    review_seconds: float | None = None
     exchanges: list[Exchange] = Field(
-        default_factory=list, description="The model calls behind the picture and the verdict, failed ones too."
+        default_factory=list, description="Model calls behind the picture and the verdict, including failed ones."
     )
+
+    @property
+    def verdict_label(self) -> str:
+        """The verdict in one or two words: accepted, rejected or no verdict."""
+        return self.verdict.label if self.verdict else "no verdict"
+
+    @property
+    def reason(self) -> str:
+        """The error if there is one, else the critic's reasoning; "" without either."""
+        return self.error or (self.verdict.reasoning if self.verdict else "")
 
 
 class Outcome(StrEnum):
     """How a step ended."""
 
     ACCEPTED = "accepted"
-    """The critic accepted the picture."""
+    """The critic, or a reviewer, accepted the picture."""
     EXHAUSTED = "exhausted"
-    """Every attempt was rejected; a picture was kept all the same."""
+    """Every attempt was rejected; one of the pictures was kept anyway."""
     UNVERIFIED = "unverified"
-    """A picture was drawn, but the critic could not be reached or understood."""
+    """A picture was drawn, but the critic was unavailable or its answer was unreadable."""
     TEXT = "text"
-    """The step has words only; nothing was to be drawn."""
+    """The step is text-only."""
     FAILED = "failed"
-    """No picture could be drawn."""
+    """No picture could be drawn, or a reviewer skipped the step."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the step is fully done: its picture was accepted, or it is text-only."""
+        return self in (Outcome.ACCEPTED, Outcome.TEXT)
 
 
 class StepResult(BaseModel):
-    """What became of one step."""
+    """The result of one step."""
 
     outcome: Outcome
-    attempt: int | None = Field(None, description="The attempt whose picture was kept.")
+    attempt: int | None = Field(None, description="Number of the attempt whose picture was kept.")
     image: ImageRef | None = None
-    reason: str | None = Field(None, description="Why the outcome is not `accepted` or `text`.")
+    reason: str | None = Field(
+        None, description="Why the step ended so, unless the critic accepted it or it is text-only."
+    )
 
 
 class Failure(BaseModel):
@@ -197,7 +224,7 @@ class Failure(BaseModel):
 
 
 class TextBlock(BaseModel):
-    """A paragraph of the document."""
+    """A text block of the document."""
 
     type: Literal["text"] = "text"
     text: str
@@ -205,7 +232,7 @@ class TextBlock(BaseModel):
 
 
 class ImageBlock(BaseModel):
-    """A picture of the document."""
+    """An image block of the document."""
 
     type: Literal["image"] = "image"
     image: ImageRef
@@ -218,7 +245,7 @@ Status = Literal["complete", "partial", "failed"]
 
 
 class StepSummary(BaseModel):
-    """A step as a reader of the document sees it. `outcome` is None for a step the run never reached."""
+    """A step as shown to readers of the document; `outcome` is None for a step that the run never reached."""
 
     number: int
     name: str
@@ -227,11 +254,15 @@ class StepSummary(BaseModel):
 
 
 class Document(BaseModel):
-    """The illustrated document: blocks of text and image in reading order.
+    """The illustrated document: text and image blocks in reading order.
 
     Attributes:
-        status: `complete` when every step ended as `accepted` or `text`; `failed` when nothing of it can be shown;
-            `partial` otherwise.
+        request: the user's request.
+        status: `complete` if every step ended as `accepted` or `text`, `failed` if there is nothing to show, `partial`
+            otherwise.
+        seed: seed of the run.
+        blocks: the content.
+        steps: all steps of the plan, including those without blocks.
         reason: one line that says why the status is not `complete`.
     """
 

@@ -4,11 +4,11 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
-ROOT = Path(__file__).parents[1]
+ROOT = REPOSITORY
 ELSEWHERE = {"openai_agents", "server_client"}
 """Examples that need a paid model or a server: the tests of the adapters and of the server run them."""
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from interleaver.pictures import Picture, encoded
-from interleaver.tools import Capabilities
+from interleaver import Capabilities, Picture
 
 
 class CardGenerator:
@@ -37,4 +36,4 @@ class CardGenerator:
         ImageDraw.Draw(card).multiline_text(
             (size[0] / 2, size[1] / 2), textwrap.fill(prompt, columns), "black", self.font, anchor="mm", align="center"
         )
-        return encoded(card)
+        return Picture.encode(card)

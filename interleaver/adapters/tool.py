@@ -14,12 +14,12 @@ from pydantic import BaseModel, Field
 
 from interleaver.agents import Critic, Planner
 from interleaver.errors import BadInput
+from interleaver.graph.boundary.chat import preview_blocks
 from interleaver.graph.builder import build_graph
-from interleaver.graph.chat import preview_blocks
 from interleaver.graph.context import RunSettings
 from interleaver.graph.state import RunInput, RunOutput
+from interleaver.store.images import ImageStore
 from interleaver.tools import ImageGenerator
-from interleaver.traces.images import ImageStore
 from interleaver.types import Document, ImageBlock
 
 if TYPE_CHECKING:
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Make an illustrated document: a tutorial, guide or story in several steps, each with text and a picture. "
-    "Give the whole wish in one request; pictures to continue from can be given too."
+    "Describe the whole document in one request; pictures to start from can be given as well."
 )
 EVENT = "interleaver"
-"""The name of the progress events outside LangGraph, in `astream_events`."""
+"""Name of the progress events in `astream_events`, outside a LangGraph run."""
 
 NO_LIMIT: RunnableConfig = {"recursion_limit": 100_000}
-"""A run ends by its own budgets; LangChain's default of 25 supersteps would cut it off after eight steps."""
+"""Runs have budgets of their own; LangChain's default limit of 25 supersteps would end a run after eight steps."""
 
 
 class Illustrate(BaseModel):
-    """The arguments of the tool."""
+    """Arguments of the tool."""
 
     request: str = Field(description='What to make, for example "How to draw a cat, step by step".')
     images: list[str] = Field(
@@ -58,28 +58,29 @@ def as_tool(
     description: str = DESCRIPTION,
     previews: bool = False,
 ) -> BaseTool:
-    """The graph as a LangChain tool.
+    """Return the graph as a LangChain tool.
 
-    Its content is a short text for the model; its artifact is the whole `Document`, as JSON. Called within a LangGraph
-    run it shares that run's checkpointer, so it can pause for a review and resume, and its progress events (see
-    `interleaver.graph.events`) appear on the run's `custom` stream; elsewhere they are custom events named `EVENT`.
+    The tool's content is a short text for the model; its artifact is the whole `Document` as JSON. Called within a
+    LangGraph run, the tool shares that run's checkpointer, so it can pause for a review and resume; its progress events
+    (see `interleaver.graph.boundary.events`) appear on the run's `custom` stream. Called elsewhere, it dispatches them
+    as custom events named `EVENT`.
 
     Args:
-        planner: see `build_graph`, likewise the next five.
-        critic: judges each picture.
-        generator: draws and edits.
-        images: where the pictures are kept.
-        settings: how every run of the tool goes about its work.
-        image_hosts: private hosts from which pictures may be fetched.
-        name: what the model calls the tool.
-        description: when the model should call it.
-        previews: add small pictures to the content, for models that accept image blocks from a tool.
+        planner: writes the plan; defaults as in `build_graph`, also for the next three.
+        critic: reviews each picture.
+        generator: draws and edits pictures.
+        images: the image store.
+        settings: settings of every run of the tool.
+        image_hosts: hosts with private addresses from which pictures may be fetched.
+        name: name of the tool.
+        description: description of the tool for the model.
+        previews: whether to add small pictures to the content, for models that accept image blocks from a tool.
     """
     from langchain_core.callbacks import adispatch_custom_event
     from langchain_core.tools import StructuredTool
 
     store = images or ImageStore()
-    # Compiled without a checkpointer of its own: an interrupt in here must reach the checkpointer of the caller.
+    # Compiled without a checkpointer, so that an interrupt in here reaches the caller's checkpointer.
     graph = build_graph(
         planner=planner, critic=critic, generator=generator, images=store, settings=settings, image_hosts=image_hosts
     ).compile(name=name)
@@ -89,7 +90,7 @@ def as_tool(
         if tell is None and settings and (settings.review or settings.on_exhausted == "ask"):
             raise BadInput(
                 f"the tool {name!r} asks a person, and only a LangGraph run with a checkpointer can wait for the "
-                "answer; leave out review and on_exhausted ask, or call the tool from such a run"
+                'answer; set review=False and on_exhausted to another value than "ask", or call the tool in such a run'
             )
         inputs: RunInput = {"request": request, "images": images}
         document: dict[str, Any] = {}
@@ -100,15 +101,15 @@ def as_tool(
                 tell(chunk)
             else:
                 await adispatch_custom_event(EVENT, chunk)
-        made = Document.model_validate(document)
-        text = summary(made, store)
+        result = Document.model_validate(document)
+        text = summary(result, store)
         if not previews:
             return text, document
-        pictures = [block.image for block in made.blocks if isinstance(block, ImageBlock)]
+        pictures = [block.image for block in result.blocks if isinstance(block, ImageBlock)]
         return [{"type": "text", "text": text}, *await preview_blocks(pictures, store)], document
 
     def illustrate_in_a_thread(request: str, images: list[str]) -> tuple[Any, dict[str, Any]]:
-        # The nodes are async; whoever calls synchronously may have a running loop of their own.
+        # The nodes are async, and a synchronous caller may already have a running event loop in its own thread.
         context = contextvars.copy_context()
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(context.run, asyncio.run, illustrate(request, images)).result()
@@ -124,19 +125,19 @@ def as_tool(
 
 
 def summary(document: Document, images: ImageStore) -> str:
-    """A document in a few lines, for a model: what became of it, and a line with a link for each picture."""
-    shown = {block.step: block.image for block in document.blocks if isinstance(block, ImageBlock)}
-    lines = [f"{document.status.capitalize()}: {len(document.steps)} steps, {len(shown)} pictures."]
+    """Return a short summary of a document for a model: its status, and a line per step with a link to its picture."""
+    images_by_step = {block.step: block.image for block in document.blocks if isinstance(block, ImageBlock)}
+    lines = [f"{document.status.capitalize()}: {len(document.steps)} steps, {len(images_by_step)} pictures."]
     if document.reason:
         lines.append(f"Reason: {document.reason}")
     for position, step in enumerate(document.steps):
-        link = f" [picture]({images.link(shown[position])})" if position in shown else ""
+        link = f" [picture]({images.link(images_by_step[position])})" if position in images_by_step else ""
         lines.append(f"{step.number}. {step.name}{link}")
     return "\n".join(lines)
 
 
 def _listener() -> Callable[[Any], None] | None:
-    """Who is told of progress within a LangGraph run; None outside of one."""
+    """Return the stream writer of the surrounding LangGraph run; None outside of one."""
     try:
         return get_stream_writer()
     except (KeyError, RuntimeError):

@@ -1,7 +1,7 @@
-"""From what a model answered to a plan or a verdict.
+"""Parsing of model answers into plans and verdicts.
 
-The fine-tuned models answer `<think>reasoning</think><answer>{object}</answer>` (*tagged*), general models the object
-alone, with the reasoning as its first field (*structured*). One reader takes both, since models mix them.
+The fine-tuned models answer `<think>reasoning</think><answer>{object}</answer>` (*tagged*); general models answer with
+the object alone, whose first field is the reasoning (*structured*). One parser accepts both, since models mix them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from interleaver.types import Plan, Step, Verdict
 
 T = TypeVar("T")
 MAX_ANSWER = 200_000
-"""Characters of an answer that are looked at; a plan of fifty steps has about 40,000."""
+"""Maximum length of an answer in characters; a plan of fifty steps has about 40,000."""
 MAX_TRIES = 30
-"""Broken objects that are looked into before an answer counts as unreadable."""
-NOTHING = {"", "null", "none", "n/a"}
-"""What models write into a field, in quotes, to say that there is nothing."""
+"""Maximum number of malformed objects that are tried before an answer counts as unreadable."""
+NULL_WORDS = {"", "null", "none", "n/a"}
+"""Strings that models write into a field instead of null."""
 
 _EXACT = re.compile(r"<think>((?:(?!</think>).)*)</think>\s*<answer>\s*", re.DOTALL)
 _THINK = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?=</?answer>|$)", re.IGNORECASE | re.DOTALL)
-_SWALLOWED = re.compile(r"""["']?(?:step_number|execution_plan|previous_step_success)["']\s*:""")
+_KEY_IN_TEXT = re.compile(r"""["']?(?:step_number|execution_plan|previous_step_success)["']\s*:""")
 
 
 def parse_plan(text: str) -> Plan:
@@ -36,11 +36,10 @@ def parse_plan(text: str) -> Plan:
         text: the whole raw answer.
 
     Returns:
-        The plan, its steps with the numbers that the model wrote (0 where it wrote none).
+        The plan, with the step numbers that the model wrote (0 if it wrote none).
 
     Raises:
-        UnreadableAnswer: there is no plan in it, more than one, or one that is incomplete; the message says what is
-            wrong.
+        UnreadableAnswer: the answer has no plan, several plans, or an incomplete one; the message says what is wrong.
     """
     plan = parse_revision(text)
     if not plan.steps:
@@ -49,7 +48,7 @@ def parse_plan(text: str) -> Plan:
 
 
 def parse_revision(text: str) -> Plan:
-    """Read the answer of a planner that was to change a plan: as `parse_plan` does, but the plan may be empty."""
+    """Read a planner's answer to a revision request; like `parse_plan`, but the plan may be empty."""
     return _parse(text, "execution_plan", _read_plan)
 
 
@@ -60,8 +59,8 @@ def parse_verdict(text: str) -> Verdict:
         text: the whole raw answer.
 
     Raises:
-        UnreadableAnswer: there is no verdict in it, more than one, or one that is incomplete; the message says what
-            is wrong.
+        UnreadableAnswer: the answer has no verdict, several verdicts, or an incomplete one; the message says what is
+            wrong.
     """
     return _parse(text, "previous_step_success", _read_verdict)
 
@@ -71,46 +70,46 @@ def _parse(text: str, key: str, read: Callable[[dict[str, Any], str], T]) -> T:
         raise UnreadableAnswer("the answer is empty")
     if len(text) > MAX_ANSWER:
         raise UnreadableAnswer(f"the answer has {len(text):,} characters; at most {MAX_ANSWER:,} are read")
-    exact = _as_written(text.strip(), key)
+    exact = _parse_exact(text.strip(), key)
     if exact is not None:
         return read(*exact)
-    reasoning, rest = _split(text)
-    found = read_literal_in(rest, key)
-    _refuse_swallowed(found)
-    return read(found, reasoning)
+    reasoning, answer_text = _split(text)
+    answer = read_literal_in(answer_text, key)
+    _refuse_missing_quote(answer)
+    return read(answer, reasoning)
 
 
-def _as_written(text: str, key: str) -> tuple[dict[str, Any], str] | None:
-    """The object and the reasoning of an answer in exactly one of the two forms; None when it is in neither.
+def _parse_exact(text: str, key: str) -> tuple[dict[str, Any], str] | None:
+    """Return the object and the reasoning of an answer that follows one of the two formats exactly; else None.
 
-    An exact answer cannot be misread, whatever tags and keys its texts mention.
+    Such an answer cannot be misread, even if its texts contain tags or keys of the format.
     """
     tagged = _EXACT.match(text)
     begin, end = (tagged.end(), "</answer>") if tagged else (0, "")
     if not text.startswith("{", begin):
         return None
     try:
-        found, length = read_json(text[begin:])
+        answer, length = read_json(text[begin:])
     except (ValueError, RecursionError):
         return None
-    whole = text[begin + length :].strip() == end and key in found
-    return (found, tagged[1].strip() if tagged else "") if whole else None
+    whole = text[begin + length :].strip() == end and key in answer
+    return (answer, tagged[1].strip() if tagged else "") if whole else None
 
 
-def _refuse_swallowed(value: object, name: str = "") -> None:
-    """Raise when a text goes on into the fields behind it, as it does where a quote is missing."""
-    if isinstance(value, str) and _SWALLOWED.search(value):
-        raise UnreadableAnswer(f"{name} has swallowed what follows it: a quote is missing")
+def _refuse_missing_quote(value: object, name: str = "") -> None:
+    """Raise if a text runs on into the fields after it, which happens when its closing quote is missing."""
+    if isinstance(value, str) and _KEY_IN_TEXT.search(value):
+        raise UnreadableAnswer(f"{name} contains the fields that follow it; its closing quote is missing")
     if isinstance(value, dict):
         for key, inner in value.items():
-            _refuse_swallowed(inner, key)
+            _refuse_missing_quote(inner, key)
     if isinstance(value, list):
         for inner in value:
-            _refuse_swallowed(inner, name)
+            _refuse_missing_quote(inner, name)
 
 
 def _split(text: str) -> tuple[str, str]:
-    """The reasoning, and what follows it."""
+    """Split an answer into its reasoning and the text after it."""
     tags = list(_THINK.finditer(text))
     closing = [tag for tag in tags if tag[1]]
     if closing:
@@ -124,35 +123,38 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _begin(text: str) -> int:
-    """Where the answer begins in a text without reasoning tags."""
+    """Return where the answer begins in a text without reasoning tags."""
     places = [place for place in (text.lower().find("<answer>"), text.find("{"), text.find("```")) if place >= 0]
     return min(places, default=len(text))
 
 
 def read_literal_in(text: str, key: str) -> dict[str, Any]:
-    """The one object with a key that a text holds.
+    """Return the only object in a text that has a key.
 
     Raises:
-        UnreadableAnswer: there is none, or there are several that differ, or a broken one stands behind a whole one.
+        UnreadableAnswer: there is no such object, there are several different ones, or a malformed one follows a valid
+            one.
     """
     answers = [match[1] for match in _ANSWER.finditer(text) if match[1].strip()]
-    begun = re.compile(rf"""[{{,]\s*+["'“‘`]?{key}["'”’`]?\s*+:""")
-    found: list[dict[str, Any]] = []
+    key_pattern = re.compile(rf"""[{{,]\s*+["'“‘`]?{key}["'”’`]?\s*+:""")
+    objects: list[dict[str, Any]] = []
     problems: list[UnreadableAnswer] = []
-    for part in answers or [text]:
-        rest = _collect(part, key, found, problems)
-        if found and begun.search(rest):
-            raise UnreadableAnswer(f"behind an object with the key {key!r} stands another one, which is broken")
-    if not found:
+    for part in [*answers, text]:
+        if part is text and objects:
+            break  # the tags enclose the answer; if they enclose no object, they are part of its texts
+        remainder = _collect(part, key, objects, problems)
+        if objects and key_pattern.search(remainder):
+            raise UnreadableAnswer(f"an object with the key {key!r} is followed by another one that is malformed")
+    if not objects:
         missing = UnreadableAnswer(f"the answer has no object with the key {key!r}")
         raise problems[0] if problems and key in text else missing
-    if any(other != found[0] for other in found[1:]):
-        raise UnreadableAnswer(f"the answer has {len(found)} different objects with the key {key!r}")
-    return found[0]
+    if any(other != objects[0] for other in objects[1:]):
+        raise UnreadableAnswer(f"the answer has {len(objects)} different objects with the key {key!r}")
+    return objects[0]
 
 
-def _collect(part: str, key: str, found: list[dict[str, Any]], problems: list[UnreadableAnswer]) -> str:
-    """Add every object of a text that has the key; returns what stands behind the last of them."""
+def _collect(part: str, key: str, objects: list[dict[str, Any]], problems: list[UnreadableAnswer]) -> str:
+    """Append every object in a text that has the key to `objects`, and return the text after the last one."""
     position = behind = 0
     while (begin := _next_object(part, position)) is not None and len(problems) < MAX_TRIES:
         try:
@@ -163,13 +165,13 @@ def _collect(part: str, key: str, found: list[dict[str, Any]], problems: list[Un
             continue
         position = begin + max(length, 1)
         if isinstance(value, str) and key in value:  # the object was encoded twice
-            _collect(value, key, found, problems)
+            _collect(value, key, objects, problems)
             behind = position
         elif isinstance(value, dict) and key in value:
-            found.append(value)
+            objects.append(value)
             behind = position
         elif isinstance(value, list) and key == "execution_plan" and value and _is_step(value[0]):
-            found.append({key: value})
+            objects.append({key: value})
             behind = position
         elif isinstance(value, dict | list) and key in json.dumps(value, default=str):
             position = begin + 1  # wrapped in another object
@@ -185,31 +187,31 @@ def _is_step(value: object) -> bool:
     return isinstance(value, dict) and ("prompt" in value or "auxiliary_text" in value)
 
 
-def _read_verdict(found: dict[str, Any], reasoning: str) -> Verdict:
-    said = found["previous_step_success"]
-    if isinstance(said, str) and said.strip().lower() in ("true", "false"):
-        said = said.strip().lower() == "true"
-    if not isinstance(said, bool):
-        raise UnreadableAnswer(f"previous_step_success is {said!r}; it must be true or false")
-    if not said and "refine_prompt" not in found:
-        raise UnreadableAnswer("refine_prompt is missing; a step that did not succeed needs one")
-    refined = _text(found, "refine_prompt", "the verdict")
-    return Verdict(accepted=said, refined_prompt=refined or "", reasoning=_reasoning(found, reasoning))
+def _read_verdict(answer: dict[str, Any], reasoning: str) -> Verdict:
+    success = answer["previous_step_success"]
+    if isinstance(success, str) and success.strip().lower() in ("true", "false"):
+        success = success.strip().lower() == "true"
+    if not isinstance(success, bool):
+        raise UnreadableAnswer(f"previous_step_success is {success!r}; it must be true or false")
+    if not success and "refine_prompt" not in answer:
+        raise UnreadableAnswer("refine_prompt is missing; it is required when previous_step_success is false")
+    refined_prompt = _text(answer, "refine_prompt", "the verdict")
+    return Verdict(accepted=success, refined_prompt=refined_prompt or "", reasoning=_reasoning(answer, reasoning))
 
 
-def _read_plan(found: dict[str, Any], reasoning: str) -> Plan:
-    steps = found["execution_plan"]
+def _read_plan(answer: dict[str, Any], reasoning: str) -> Plan:
+    steps = answer["execution_plan"]
     if not isinstance(steps, list):
         raise UnreadableAnswer(f"execution_plan is a {type(steps).__name__}; it must be a list of steps")
     read = [_read_step(step, f"step {number}") for number, step in enumerate(steps, start=1)]
-    return Plan(steps=read, reasoning=_reasoning(found, reasoning))
+    return Plan(steps=read, reasoning=_reasoning(answer, reasoning))
 
 
 def _read_step(step: object, name: str) -> Step:
     if not isinstance(step, dict):
         raise UnreadableAnswer(f"{name} is {step!r:.60}; it must be an object")
     if "prompt" not in step:
-        raise UnreadableAnswer(f"{name} has no prompt; it must be text, or null where nothing is drawn")
+        raise UnreadableAnswer(f"{name} has no prompt; it must be text, or null if nothing is drawn")
     read = Step(
         number=_number(step.get("step_number")),
         name=_text(step, "step_name", name) or "",
@@ -222,28 +224,28 @@ def _read_step(step: object, name: str) -> Step:
     return read
 
 
-def _number(said: object) -> int:
-    if isinstance(said, str) and re.fullmatch(r"\s*\d{1,5}\s*", said, re.ASCII):
-        said = int(said)
-    return said if isinstance(said, int) and not isinstance(said, bool) and 0 <= said < 10**6 else 0
+def _number(value: object) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,5}\s*", value, re.ASCII):
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**6 else 0
 
 
-def _text(found: dict[str, Any], key: str, name: str) -> str | None:
-    """A field that is text or nothing."""
-    value = found.get(key)
+def _text(answer: dict[str, Any], key: str, name: str) -> str | None:
+    """Return a text field; None if it is missing, null, or one of `NULL_WORDS`."""
+    value = answer.get(key)
     if value is None:
         return None
     if not isinstance(value, str):
         raise UnreadableAnswer(f"{key} of {name} is {value!r:.60}; it must be text or null")
-    return None if value.strip().lower() in NOTHING else _clean(value)
+    return None if value.strip().lower() in NULL_WORDS else _clean(value)
 
 
-def _reasoning(found: dict[str, Any], reasoning: str) -> str:
-    own = found.get("reasoning")
-    return _clean(own if isinstance(own, str) and own.strip() else reasoning).strip()
+def _reasoning(answer: dict[str, Any], reasoning: str) -> str:
+    field = answer.get("reasoning")
+    return _clean(field if isinstance(field, str) and field.strip() else reasoning).strip()
 
 
 def _clean(text: str) -> str:
-    """Text that can be stored anywhere: surrogate pairs joined, what is no character replaced."""
-    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return joined.replace("\x00", "")
+    """Return text that any store accepts: surrogate pairs joined, lone surrogates replaced, NUL characters removed."""
+    decoded_text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return decoded_text.replace("\x00", "")

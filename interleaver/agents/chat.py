@@ -1,4 +1,4 @@
-"""Planner and critic over any chat model."""
+"""Planner and critic backed by any chat model."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from pydantic.dataclasses import dataclass as settings
 
 from interleaver.agents.answers import parse_plan, parse_revision, parse_verdict
 from interleaver.agents.conversation import Ask, ChatModel, Conversation
-from interleaver.agents.prompts import Part, fill, load_prompts, text_of, with_pictures
+from interleaver.agents.prompts import PromptPart, fill, interleave_pictures, load_prompts, template_text
 from interleaver.agents.schemas import PLAN_SCHEMA, VERDICT_SCHEMA, tagged_grammar, write_plan
-from interleaver.agents.tagged import Form, plan_parts, verdict_parts
+from interleaver.agents.tagged import AnswerKind, plan_parts, verdict_parts
+from interleaver.choices import AnswerFormat
 from interleaver.pictures import Picture
 from interleaver.types import Plan, Step, Verdict
 
 TAGGED_TOKENS = 4096
-"""The fine-tuned models' limit on an answer."""
+"""Default maximum number of tokens of an answer in the tagged format."""
 
 
 @settings(config=ConfigDict(arbitrary_types_allowed=True, extra="forbid"))
 class _Agent(ChatModel):
-    """What planner and critic share.
+    """The base of planner and critic.
 
     Attributes:
-        format: *tagged* for the fine-tuned checkpoints, *structured* (a JSON schema) for general models.
-        guided: with *tagged* on vLLM, let a grammar see to it that the answer has the right form; the reasoning stays
-            free.
-        prompts: another set of prompts, see `load_prompts`.
+        format: *tagged* for the fine-tuned models, *structured* (a JSON schema) for general models.
+        guided: whether a grammar constrains the answer to the wire format, with *tagged* on vLLM; the reasoning stays
+            unconstrained.
+        prompts: source of the prompt templates, see `load_prompts`; None for the built-in ones.
     """
 
-    format: Literal["tagged", "structured"] = "structured"
+    format: AnswerFormat = "structured"
     guided: bool = False
     prompts: str | None = None
     _role: ClassVar[Literal["planner", "critic"]]
@@ -41,17 +42,17 @@ class _Agent(ChatModel):
             self.max_tokens = TAGGED_TOKENS
         self._conversation = Conversation(self, self._role)
         self._templates = load_prompts(self.prompts)
-        _ = text_of(f"plan.{self.format}"), text_of(f"verdict.{self.format}")
+        _ = template_text(f"plan.{self.format}"), template_text(f"verdict.{self.format}")
 
     async def check(self) -> str:
-        """Say that the model can be reached, or raise; see `Endpoint.check`."""
+        """Check that the model can be reached; see `Endpoint.check`."""
         return await self._conversation.check()
 
-    def _format(self, form: Form) -> str:
-        """How the model is to answer."""
-        return text_of(f"{form}.{self.format}")
+    def _format(self, kind: AnswerKind) -> str:
+        """Return the format instructions for a kind of answer."""
+        return template_text(f"{kind}.{self.format}")
 
-    def _ask(self, parts: list[Part], schema: dict[str, Any]) -> Ask:
+    def _ask(self, parts: list[PromptPart], schema: dict[str, Any]) -> Ask:
         if self.format == "structured":
             return Ask(parts, schema=schema)
         return Ask(parts, extra_body=tagged_grammar(schema) if self.guided else {})
@@ -59,7 +60,7 @@ class _Agent(ChatModel):
 
 @settings(config=ConfigDict(arbitrary_types_allowed=True, extra="forbid"))
 class ChatPlanner(_Agent):
-    """Plans with a chat model; see `ChatModel` and `_Agent` for its settings."""
+    """A planner backed by a chat model; see `ChatModel` and `_Agent` for its settings."""
 
     _role: ClassVar[Literal["planner", "critic"]] = "planner"
 
@@ -68,24 +69,28 @@ class ChatPlanner(_Agent):
         return await self._plan(parse_plan, plan_parts(self._templates, request, images, self._format("plan")))
 
     async def revise(self, request: str, images: Sequence[Picture], plan: Plan) -> Plan:
-        """Change a plan; see `Reviser.revise`."""
-        told, so_far = with_pictures(request, images), write_plan(plan)
-        parts = fill(self._templates.revising, text_input=told, plan=so_far, answer_format=self._format("plan"))
+        """Revise a plan; see `Reviser.revise`."""
+        request_parts, plan_text = interleave_pictures(request, images), write_plan(plan)
+        parts = fill(
+            self._templates.revision, text_input=request_parts, plan=plan_text, answer_format=self._format("plan")
+        )
         return await self._plan(parse_revision, parts)
 
-    async def _plan(self, read: Callable[[str], Plan], parts: list[Part]) -> Plan:
+    async def _plan(self, read: Callable[[str], Plan], parts: list[PromptPart]) -> Plan:
         plan, reasoning = await self._conversation.ask(self._ask(parts, PLAN_SCHEMA), read)
         return plan if plan.reasoning else plan.model_copy(update={"reasoning": reasoning})
 
 
 @settings(config=ConfigDict(arbitrary_types_allowed=True, extra="forbid"))
 class ChatCritic(_Agent):
-    """Judges with a chat model that sees pictures; see `ChatModel` and `_Agent` for its settings."""
+    """A critic backed by a vision-capable chat model; see `ChatModel` and `_Agent` for its settings."""
 
     _role: ClassVar[Literal["planner", "critic"]] = "critic"
 
-    async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
-        """Judge a picture; see `Critic.judge`."""
+    async def review(
+        self, step: Step, before: Picture, after: Picture, prompt: str, references: Sequence[Picture] = ()
+    ) -> Verdict:
+        """Review a picture; see `Critic.review`."""
         parts = verdict_parts(self._templates, step, prompt, [before, after], self._format("verdict"))
         verdict, reasoning = await self._conversation.ask(self._ask(parts, VERDICT_SCHEMA), parse_verdict)
         return verdict if verdict.reasoning else verdict.model_copy(update={"reasoning": reasoning})

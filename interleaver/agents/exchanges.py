@@ -1,4 +1,4 @@
-"""Keeping what was said to models and by them, whoever calls the backend that speaks."""
+"""Recording of the exchanges with models, independent of who calls the backend."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from contextvars import ContextVar
 
 from interleaver.types import Exchange
 
-_kept: ContextVar[list[Exchange] | None] = ContextVar("kept", default=None)
+_exchanges: ContextVar[list[Exchange] | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
-def recording() -> Iterator[list[Exchange]]:
-    """Collect every exchange that is recorded within the block, in tasks started there too, failed ones included."""
+def record_exchanges() -> Iterator[list[Exchange]]:
+    """Collect all exchanges recorded in the `with` block and in tasks started there, including failed ones."""
     exchanges: list[Exchange] = []
-    token = _kept.set(exchanges)
+    token = _exchanges.set(exchanges)
     try:
         yield exchanges
     finally:
-        _kept.reset(token)
+        _exchanges.reset(token)
 
 
-def record(exchange: Exchange) -> None:
-    """Hand one call of a model to whoever is recording; nobody may be."""
-    exchanges = _kept.get()
+def record_exchange(exchange: Exchange) -> None:
+    """Add one model call to the active recording, if there is one."""
+    exchanges = _exchanges.get()
     if exchanges is not None:
         exchanges.append(exchange)

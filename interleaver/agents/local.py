@@ -1,7 +1,7 @@
-"""Planner and critic from a checkpoint on this machine, without a server: `pip install "interleaver[local]"`.
+"""Planner and critic that run local weights in this process, without a server: `pip install "interleaver[local]"`.
 
-A model is loaded once however many backends use it, and calls that wait for it at the same time are answered as one
-batch. For large models and many users a server (`interleaver serve`) is the better choice.
+Each model is loaded once and shared by all backends that use it, and concurrent calls are answered in batches. For
+large models and many users, a server (`interleaver serve`) is the better choice.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
 from interleaver.agents.chat import ChatCritic, ChatPlanner
-from interleaver.checkpoints import find_checkpoint
 from interleaver.errors import BackendError, BadInput
-from interleaver.extras import need
+from interleaver.extras import require_extra
+from interleaver.weights import find_weights
 
-_LOADING = threading.Lock()
-_CORES = threading.Lock()
-"""Models on the CPU take turns: each uses all cores, and two at a time keep each other waiting."""
-GATHER = 0.01
-"""Seconds that a batch waits for more calls."""
+_LOAD_LOCK = threading.Lock()
+_CPU_LOCK = threading.Lock()
+"""Makes models on the CPU take turns: each uses all cores, so running two at a time would slow both down."""
+GATHER_SECONDS = 0.01
+"""Seconds to wait for each further call before a batch starts."""
 
 
 @dataclass
-class _Order:
-    """One question, and where its answer goes."""
+class _PendingQuestion:
+    """A queued question and the future of its answer."""
 
     messages: list[BaseMessage]
     temperature: float
@@ -50,81 +50,82 @@ class _Order:
 
     @property
     def settings(self) -> tuple[float, int]:
-        """Only questions with the same settings go into one batch."""
+        """Temperature and token limit; only questions with equal settings share a batch."""
         return self.temperature, self.max_tokens
 
 
 class Engine:
-    """A model and the thread it runs in."""
+    """A loaded model and the thread that runs it."""
 
-    def __init__(self, checkpoint: str):
+    def __init__(self, weights: str):
         """Load a model.
 
         Args:
-            checkpoint: a folder, or the name of a model on the hub.
+            weights: local folder or Hugging Face Hub id of the model.
 
         Raises:
-            BadInput: it cannot be loaded.
+            BadInput: the weights cannot be loaded.
         """
-        torch, transformers = need("torch", "local"), need("transformers", "local")
-        from interleaver.agents.processors import load_processor
+        torch, transformers = require_extra("torch", "local"), require_extra("transformers", "local")
+        from interleaver.agents.hf_processors import load_processor
 
-        self._processor = load_processor(checkpoint)
+        self._processor = load_processor(weights)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         try:
-            with _quiet():
-                model = transformers.AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype)
+            with _without_progress_bar():
+                model = transformers.AutoModelForImageTextToText.from_pretrained(weights, dtype=dtype)
         except (OSError, ValueError) as error:
-            raise BadInput(f"the checkpoint {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+            raise BadInput(f"the weights {weights!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self._model = model.to(device).eval()
-        self._turn = _CORES if device == "cpu" else nullcontext()
-        self._orders: queue.Queue[_Order] = queue.Queue()
-        threading.Thread(target=self._work, daemon=True, name=f"interleaver {Path(checkpoint).name}").start()
+        self._turn = _CPU_LOCK if device == "cpu" else nullcontext()
+        self._orders: queue.Queue[_PendingQuestion] = queue.Queue()
+        threading.Thread(target=self._work, daemon=True, name=f"interleaver {Path(weights).name}").start()
 
-    def ask(self, order: _Order) -> Future[AIMessage]:
-        """Have a question answered as soon as it is its turn."""
+    def ask(self, order: _PendingQuestion) -> Future[AIMessage]:
+        """Queue a question and return the future of its answer."""
         self._orders.put(order)
         return order.answer
 
     def _work(self) -> None:
         while True:
-            batches: dict[tuple[float, int], list[_Order]] = {}
+            batches: dict[tuple[float, int], list[_PendingQuestion]] = {}
             for order in self._gather():
-                # Whoever has gone away by now gets nothing; from here on an order cannot be taken back.
+                # Skips questions that were cancelled while queued; from here on they cannot be cancelled.
                 if order.answer.set_running_or_notify_cancel():
                     batches.setdefault(order.settings, []).append(order)
             for batch in batches.values():
                 self._serve(batch)
 
-    def _gather(self) -> list[_Order]:
+    def _gather(self) -> list[_PendingQuestion]:
         orders = [self._orders.get()]
         while len(orders) < orders[0].batch_size:
             try:
-                orders.append(self._orders.get(timeout=GATHER))
+                orders.append(self._orders.get(timeout=GATHER_SECONDS))
             except queue.Empty:
                 break
         return orders
 
-    def _serve(self, orders: Sequence[_Order]) -> None:
+    def _serve(self, orders: Sequence[_PendingQuestion]) -> None:
         try:
             with self._turn:
                 answers = self._answer(orders)
-        except Exception as error:  # whatever breaks must reach those who wait, and not end the thread
+        except Exception as error:  # any failure must reach the callers and must not end the thread
             for order in orders:
                 order.answer.set_exception(BackendError(f"{type(error).__name__}: {error}"))
             return
         for order, answer in zip(orders, answers, strict=True):
             order.answer.set_result(answer)
 
-    def _answer(self, orders: Sequence[_Order]) -> list[AIMessage]:
+    def _answer(self, orders: Sequence[_PendingQuestion]) -> list[AIMessage]:
         import torch
 
-        told = [_conversation(order.messages) for order in orders]
+        conversations = [_conversation(order.messages) for order in orders]
         texts = [
-            self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns, _ in told
+            self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            for turns, _ in conversations
         ]
-        pictures = [images for _, images in told]
+        pictures = [images for _, images in conversations]
         inputs = self._processor(
             text=texts,
             images=pictures if any(pictures) else None,
@@ -137,49 +138,51 @@ class Engine:
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
         with torch.inference_mode():
             output = self._model.generate(**inputs, max_new_tokens=max_tokens, **sampling)
-        asked = inputs["attention_mask"].sum(dim=1).tolist()
+        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
         answers = output[:, inputs["input_ids"].shape[1] :].tolist()
-        return [self._message(tokens, count) for tokens, count in zip(answers, asked, strict=True)]
+        return [self._message(tokens, count) for tokens, count in zip(answers, prompt_tokens, strict=True)]
 
-    def _message(self, tokens: list[int], asked: int) -> AIMessage:
+    def _message(self, tokens: list[int], prompt_tokens: int) -> AIMessage:
         ends = self._model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         stop = next((place for place, token in enumerate(tokens) if token in ends), None)
-        said = len(tokens) if stop is None else stop + 1
+        answer_tokens = len(tokens) if stop is None else stop + 1
         return AIMessage(
             self._processor.tokenizer.decode(tokens[:stop], skip_special_tokens=True),
             response_metadata={"finish_reason": "length" if stop is None else "stop"},
-            usage_metadata=UsageMetadata(input_tokens=asked, output_tokens=said, total_tokens=asked + said),
+            usage_metadata=UsageMetadata(
+                input_tokens=prompt_tokens, output_tokens=answer_tokens, total_tokens=prompt_tokens + answer_tokens
+            ),
         )
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the loader's own progress bar, which would run through the run's."""
+def _without_progress_bar() -> Iterator[None]:
+    """Disable the loader's own progress bar, which would garble the progress display of the run."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if was_enabled:
             logging.enable_progress_bar()
 
 
-def engine(checkpoint: str) -> Engine:
-    """The engine of a checkpoint, loaded when it is first asked for."""
-    with _LOADING:  # models cannot be loaded in several threads at once
-        return _loaded(checkpoint)
+def engine(weights: str) -> Engine:
+    """Return the engine for these weights, which the first call loads."""
+    with _LOAD_LOCK:  # models cannot be loaded in several threads at once
+        return _cached_engine(weights)
 
 
 @lru_cache(maxsize=4)
-def _loaded(checkpoint: str) -> Engine:
-    return Engine(checkpoint)
+def _cached_engine(weights: str) -> Engine:
+    return Engine(weights)
 
 
 def _conversation(messages: list[BaseMessage]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Messages as chat templates take them, and their pictures in order."""
+    """Convert messages to the input of a chat template; return them and their pictures in order."""
     from PIL import Image
 
     turns, pictures = [], []
@@ -197,25 +200,25 @@ def _conversation(messages: list[BaseMessage]) -> tuple[list[dict[str, Any]], li
 
 
 class LocalChat(BaseChatModel):
-    """A LangChain chat model from a checkpoint on this machine.
+    """A LangChain chat model that runs local weights.
 
     Attributes:
-        checkpoint: a folder, or the name of a model on the hub; `local_planner` and `local_critic` also know
+        weights: local folder or Hugging Face Hub id of the model; `local_planner` and `local_critic` also accept
             `interleaver:NAME`.
-        temperature: 0 answers with the likeliest words.
-        max_tokens: of an answer.
-        batch_size: the most questions that are answered at a time.
+        temperature: sampling temperature, 0 to 2; 0 for greedy decoding.
+        max_tokens: maximum number of tokens of an answer.
+        batch_size: maximum number of questions in a batch.
     """
 
-    checkpoint: str
+    weights: str
     temperature: float = Field(0.0, ge=0, le=2)
     max_tokens: int = Field(1024, gt=0)
     batch_size: int = Field(16, ge=1)
 
     @property
     def model(self) -> str:
-        """The checkpoint's name."""
-        return Path(self.checkpoint).name
+        """The name of the weights."""
+        return Path(self.weights).name
 
     @property
     def _llm_type(self) -> str:
@@ -228,7 +231,7 @@ class LocalChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        answer = engine(self.checkpoint).ask(self._order(messages)).result()
+        answer = engine(self.weights).ask(self._order(messages)).result()
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
     async def _agenerate(
@@ -238,40 +241,40 @@ class LocalChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        loaded = await asyncio.to_thread(engine, self.checkpoint)
-        answer = await asyncio.wrap_future(loaded.ask(self._order(messages)))
+        model_engine = await asyncio.to_thread(engine, self.weights)
+        answer = await asyncio.wrap_future(model_engine.ask(self._order(messages)))
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
-    def _order(self, messages: list[BaseMessage]) -> _Order:
-        return _Order(messages, self.temperature, self.max_tokens, self.batch_size)
+    def _order(self, messages: list[BaseMessage]) -> _PendingQuestion:
+        return _PendingQuestion(messages, self.temperature, self.max_tokens, self.batch_size)
 
 
-def _chat(checkpoint: str, temperature: float, max_tokens: int, batch_size: int) -> LocalChat:
-    need("transformers", "local")
+def _chat(weights: str, temperature: float, max_tokens: int, batch_size: int) -> LocalChat:
+    require_extra("transformers", "local")
     return LocalChat(
-        checkpoint=find_checkpoint(checkpoint), temperature=temperature, max_tokens=max_tokens, batch_size=batch_size
+        weights=find_weights(weights), temperature=temperature, max_tokens=max_tokens, batch_size=batch_size
     )
 
 
 def local_planner(
-    checkpoint: str,
+    weights: str,
     prompts: str | None = None,
     temperature: float = 0.0,
     max_tokens: int = 1024,
     batch_size: int = 16,
 ) -> ChatPlanner:
-    """A planner from a checkpoint on this machine, asked in the tagged format; for the settings see `LocalChat`."""
-    chat = _chat(checkpoint, temperature, max_tokens, batch_size)
+    """Return a planner that runs local weights and uses the tagged format; see `LocalChat` for the settings."""
+    chat = _chat(weights, temperature, max_tokens, batch_size)
     return ChatPlanner(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)
 
 
 def local_critic(
-    checkpoint: str,
+    weights: str,
     prompts: str | None = None,
     temperature: float = 0.0,
     max_tokens: int = 1024,
     batch_size: int = 16,
 ) -> ChatCritic:
-    """A critic from a checkpoint on this machine, asked in the tagged format; for the settings see `LocalChat`."""
-    chat = _chat(checkpoint, temperature, max_tokens, batch_size)
+    """Return a critic that runs local weights and uses the tagged format; see `LocalChat` for the settings."""
+    chat = _chat(weights, temperature, max_tokens, batch_size)
     return ChatCritic(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)

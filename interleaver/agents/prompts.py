@@ -1,4 +1,4 @@
-"""The prompts of planner and critic: this package's own, or a set from the user's files."""
+"""The prompt templates of planner and critic: the built-in ones, or a set from the user's files."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from interleaver import migrations
 from interleaver.errors import BadInput
 from interleaver.pictures import Picture
 
 IMAGE_TAG = "<image>"
-READY = Path(__file__).with_name("prompts")
+SHIPPED_SETS = Path(__file__).with_name("prompts")
 OFFICIAL = {
     "narrative": "NARRATIVE_PROMPT_JSON",
     "guidance": "GUIDANCE_GLOBAL_PROMPT_JSON",
-    "judging": "Iterative_T2I_PROMPT_QWEN",
+    "review": "Iterative_T2I_PROMPT_QWEN",
 }
-"""The constants in the `system.py` of the InterleaveThinker checkpoints, by the template that each stands for."""
-NEEDED = {
+"""The constants in the `system.py` of the InterleaveThinker models, by the template that each one replaces."""
+REQUIRED_PLACEHOLDERS = {
     "narrative": ("text_input",),
     "guidance": ("text_input",),
-    "judging": ("original_instruction", "rewritten_prompt"),
-    "revising": ("text_input", "plan"),
+    "review": ("original_instruction", "rewritten_prompt"),
+    "revision": ("text_input", "plan"),
 }
-"""The placeholders that a template must have; without them the model would not be told what to do."""
+"""The placeholders that a template must have; without them the model would not see its task."""
 
-Part = str | Picture
+PromptPart = str | Picture
 _PLACEHOLDER = re.compile(
     r"\{(text_input|instruction|original_instruction|rewritten_prompt|answer_format|plan|problem|source|width|height"
     r"|count|category|topics|language)\}"
@@ -38,57 +39,60 @@ _PLACEHOLDER = re.compile(
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The templates.
+    """A set of prompt templates.
 
-    Their placeholders: `{text_input}`, the request with its pictures; `{plan}`, the plan so far; `{instruction}`, what
-    the step should achieve; `{original_instruction}`, the prompt that the plan gave; `{rewritten_prompt}`, the prompt
-    that was used; `{answer_format}`, how to answer in the wire format.
+    Their placeholders: `{text_input}`, the request with its pictures; `{plan}`, the current plan; `{instruction}`, the
+    goal of the step; `{original_instruction}`, the prompt in the plan; `{rewritten_prompt}`, the prompt that was used;
+    `{answer_format}`, the instructions for the wire format.
     """
 
     narrative: str
     guidance: str
-    judging: str
-    revising: str
+    review: str
+    revision: str
 
 
 @cache
-def text_of(name: str) -> str:
-    """A template of this package: the file `name` in `agents/prompts`."""
+def template_text(name: str) -> str:
+    """Return the built-in template `agents/prompts/<name>.md`."""
     return files("interleaver.agents").joinpath("prompts", f"{name}.md").read_text(encoding="utf-8").strip()
 
 
 def load_prompts(source: str | None = None) -> PromptSet:
-    """The templates to use.
+    """Load a set of prompt templates.
 
     Args:
-        source: a folder with any of `narrative.md`, `guidance.md`, `judging.md` and `revising.md`, the others being
-            this package's own; or a Python file with the constants named in `OFFICIAL`, which is read as syntax and
-            never executed; or the name of a set that comes with this package: *miniature*, a few words for tiny models.
-            None: this package's own.
+        source: a folder with any of `narrative.md`, `guidance.md`, `review.md` and `revision.md` (missing ones are
+            built in); or a Python file with the constants named in `OFFICIAL`, which is parsed but never executed; or
+            the name of a built-in set: *miniature*, with short prompts for tiny models. None for the built-in
+            templates.
 
     Raises:
         BadInput: the source cannot be read, or a template lacks a placeholder.
     """
-    own = {name: text_of(name) for name in NEEDED}
+    defaults = {name: template_text(name) for name in REQUIRED_PLACEHOLDERS}
     if source is None:
-        return PromptSet(**own)
+        return PromptSet(**defaults)
     path = Path(source).expanduser()
-    if not path.exists() and (READY / source).is_dir():
-        path = READY / source
+    if not path.exists() and (SHIPPED_SETS / source).is_dir():
+        path = SHIPPED_SETS / source
     if path.is_dir():
-        found = {name: _read(path / f"{name}.md").strip() for name in NEEDED if (path / f"{name}.md").exists()}
-        if not found:
-            raise BadInput(f"the folder of prompts {source!r} has none of: {', '.join(f'{n}.md' for n in NEEDED)}")
+        paths = {name: migrations.find_template(path, name) for name in REQUIRED_PLACEHOLDERS}
+        templates = {name: _read(template).strip() for name, template in paths.items() if template}
+        if not templates:
+            raise BadInput(
+                f"the prompt folder {source!r} has none of: {', '.join(f'{n}.md' for n in REQUIRED_PLACEHOLDERS)}"
+            )
     elif path.suffix == ".py":
-        found = _constants(path)
+        templates = _constants(path)
     else:
-        ready = ", ".join(sorted(folder.name for folder in READY.iterdir() if folder.is_dir()))
-        raise BadInput(f"prompts {source!r} is neither a folder nor a .py file, nor one of: {ready}")
-    for name, template in found.items():
-        for placeholder in NEEDED[name]:
+        ready = ", ".join(sorted(folder.name for folder in SHIPPED_SETS.iterdir() if folder.is_dir()))
+        raise BadInput(f"prompts {source!r} is neither a folder nor a .py file nor a built-in set; these are: {ready}")
+    for name, template in templates.items():
+        for placeholder in REQUIRED_PLACEHOLDERS[name]:
             if f"{{{placeholder}}}" not in template:
                 raise BadInput(f"the {name} prompt of {source!r} lacks the placeholder {{{placeholder}}}")
-    return PromptSet(**own | found)
+    return PromptSet(**defaults | templates)
 
 
 def _read(path: Path) -> str:
@@ -99,7 +103,7 @@ def _read(path: Path) -> str:
 
 
 def _constants(path: Path) -> dict[str, str]:
-    """The official constants of a Python file."""
+    """Return the values of the `OFFICIAL` constants in a Python file, by template name."""
     try:
         tree = ast.parse(_read(path))
     except (SyntaxError, ValueError) as error:
@@ -111,46 +115,46 @@ def _constants(path: Path) -> dict[str, str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    found = {}
+    templates = {}
     for name, constant in OFFICIAL.items():
         value = values.get(constant)
         if not (isinstance(value, ast.Constant) and isinstance(value.value, str)):
             raise BadInput(f"the prompts {str(path)!r} have no text constant {constant}")
-        found[name] = value.value
-    return found
+        templates[name] = value.value
+    return templates
 
 
-def fill(template: str, **values: str | Sequence[Part]) -> list[Part]:
-    """Fill a template in one pass, so that braces within a value mean nothing.
+def fill(template: str, **values: str | Sequence[PromptPart]) -> list[PromptPart]:
+    """Fill a template in one pass, so that braces inside a value are left alone.
 
     Args:
         template: text with placeholders.
-        values: text, or text and pictures, for each placeholder.
+        values: text, or a sequence of texts and pictures, by placeholder.
 
     Returns:
-        Text and pictures in order; an `<image>` tag in the text is defused, since only a picture may stand there.
+        Texts and pictures in order. An `<image>` tag in a text becomes `[image]`, since a tag must stand for a picture.
     """
-    parts: list[Part] = []
+    parts: list[PromptPart] = []
     for index, piece in enumerate(_PLACEHOLDER.split(template)):
         value = piece if index % 2 == 0 else values.get(piece, f"{{{piece}}}")
         parts += [value] if isinstance(value, str) else value
-    return joined([part.replace(IMAGE_TAG, "[image]") if isinstance(part, str) else part for part in parts])
+    return join_texts([part.replace(IMAGE_TAG, "[image]") if isinstance(part, str) else part for part in parts])
 
 
-def with_pictures(request: str, images: Sequence[Picture]) -> list[Part]:
-    """A request with its pictures where their `<image>` tags stand; in front of it where it has no tags."""
+def interleave_pictures(request: str, images: Sequence[Picture]) -> list[PromptPart]:
+    """Replace the `<image>` tags of a request by its pictures; without tags, the pictures precede the text."""
     if IMAGE_TAG not in request:
         return [*images, f"\n{request}" if images else request]
-    first, *rest = request.split(IMAGE_TAG)
-    parts: list[Part] = [first]
-    for image, text in zip(images, rest, strict=True):
+    first_text, *later_texts = request.split(IMAGE_TAG)
+    parts: list[PromptPart] = [first_text]
+    for image, text in zip(images, later_texts, strict=True):
         parts += [image, text]
     return parts
 
 
-def joined(parts: list[Part]) -> list[Part]:
-    """The same with neighbouring texts as one."""
-    result: list[Part] = []
+def join_texts(parts: list[PromptPart]) -> list[PromptPart]:
+    """Return the parts with adjacent texts joined and empty texts dropped."""
+    result: list[PromptPart] = []
     for part in parts:
         if isinstance(part, str) and result and isinstance(result[-1], str):
             result[-1] += part

@@ -1,4 +1,4 @@
-"""What the graph asks of a planner and of a critic."""
+"""The protocols of planner, reviser, critic and judge."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from interleaver.pictures import Picture
-from interleaver.types import Judgement, Plan, Step, Verdict
+from interleaver.types import Plan, Scores, Step, Verdict
 
 
 class Planner(Protocol):
-    """Writes the whole plan before any picture exists."""
+    """A planner, which writes the complete plan before any picture is drawn."""
 
     async def plan(self, request: str, images: Sequence[Picture]) -> Plan:
         """Plan the document.
 
         Args:
-            request: what the user asked for; an `<image>` tag stands where each picture belongs.
+            request: the user's request, with an `<image>` tag at the position of each picture.
             images: the pictures of the request, in the order of their tags.
 
         Raises:
@@ -28,60 +28,62 @@ class Planner(Protocol):
 
 @runtime_checkable
 class Reviser(Protocol):
-    """A planner that can also change a plan when a chat goes on; one that cannot plans every message anew."""
+    """A planner that can also revise its plan when a chat continues; others plan every message from scratch."""
 
     async def revise(self, request: str, images: Sequence[Picture], plan: Plan) -> Plan:
-        """Change a plan whose pictures are drawn.
+        """Revise a plan whose pictures are already drawn.
 
         Args:
-            request: what the user now asks for.
-            images: pictures that came with it.
-            plan: the plan of the document so far. Steps that stay as they are keep their pictures, up to the first one
-                that changes.
+            request: the user's new message.
+            images: the pictures of that message, in the order of their tags.
+            plan: the current plan of the document. Steps before the first changed one keep their pictures.
 
         Returns:
-            The whole new plan; one without steps when the request wants a document of its own.
+            The complete new plan, or a plan without steps if the request calls for a new document.
 
         Raises:
-            BackendError: the change cannot be planned, for instance because there is no such step.
+            BackendError: the change cannot be planned, for example because the step to change does not exist.
             BackendUnavailable: the planner could not be reached.
         """
         ...
 
 
 class Critic(Protocol):
-    """Looks at a picture before and after a step."""
+    """A critic, which reviews the picture of a step against the picture before it and gives a verdict."""
 
-    async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
+    async def review(
+        self, step: Step, before: Picture, after: Picture, prompt: str, references: Sequence[Picture] = ()
+    ) -> Verdict:
         """Decide whether `after` is what `step.goal` asks for, given `before`.
 
         Args:
             step: the step that was drawn.
-            before: the picture the step started from; a white canvas where there was none.
-            after: what the generator drew.
-            prompt: the prompt it was drawn with.
+            before: the picture that the step started from; a white canvas if there was none.
+            after: the picture that the generator drew.
+            prompt: the prompt that `after` was drawn with.
+            references: further pictures that the step must be consistent with; the graph does not pass any yet.
 
         Raises:
-            UnreadableAnswer: the critic answered something that is not a verdict.
+            UnreadableAnswer: the critic's answer is not a verdict.
             BackendUnavailable: the critic could not be reached.
         """
         ...
 
 
 class Judge(Protocol):
-    """Scores a step that was drawn, for training and for measuring; no run depends on it."""
+    """A judge, which scores drawn steps for training and evaluation; runs do not use it."""
 
-    async def score(self, step: Step, before: Picture, after: Picture) -> Judgement:
-        """Score a step.
+    async def score(self, step: Step, before: Picture, after: Picture) -> Scores:
+        """Score a drawn step.
 
         Args:
             step: the step that was drawn.
-            before: the picture the step started from; a white canvas where there was none.
-            after: what was drawn.
+            before: the picture that the step started from; a white canvas if there was none.
+            after: the picture that was drawn.
 
         Raises:
-            UnreadableAnswer: the judge's answer holds no scores.
+            UnreadableAnswer: the judge's answer has no scores.
             BackendUnavailable: the judge could not be reached.
-            BackendError: it cannot judge this picture.
+            BackendError: the judge cannot score this picture.
         """
         ...

@@ -1,17 +1,14 @@
-"""The wire formats as schemas, for endpoints that can hold a model to one."""
+"""The wire formats as JSON schemas, for endpoints that can constrain a model's output."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from interleaver.types import Plan
-
-Json = dict[str, Any]
+from interleaver.types import Json, Plan
 
 
 def _object(properties: Json) -> Json:
-    """An object with exactly these properties."""
+    """Return the schema of an object with exactly these properties."""
     return {
         "type": "object",
         "properties": properties,
@@ -53,7 +50,7 @@ SCORES_SCHEMA = _answer(
 
 
 def write_plan(plan: Plan) -> str:
-    """A plan as a model would have answered it, without the reasoning."""
+    """Return a plan in the wire format of a model's answer, without the reasoning."""
     steps = [
         {
             "step_number": step.number,
@@ -68,10 +65,10 @@ def write_plan(plan: Plan) -> str:
 
 
 def tagged_grammar(schema: Json) -> Json:
-    """The fields of a vLLM request that hold a model to the tagged format.
+    """Return the fields of a vLLM request that constrain a model to the tagged format.
 
-    The reasoning between `<think>` and `</think>` is left free; what stands in `<answer>` must fit the schema
-    (without its `reasoning`, which the tags already hold). The language is that of xgrammar's structural tags.
+    The reasoning between `<think>` and `</think>` is unconstrained; the content of `<answer>` must match the schema
+    without its `reasoning`, which is already in the tags. The grammar is written in xgrammar's structural tags.
     """
     properties = {key: value for key, value in schema["properties"].items() if key != "reasoning"}
     answer = {"type": "json_schema", "json_schema": _object(properties)}

@@ -1,4 +1,4 @@
-"""The tagged wire format as it is trained: what a fine-tuned planner or critic is asked, and how it answers."""
+"""The tagged wire format used in training: the questions to a fine-tuned planner or critic, and its answers."""
 
 from __future__ import annotations
 
@@ -6,24 +6,32 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from interleaver.agents.prompts import IMAGE_TAG, Part, PromptSet, fill, joined, text_of, with_pictures
+from interleaver.agents.prompts import (
+    IMAGE_TAG,
+    PromptPart,
+    PromptSet,
+    fill,
+    interleave_pictures,
+    join_texts,
+    template_text,
+)
 from interleaver.agents.schemas import write_plan
 from interleaver.types import ImageRef, Plan, Step, Verdict
 
-Form = Literal["plan", "verdict"]
+AnswerKind = Literal["plan", "verdict"]
 
 
-def plan_parts(prompts: PromptSet, request: str, images: Sequence[Any], answer_format: str) -> list[Part]:
-    """What a planner is asked: text, and pictures (or what stands for them) where they belong."""
+def plan_parts(prompts: PromptSet, request: str, images: Sequence[Any], format_instructions: str) -> list[PromptPart]:
+    """Return the question to a planner: text, with the pictures (or references to them) in their places."""
     template = prompts.guidance if images else prompts.narrative
-    return fill(template, text_input=with_pictures(request, images), answer_format=answer_format)
+    return fill(template, text_input=interleave_pictures(request, images), answer_format=format_instructions)
 
 
 def verdict_parts(
-    prompts: PromptSet, step: Step, prompt: str, pictures: Sequence[Any], answer_format: str
-) -> list[Part]:
-    """What a critic is asked: the pictures before and after, then the question."""
-    template = prompts.judging.lstrip()
+    prompts: PromptSet, step: Step, prompt: str, pictures: Sequence[Any], format_instructions: str
+) -> list[PromptPart]:
+    """Return the question to a critic: the pictures before and after the step, then the text."""
+    template = prompts.review.lstrip()
     while template.startswith(IMAGE_TAG):  # some copies of the official prompt begin with the two pictures
         template = template.removeprefix(IMAGE_TAG).lstrip()
     parts = fill(
@@ -31,52 +39,53 @@ def verdict_parts(
         instruction=step.goal,
         original_instruction=step.prompt or step.goal,
         rewritten_prompt=prompt,
-        answer_format=answer_format,
+        answer_format=format_instructions,
     )
-    return joined([*pictures, "\n", *parts])
+    return join_texts([*pictures, "\n", *parts])
 
 
 def plan_question(prompts: PromptSet, request: str, images: Sequence[ImageRef]) -> str:
-    """A planner's user turn, with `<image>` tags for the pictures."""
-    return _tagged_text(plan_parts(prompts, request, images, text_of("plan.tagged")))
+    """Return a planner's user turn, with `<image>` tags for the pictures."""
+    return _tagged_text(plan_parts(prompts, request, images, template_text("plan.tagged")))
 
 
 def verdict_question(prompts: PromptSet, step: Step, prompt: str, before: ImageRef, after: ImageRef) -> str:
-    """A critic's user turn, with `<image>` tags for the two pictures."""
-    return _tagged_text(verdict_parts(prompts, step, prompt, [before, after], text_of("verdict.tagged")))
+    """Return a critic's user turn, with `<image>` tags for the two pictures."""
+    return _tagged_text(verdict_parts(prompts, step, prompt, [before, after], template_text("verdict.tagged")))
 
 
-def as_tagged(question: str, form: Form) -> str | None:
-    """A question that was asked in either format, as it is asked in the tagged one.
+def to_tagged(question: str, kind: AnswerKind) -> str | None:
+    """Convert a question from either format to the tagged format.
 
     Returns:
-        None when it is not known to ask for an answer in either; a set of prompts with a form of its own does so.
+        The converted question; None if it contains the format instructions of neither, which is the case for a prompt
+        set with its own wire format.
     """
-    tagged, structured = text_of(f"{form}.tagged"), text_of(f"{form}.structured")
+    tagged, structured = template_text(f"{kind}.tagged"), template_text(f"{kind}.structured")
     if tagged in question:
         return question
     return question.replace(structured, tagged) if structured in question else None
 
 
 def plan_answer(plan: Plan) -> str:
-    """A plan as the fine-tuned planner answers it."""
+    """Return a plan as an answer in the tagged format."""
     return _answer(plan.reasoning, write_plan(plan))
 
 
 def verdict_answer(verdict: Verdict, prompt: str) -> str:
-    """A verdict as the fine-tuned critic answers it; on success it repeats the prompt that was used."""
-    refined = prompt if verdict.accepted else verdict.refined_prompt or prompt
-    fields = {"previous_step_success": verdict.accepted, "refine_prompt": refined}
+    """Return a verdict as an answer in the tagged format; an accepting one repeats the prompt that was used."""
+    refined_prompt = prompt if verdict.accepted else verdict.refined_prompt or prompt
+    fields = {"previous_step_success": verdict.accepted, "refine_prompt": refined_prompt}
     return _answer(verdict.reasoning, json.dumps(fields, ensure_ascii=False))
 
 
 def _answer(reasoning: str, answer: str) -> str:
-    thought = reasoning.strip()
+    thoughts = reasoning.strip()
     for tag in ("<think>", "</think>", "<answer>", "</answer>"):
-        thought = thought.replace(tag, "")
-    # Trainers take every <image> in a row for one of its pictures.
-    return f"<think>\n{thought}\n</think>\n<answer>\n{answer}\n</answer>".replace(IMAGE_TAG, "[image]")
+        thoughts = thoughts.replace(tag, "")
+    # Trainers treat every <image> in a dataset row as one of the row's pictures.
+    return f"<think>\n{thoughts}\n</think>\n<answer>\n{answer}\n</answer>".replace(IMAGE_TAG, "[image]")
 
 
-def _tagged_text(parts: list[Part]) -> str:
+def _tagged_text(parts: list[PromptPart]) -> str:
     return "".join(part if isinstance(part, str) else IMAGE_TAG for part in parts)

@@ -1,1 +1,1 @@
-"""Many runs: from a list of prompts to a store full of traces."""
+"""Batches of runs: from a prompt list to a store of traces."""

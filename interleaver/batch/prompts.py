@@ -1,4 +1,4 @@
-"""Prompt lists: diverse requests from a taxonomy, by templates or written by a chat model."""
+"""Sampling of prompt lists: diverse requests from a taxonomy, made from templates or written by a chat model."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from interleaver.agents.answers import read_literal_in
 from interleaver.agents.conversation import Ask, ChatModel, Conversation
-from interleaver.agents.prompts import fill, text_of
-from interleaver.batch.items import Row
-from interleaver.batch.work import in_parallel
-from interleaver.config import BackendSettings
+from interleaver.agents.prompts import fill, template_text
+from interleaver.batch.prompt_list import PromptRow
+from interleaver.calling import run_concurrently
 from interleaver.errors import BackendError, BadInput, UnreadableAnswer, did_you_mean, explain
-from interleaver.similar import SimilarTexts
+from interleaver.profile import BackendSettings
+from interleaver.traces.near_duplicates import SimilarTexts
 
-PATIENCE = 30
-"""How many candidates in a row may be near-duplicates before a taxonomy counts as used up."""
+MAX_DUPLICATES_IN_A_ROW = 30
+"""Number of consecutive near-duplicates after which a taxonomy counts as exhausted."""
 WORKERS = 4
-A_CALL = 10
-"""Requests that a chat model is asked for at a time."""
+REQUESTS_PER_CALL = 10
+"""Number of requests that a chat model writes per call."""
 REQUESTS_SCHEMA = {
     "title": "requests",
     "description": "Requests for illustrated documents.",
@@ -39,7 +39,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 class SubCategory(BaseModel):
-    """A part of a category: what its requests may be about."""
+    """A part of a category, with the topics of its requests."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,7 +48,7 @@ class SubCategory(BaseModel):
 
 
 class Category(BaseModel):
-    """A kind of request: sentences with a `{topic}`, and the topics by sub-category."""
+    """A kind of request: templates with a `{topic}` slot, and topics by sub-category."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -59,11 +59,11 @@ class Category(BaseModel):
 
 
 class Taxonomy(BaseModel):
-    """What a prompt list is drawn from.
+    """The templates and topics that a prompt list is sampled from.
 
     Attributes:
-        languages: what is appended to a request so that its texts come in that language.
-        slots: lists that templates and topics may use as `{name}`.
+        languages: by language, the sentence that is appended to a request to ask for texts in that language.
+        slots: by name, the values of a slot that templates and topics use as `{name}`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -76,18 +76,20 @@ class Taxonomy(BaseModel):
     def _slots_exist(self) -> Taxonomy:
         for name, values in self.slots.items():
             if any(_SLOT.search(value) for value in values):
-                raise ValueError(f"slot {name!r}: its values must not use slots in turn")
+                raise ValueError(f"slot {name!r}: its values must not contain slots")
         for category in self.category:
             texts = category.templates + [topic for sub in category.sub for topic in sub.topics]
-            for text, name in ((one, name) for one in texts for name in _SLOT.findall(one)):
+            for template, name in ((text, name) for text in texts for name in _SLOT.findall(text)):
                 if name != "topic" and not self.slots.get(name):
                     hint = did_you_mean(name, [*self.slots, "topic"])
-                    raise ValueError(f"category {category.name!r}: {text!r} uses {{{name}}}, which is no slot{hint}")
+                    raise ValueError(
+                        f"category {category.name!r}: {template!r} uses {{{name}}}, which is not a slot{hint}"
+                    )
         return self
 
 
-def ready_taxonomies() -> dict[str, Path]:
-    """The taxonomies that come with this package, by name."""
+def shipped_taxonomies() -> dict[str, Path]:
+    """Return the taxonomies that come with this package, by name."""
     folder = Path(__file__).with_name("taxonomies")
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
@@ -96,16 +98,16 @@ def load_taxonomy(name: str) -> Taxonomy:
     """Read a taxonomy.
 
     Args:
-        name: of one that comes with this package, or a TOML file.
+        name: name of a taxonomy that comes with this package, or path of a TOML file.
 
     Raises:
-        BadInput: it cannot be read, or something in it is wrong.
+        BadInput: the taxonomy does not exist, cannot be read, or is invalid.
     """
-    path = Path(name) if Path(name).exists() else ready_taxonomies().get(name, Path(name))
+    path = Path(name) if Path(name).exists() else shipped_taxonomies().get(name, Path(name))
     try:
         return Taxonomy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        ready = ", ".join(ready_taxonomies())
+        ready = ", ".join(shipped_taxonomies())
         raise BadInput(f"there is no taxonomy {name!r}; give a file or one of: {ready}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"the taxonomy {name!r} cannot be read: {error}") from None
@@ -114,7 +116,7 @@ def load_taxonomy(name: str) -> Taxonomy:
 
 
 class Sampler:
-    """Draws requests, evenly over the categories and their parts, and no two that are nearly the same."""
+    """A sampler of requests, evenly over the categories and their sub-categories, without near-duplicates."""
 
     def __init__(
         self,
@@ -127,110 +129,110 @@ class Sampler:
         """Set up a sampler.
 
         Args:
-            taxonomy: what to draw from.
-            languages: of the requests' texts, in turn.
-            categories: which ones; all by default.
-            seed: the same seed draws the same requests.
-            similarity: 0 to 1, from which on two requests are nearly the same.
+            taxonomy: taxonomy to sample from.
+            languages: languages of the requested texts, used in rotation.
+            categories: names of the categories to use; empty for all.
+            seed: seed of the sampling; equal seeds give equal requests.
+            similarity: threshold, 0 to 1, from which two requests are near-duplicates.
 
         Raises:
             BadInput: a language or a category is unknown.
         """
         names = [category.name for category in taxonomy.category]
-        for what, wanted, known in (
+        for setting, chosen_names, choices in (
             ("language", languages, list(taxonomy.languages)),
             ("category", categories, names),
         ):
-            for name in wanted:
-                if name not in known:
-                    hint = did_you_mean(name, known)
-                    raise BadInput(f"the taxonomy has no {what} {name!r}{hint}; it has: {', '.join(known)}")
+            for name in chosen_names:
+                if name not in choices:
+                    hint = did_you_mean(name, choices)
+                    raise BadInput(f"the taxonomy has no {setting} {name!r}{hint}; it has: {', '.join(choices)}")
         self.taxonomy = taxonomy
         self.languages = languages
         self._random = Random(seed)
-        self._chosen = [category for category in taxonomy.category if category.name in (categories or names)]
-        self._seen = SimilarTexts(sqlite3.connect(":memory:"), similarity)
+        self._categories = [category for category in taxonomy.category if category.name in (categories or names)]
+        self._similar_texts = SimilarTexts(sqlite3.connect(":memory:"), similarity)
 
-    def by_templates(self, count: int) -> Iterator[Row]:
-        """At most `count` requests; fewer when the taxonomy has no more that differ."""
-        made = rejected = 0
+    def by_templates(self, count: int) -> Iterator[PromptRow]:
+        """Yield at most `count` requests made from templates; fewer if the taxonomy is exhausted."""
+        count_so_far = rejected = 0
         for category, sub, language in self._places():
-            if made >= count or rejected >= PATIENCE * len(self._chosen):
+            if count_so_far >= count or rejected >= MAX_DUPLICATES_IN_A_ROW * len(self._categories):
                 return
             row = self._fill(category, sub, language)
-            _, new = self._seen.number(row.request)
-            made, rejected = (made + 1, 0) if new else (made, rejected + 1)
-            if new:
+            _, is_new = self._similar_texts.number(row.request)
+            count_so_far, rejected = (count_so_far + 1, 0) if is_new else (count_so_far, rejected + 1)
+            if is_new:
                 yield row
 
-    async def by_model(self, count: int, planner: BackendSettings) -> AsyncIterator[Row]:
-        """At most `count` requests that a chat model writes.
+    async def by_model(self, count: int, planner: BackendSettings) -> AsyncIterator[PromptRow]:
+        """Yield at most `count` requests written by a chat model; fewer if it writes too many near-duplicates.
 
         Args:
-            count: how many.
-            planner: the profile's planner, a `chat` backend; its model writes, with as many calls at a time as its
-                `concurrency` says.
+            count: maximum number of requests.
+            planner: settings of the profile's planner, a `chat` backend, whose model writes the requests; its
+                `concurrency` limits the number of calls at the same time.
 
         Raises:
-            BadInput: the planner is no chat model.
-            BackendError: one call after another failed.
+            BadInput: the planner's backend is not `chat`.
+            BackendError: too many calls failed in a row.
         """
         conversation = Conversation(_chat_model(planner), "planner")
-        made = empty = failed = 0
+        count_so_far = empty = failed = 0
         workers = planner.concurrency or WORKERS
 
-        async def write(place: tuple[Category, SubCategory, str]) -> list[Row] | BackendError:
+        async def write(place: tuple[Category, SubCategory, str]) -> list[PromptRow] | BackendError:
             try:
                 return await self._write(conversation, *place)
             except BackendError as error:
                 return error
 
-        places = itertools.islice(self._places(), 4 * count // A_CALL + 4 * workers)
-        async for rows in in_parallel(places, write, workers):
+        places = itertools.islice(self._places(), 4 * count // REQUESTS_PER_CALL + 4 * workers)
+        async for rows in run_concurrently(places, write, workers):
             if isinstance(rows, BackendError):
                 failed += 1
                 if failed > workers:
                     raise rows
                 continue
-            new = [row for row in rows if self._seen.number(row.request)[1]]
-            failed, empty = 0, 0 if new else empty + 1
-            for row in new[: count - made]:
-                made += 1
+            new_rows = [row for row in rows if self._similar_texts.number(row.request)[1]]
+            failed, empty = 0, 0 if new_rows else empty + 1
+            for row in new_rows[: count - count_so_far]:
+                count_so_far += 1
                 yield row
-            if made >= count or empty >= PATIENCE:
+            if count_so_far >= count or empty >= MAX_DUPLICATES_IN_A_ROW:
                 return
 
     def _places(self) -> Iterator[tuple[Category, SubCategory, str]]:
-        """Categories in turn, their parts in turn, languages in turn."""
-        parts = {category.name: itertools.cycle(category.sub) for category in self._chosen}
+        """Yield all categories in rotation, each with its next sub-category and the next language."""
+        parts = {category.name: itertools.cycle(category.sub) for category in self._categories}
         languages = itertools.cycle(self.languages)
         for turn in itertools.count():
-            # With as many languages as categories, each category would otherwise always get the same one.
+            # Otherwise, with as many languages as categories, each category would always get the same language.
             for _ in range(turn % len(self.languages)):
                 next(languages)
-            for category in self._chosen:
+            for category in self._categories:
                 yield category, next(parts[category.name]), next(languages)
 
-    def _fill(self, category: Category, sub: SubCategory, language: str) -> Row:
+    def _fill(self, category: Category, sub: SubCategory, language: str) -> PromptRow:
         request = self._random.choice(category.templates).replace("{topic}", self._random.choice(sub.topics))
         while _SLOT.search(request):
             request = _SLOT.sub(lambda slot: self._random.choice(self.taxonomy.slots[slot[1]]), request, count=1)
-        said = self.taxonomy.languages[language]
-        return Row(request=f"{request}\n{said}".strip(), tags=_tags(category, sub, language))
+        language_note = self.taxonomy.languages[language]
+        return PromptRow(request=f"{request}\n{language_note}".strip(), tags=_tags(category, sub, language))
 
     async def _write(
         self, conversation: Conversation, category: Category, sub: SubCategory, language: str
-    ) -> list[Row]:
+    ) -> list[PromptRow]:
         topics = self._random.sample(sub.topics, min(6, len(sub.topics)))
         parts = fill(
-            text_of("requests"),
-            count=str(A_CALL),
+            template_text("requests"),
+            count=str(REQUESTS_PER_CALL),
             category=f"{category.description or category.name} ({sub.name.replace('_', ' ')})",
             topics="; ".join(topics),
             language=f"{language} ({self.taxonomy.languages[language] or 'English'})",
         )
         requests, _ = await conversation.ask(Ask(parts, schema=REQUESTS_SCHEMA), _read_requests)
-        return [Row(request=request, tags=_tags(category, sub, language)) for request in requests]
+        return [PromptRow(request=request, tags=_tags(category, sub, language)) for request in requests]
 
 
 def _tags(category: Category, sub: SubCategory, language: str) -> dict[str, str]:
@@ -239,15 +241,15 @@ def _tags(category: Category, sub: SubCategory, language: str) -> dict[str, str]
 
 def _chat_model(planner: BackendSettings) -> ChatModel:
     if planner.backend != "chat":
-        raise BadInput(f"planner.backend is {planner.backend!r}; requests are written by a chat model (chat)")
-    known = {field.name for field in fields(ChatModel)}
-    return ChatModel(**{name: value for name, value in (planner.model_extra or {}).items() if name in known})
+        raise BadInput(f"planner.backend is {planner.backend!r}; it must be 'chat', whose model writes the requests")
+    field_names = {field.name for field in fields(ChatModel)}
+    return ChatModel(**{name: value for name, value in (planner.model_extra or {}).items() if name in field_names})
 
 
 def _read_requests(text: str) -> list[str]:
-    found = read_literal_in(text.rpartition("</think>")[2], "requests")["requests"]
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+    requests = read_literal_in(text.rpartition("</think>")[2], "requests")["requests"]
+    if not isinstance(requests, list) or not all(isinstance(request, str) for request in requests):
         raise UnreadableAnswer("requests must be a list of texts")
-    # A tag would stand for a picture that nobody sends.
-    plain = [one.replace("<image>", "").strip() for one in found]
-    return [one for one in plain if one]
+    # A tag would stand for a picture that does not exist.
+    clean_requests = [request.replace("<image>", "").strip() for request in requests]
+    return [request for request in clean_requests if request]

@@ -1,4 +1,4 @@
-"""What the commands share: their options, and errors that are one line each."""
+"""Options, error handling and helpers that the commands share."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from interleaver.errors import BadInput, InterleaverError
 if TYPE_CHECKING:
     from interleaver.traces.runs import RunStore
 
-UNFINISHED = 3
-INTERRUPTED = 130
+EXIT_UNFINISHED = 3
+EXIT_INTERRUPTED = 130
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def clear_errors(command: F) -> F:
-    """Turn errors that were foreseen into one line and an exit code."""
+def one_line_errors(command: F) -> F:
+    """Decorate a command so that it reports errors in one line, with an exit code, instead of a traceback."""
 
     @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
         except BadInput as error:
             raise click.UsageError(str(error)) from None
         except InterleaverError as error:
             click.echo(f"Error: {error}", err=True)
-            sys.exit(UNFINISHED)
+            sys.exit(EXIT_UNFINISHED)
         except (BrokenPipeError, click.Abort):
             raise
         except Exception as error:
             if click.get_current_context().find_root().params.get("debug"):
                 raise
-            click.echo(f"Error: {type(error).__name__}: {error} (interleaver --debug shows where)", err=True)
-            sys.exit(UNFINISHED)
+            click.echo(f"Error: {type(error).__name__}: {error} (interleaver --debug shows the traceback)", err=True)
+            sys.exit(EXIT_UNFINISHED)
 
-    return wrapped  # type: ignore[return-value]
+    return wrapper  # type: ignore[return-value]
 
 
 class OneLineErrors(click.Group):
-    """A group whose usage errors are one line each, without the usage text in front."""
+    """A click group that reports usage errors in one line, without the usage text before it."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
@@ -60,33 +60,34 @@ class OneLineErrors(click.Group):
         except click.exceptions.Exit as error:
             sys.exit(error.exit_code)
         except click.Abort:
-            sys.exit(INTERRUPTED)
+            sys.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
-            # A reader that stops early (`interleaver runs list | head -1`) is no error.
+            # A reader that closes the pipe early (`interleaver runs list | head -1`) is not an error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 profile_option = click.option(
     "--profile",
     metavar="FILE|NAME",
-    help="The profile, or the name of a ready one [default: interleaver.toml, if there].",
+    help="Profile file, or the name of a built-in profile [default: interleaver.toml, if it exists].",
 )
-out_option = click.option("--out", metavar="DIR|URL", help="Where the runs are kept [default: out].")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")
+out_option = click.option("--out", metavar="DIR|URL", help="Run store [default: store.out of the profile, or out].")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 def open_store(profile: str | None, out: str | None) -> RunStore:
-    """The store of the runs that a command is about."""
-    from interleaver.config import load_profile
+    """Open the run store that the options `--profile` and `--out` select."""
+    from interleaver.profile import load_profile
+    from interleaver.runner import open_run_store
 
-    return load_profile(profile).store.open(out)
+    return open_run_store(load_profile(profile), out)
 
 
 def check_new_folder(out: Path) -> None:
-    """See to it that a folder that is going to be written holds nothing yet.
+    """Check that an output folder does not exist yet or is empty.
 
     Raises:
-        BadInput: it does.
+        BadInput: the path is a file or a folder that is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"--out {str(out)!r} is there already; give a new folder")
+        raise BadInput(f"--out {str(out)!r} already exists and is not an empty folder; give a new folder")

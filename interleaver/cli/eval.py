@@ -1,9 +1,8 @@
-"""`interleaver eval`: benchmarks."""
+"""`interleaver eval`: run benchmarks and ablations."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import shutil
 import sys
@@ -11,44 +10,35 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from interleaver.cli.common import UNFINISHED, clear_errors, json_option, profile_option
+from interleaver.choices import BENCHMARK_HELP, AblationPart, SandboxLevel, SystemName
+from interleaver.cli.common import EXIT_UNFINISHED, json_option, one_line_errors, profile_option
+from interleaver.cli.terminal import plural
 from interleaver.errors import BackendError, BadInput
-from interleaver.terminal import plural
 
 if TYPE_CHECKING:
-    from interleaver.config import Profile
+    from interleaver.evals.ablations import Ablations
     from interleaver.evals.benchmarks.base import Benchmark
-    from interleaver.evals.data import Data, Part
+    from interleaver.evals.data import BenchmarkData, Subset
     from interleaver.evals.evaluation import Estimate, Evaluation
-    from interleaver.evals.judging import Said
-    from interleaver.evals.systems import FileSystem, Outputs
+    from interleaver.evals.judge_client import JudgeAnswer
+    from interleaver.evals.results import EvaluationResults
+    from interleaver.evals.systems import ImportedOutputs, Outputs
+    from interleaver.profile import Profile
 
-WHOLE = "1/1"
-MANY = 2_000
-"""Calls at unknown prices that are asked for."""
-SHOWN = 10
-"""How many problems are told at the end; `results.json`, or `missing.json`, has them all."""
-
-NAMES = {
-    "wise-verified": "WISE in its current protocol: one bit a picture.",
-    "wise-legacy": "WISE in its first protocol: three marks a picture.",
-    "ueval": "UEval: answers of text and pictures, judged by rubrics.",
-    "risebench": "RISEBench: edits that take reasoning.",
-    "comm-task1": "CoMM: texts to a sequence of pictures.",
-    "comm-task2": "CoMM: pictures to a sequence of texts.",
-    "comm-task3": "CoMM: the rest of a document of text and pictures.",
-    "comm-task4": "CoMM: a document of text and pictures from its title.",
-}
-"""The benchmarks that `interleaver.evals.benchmarks` has, and what their help says."""
+ALL_SHARDS = "1/1"
+MANY_CALLS = 2_000
+"""Number of judge calls at unknown prices above which a confirmation is asked for."""
+MAX_PROBLEMS_PRINTED = 10
+"""Number of problems printed at the end; `results.json` or `missing.json` lists all of them."""
 
 
 @click.group("eval")
 def evaluate() -> None:
-    """Benchmarks, comparable to their published tables.
+    """Run benchmarks, with scores comparable to the published tables.
 
     \b
     interleaver eval wise-verified --profile models.toml --limit 50
@@ -58,74 +48,85 @@ def evaluate() -> None:
 
 def _command(name: str, title: str) -> click.Command:
     @click.option(
-        "--data", metavar="ID|PATH", help="A dataset on the hub, a folder or a file [default: the published one]."
+        "--data", metavar="ID|PATH", help="Data: a hub dataset, a folder or a file [default: the published dataset]."
     )
     @profile_option
     @click.option(
         "--system",
         "systems",
         multiple=True,
-        type=click.Choice(["graph", "generator"]),
-        help="What is measured; several [default: both, unless --outputs].",
+        type=click.Choice(get_args(SystemName)),
+        help="System to evaluate; can be repeated [default: both, or none with --outputs].",
     )
     @click.option(
         "--outputs",
-        "others",
+        "other_systems",
         multiple=True,
         metavar="NAME=PATH",
-        help="Outputs made elsewhere, in the benchmark's own format; several.",
+        help="Name and path of existing outputs in the benchmark's own format; can be repeated.",
     )
     @click.option(
         "--judge",
         "judges",
         multiple=True,
         metavar="MODEL[@URL]|FILE",
-        help="A model, or the [judge] of a profile; several [default: the benchmark's own].",
+        help="Judge: a model, or a profile with a [judge] section; can be repeated [default: the benchmark's own].",
     )
     @click.option(
         "--judge-prompts",
         type=click.Path(path_type=Path, exists=True),
-        help="The benchmark's own script, or a folder of prompts [default: this package's words].",
+        help="Judge prompts: the benchmark's own script, or a folder of prompts [default: this package's prompts].",
     )
-    @click.option("--only", multiple=True, metavar="NAME", help="A category or task; several.")
-    @click.option("--limit", type=click.IntRange(1), help="The first items only.")
+    @click.option("--only", multiple=True, metavar="NAME", help="Category or task to evaluate; can be repeated.")
+    @click.option("--limit", type=click.IntRange(1), help="Evaluate only this many items, from the start.")
     @click.option(
-        "--shard", metavar="K/N", default=WHOLE, help="One of N equal parts; then once more without, for the table."
+        "--shard",
+        metavar="K/N",
+        default=ALL_SHARDS,
+        help="Evaluate only part K of N equal parts; after all parts, run again without --shard to get the table.",
     )
     @click.option(
-        "--out", type=click.Path(path_type=Path), help=f"Where everything is kept [default: out/eval/{name}]."
+        "--out",
+        type=click.Path(path_type=Path),
+        help=f"Folder for outputs, judge answers and reports [default: out/eval/{name}].",
     )
-    @click.option("--workers", type=click.IntRange(1), default=8, show_default=True, help="Outputs made at a time.")
-    @click.option("--allow-partial", is_flag=True, help="Make a table, marked, even when items have no score.")
+    @click.option(
+        "--workers",
+        type=click.IntRange(1),
+        default=8,
+        show_default=True,
+        help="Number of outputs to make concurrently.",
+    )
+    @click.option("--allow-partial", is_flag=True, help="Make a table even if items have no score; it is marked.")
     @click.option(
         "--ask-above",
         type=click.FloatRange(0),
         default=5.0,
         show_default=True,
-        help="Ask before judging is likely to cost more than this.",
+        help="Ask for confirmation if the estimated cost is higher than this.",
     )
-    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
     @click.option("--export", is_flag=True, help="Also write the outputs in the benchmark's own format, to OUT/export.")
-    @click.option("--langsmith", is_flag=True, help="Also send items, outputs and scores to LangSmith.")
+    @click.option("--langsmith", is_flag=True, help="Also upload items, outputs and scores to LangSmith.")
     @json_option
-    @clear_errors
+    @one_line_errors
     def command(**options: Any) -> None:
         if not asyncio.run(_evaluate(name, Options(**options))):
-            sys.exit(UNFINISHED)
+            sys.exit(EXIT_UNFINISHED)
 
     return click.command(name, help=f"{title}\n\n\b\ninterleaver eval {name} --profile models.toml --limit 50")(command)
 
 
 @evaluate.command()
 @profile_option
-@click.option("--cases", type=click.IntRange(9), default=300, show_default=True, help="How many requests.")
-@click.option("--seed", type=int, default=2026, show_default=True, help="Of the requests.")
+@click.option("--cases", type=click.IntRange(9), default=300, show_default=True, help="Number of requests.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Seed of the requests.")
 @json_option
-@clear_errors
+@one_line_errors
 def sandbox(profile: str | None, cases: int, seed: int, as_json: bool) -> None:
-    """Requests with known answers and exact scores; needs no models.
+    """Evaluate the pipeline in the sandbox: known answers, exact scores, no models needed.
 
-    The pipeline, and the same requests with one call a step and no critic.
+    The full pipeline is compared with one generator call per step and no critic, on the same requests.
 
     \b
     interleaver eval sandbox
@@ -133,12 +134,14 @@ def sandbox(profile: str | None, cases: int, seed: int, as_json: bool) -> None:
     """
     from tqdm import tqdm
 
-    from interleaver.config import load_profile
-    from interleaver.evals.bench import compare, markdown
+    from interleaver.evals.sandbox_bench import compare_with_generator, markdown
+    from interleaver.profile import load_profile
 
     with tqdm(total=2 * cases, unit="document", disable=as_json, dynamic_ncols=True) as bar:
-        found = asyncio.run(compare(load_profile(profile), cases, seed, lambda made: bar.update()))
-    click.echo(json.dumps(found, ensure_ascii=False) if as_json else markdown(found))
+        comparison = asyncio.run(
+            compare_with_generator(load_profile(profile), cases, seed, lambda result: bar.update())
+        )
+    click.echo(comparison.model_dump_json() if as_json else markdown(comparison))
 
 
 @evaluate.command()
@@ -148,26 +151,26 @@ def sandbox(profile: str | None, cases: int, seed: int, as_json: bool) -> None:
     "critics",
     multiple=True,
     metavar="NAME=FILE",
-    help="Also the critic of another profile, for instance after SFT and after GRPO; several.",
+    help="Also evaluate the critic of another profile, for example after SFT or after GRPO; can be repeated.",
 )
 @click.option(
     "--generator",
     "generators",
     multiple=True,
     metavar="NAME=FILE",
-    help="Also the generator of another profile; several.",
+    help="Also evaluate the generator of another profile; can be repeated.",
 )
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["planner", "critic", "generator", "attempts", "references", "on_exhausted"]),
-    help="What is changed; several [default: all of it].",
+    type=click.Choice(get_args(AblationPart)),
+    help="Part of the pipeline to vary; can be repeated [default: all parts].",
 )
-@click.option("--cases", type=click.IntRange(9), default=108, show_default=True, help="How many requests.")
-@click.option("--seed", type=int, default=2026, show_default=True, help="Of the requests.")
+@click.option("--cases", type=click.IntRange(9), default=108, show_default=True, help="Number of requests.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Seed of the requests.")
 @click.option(
     "--world",
-    type=click.Choice(["full", "miniature"]),
+    type=click.Choice(get_args(SandboxLevel)),
     default="full",
     show_default=True,
     help="How much of the sandbox world the requests use.",
@@ -177,69 +180,79 @@ def sandbox(profile: str | None, cases: int, seed: int, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     default=Path("out/eval/ablations"),
     show_default=True,
-    help="Where the table and the plot are written.",
+    help="Folder for the table and the plot.",
 )
 @json_option
-@clear_errors
-def ablations(
-    profile: str | None,
-    critics: Sequence[str],
-    generators: Sequence[str],
-    only: Sequence[str],
-    cases: int,
-    seed: int,
-    world: str,
-    out: Path,
-    as_json: bool,
-) -> None:
-    """What each part of a pipeline is worth: the sandbox bench with one thing changed at a time.
+@one_line_errors
+def ablations(**options: Any) -> None:
+    """Measure what each part of a pipeline contributes, by varying one part at a time in the sandbox benchmark.
 
     \b
     interleaver eval ablations
     interleaver eval ablations --world miniature --profile sft.toml --critic grpo=grpo.toml
     """
+    _measure_ablations(AblationOptions(**options))
+
+
+@dataclass(frozen=True)
+class AblationOptions:
+    """The options of `eval ablations`."""
+
+    profile: str | None
+    critics: Sequence[str]
+    generators: Sequence[str]
+    only: Sequence[AblationPart]
+    cases: int
+    seed: int
+    world: SandboxLevel
+    out: Path
+    as_json: bool
+
+
+def _measure_ablations(options: AblationOptions) -> None:
     from tqdm import tqdm
 
-    from interleaver.config import load_profile
     from interleaver.evals.ablations import markdown, measure, runs_needed, variants
+    from interleaver.profile import load_profile
 
-    named = [_all_named(texts, option) for option, texts in (("--critic", critics), ("--generator", generators))]
-    whole, *changed = variants(load_profile(profile), *named)
-    chosen = [whole, *(one for one in changed if not only or one.part in only)]
-    total = runs_needed(chosen) * cases
-    with tqdm(total=total, unit="document", disable=as_json, dynamic_ncols=True) as bar:
-        found = asyncio.run(_ablate(measure(chosen, cases, seed, world, lambda made: bar.update()), out))
-    click.echo(json.dumps(found) if as_json else markdown(found))
-    click.echo(f"Look at {out / 'ablations.html'}", err=True)
+    critics = _parse_named_paths(options.critics, "--critic")
+    generators = _parse_named_paths(options.generators, "--generator")
+    base, *others = variants(load_profile(options.profile), critics, generators)
+    chosen = [base, *(variant for variant in others if not options.only or variant.part in options.only)]
+    total = runs_needed(chosen) * options.cases
+    with tqdm(total=total, unit="document", disable=options.as_json, dynamic_ncols=True) as bar:
+        steps = measure(chosen, options.cases, options.seed, options.world, lambda result: bar.update())
+        results = asyncio.run(_ablate(steps, options.out))
+    click.echo(results.model_dump_json() if options.as_json else markdown(results))
+    click.echo(f"Open {options.out / 'ablations.html'}", err=True)
 
 
-async def _ablate(measured: AsyncIterator[dict[str, Any]], out: Path) -> dict[str, Any]:
-    """Write what is known after each variant, and give all of it in the end."""
+async def _ablate(results: AsyncIterator[Ablations], out: Path) -> Ablations:
+    """Write the results so far after each variant; return the final results."""
     from interleaver.evals.ablations import write
 
-    found: dict[str, Any] = {}
-    async for found in measured:
-        await asyncio.to_thread(write, found, out)
-    return found
+    async for latest in results:
+        await asyncio.to_thread(write, latest, out)
+    return latest
 
 
-def _all_named(texts: Sequence[str], option: str) -> dict[str, str]:
-    pairs = [_named(text, option) for text in texts]
+def _parse_named_paths(texts: Sequence[str], option: str) -> dict[str, str]:
+    pairs = [_parse_named_path(text, option) for text in texts]
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise BadInput(f"{option} has the name {name!r} twice; names must differ")
+            raise BadInput(f"{option} is given twice with the name {name!r}; names must differ")
     return dict(pairs)
 
 
-def _named(text: str, option: str) -> tuple[str, str]:
+def _parse_named_path(text: str, option: str) -> tuple[str, str]:
     name, _, path = text.partition("=")
     if not name or not path:
         raise BadInput(f"{option} is {text!r}; give a name and a path, such as mine=path")
     return name, path
 
 
-for _name, _title in NAMES.items():
+for _name, _title in BENCHMARK_HELP.items():
     evaluate.add_command(_command(_name, _title))
 
 
@@ -249,8 +262,8 @@ class Options:
 
     data: str | None
     profile: str | None
-    systems: Sequence[str]
-    others: Sequence[str]
+    systems: Sequence[SystemName]
+    other_systems: Sequence[str]
     judges: Sequence[str]
     judge_prompts: Path | None
     only: Sequence[str]
@@ -266,144 +279,157 @@ class Options:
     as_json: bool
 
 
-async def _evaluate(name: str, told: Options) -> bool:
-    """Run a benchmark; whether its table is whole."""
-    from interleaver.config import load_profile
+async def _evaluate(name: str, options: Options) -> bool:
+    """Run a benchmark, or one shard of it; return whether every item has a score."""
     from interleaver.evals.benchmarks import BENCHMARKS
-    from interleaver.evals.data import load
+    from interleaver.evals.data import load_data
     from interleaver.evals.evaluation import Evaluation
-    from interleaver.evals.judging import Asking, Judgements, judge_of
-    from interleaver.evals.prompts import Prompts
+    from interleaver.evals.judge_client import AnswerCache, JudgeClient, make_judge
+    from interleaver.evals.prompts import JudgePrompts
     from interleaver.evals.report import markdown
+    from interleaver.profile import load_profile
 
-    if told.shard != WHOLE and (told.export or told.langsmith):
-        raise BadInput("--shard makes a part only; give --export and --langsmith without it, once all parts are done")
-    profile = load_profile(told.profile)
-    benchmark, folder = BENCHMARKS[name], told.out or Path("out") / "eval" / name
-    data = await asyncio.to_thread(load, benchmark, told.data, _part(told), told.allow_partial)
+    if options.shard != ALL_SHARDS and (options.export or options.langsmith):
+        raise BadInput(
+            "--shard evaluates only one part; give --export and --langsmith without it, after all parts are done"
+        )
+    profile = load_profile(options.profile)
+    benchmark, folder = BENCHMARKS[name], options.out or Path("out") / "eval" / name
+    data = await asyncio.to_thread(load_data, benchmark, options.data, _subset(options), options.allow_partial)
     click.echo(f"{data.source}: {plural(data.count, 'item')}, sha256 {data.sha256[:12]}", err=True)
-    for lost in data.lost:
-        click.echo(f"left out: {lost}", err=True)
-    prompts = Prompts(told.judge_prompts)
-    judges = [judge_of(benchmark, one) for one in told.judges or (None,)]
-    systems = _systems(benchmark, data, profile, told, folder)
-    with closing(Judgements(folder)) as kept:
-        asking = [Asking(one, benchmark, prompts, kept) for one in judges]
-        evaluation = Evaluation(benchmark, data, systems, asking, profile.models())
-        left = await asyncio.to_thread(evaluation.estimate, told.workers)
-        _ask(evaluation, left, told)
-        await _work(evaluation, left, told)
-    if told.shard != WHOLE:
-        return _part_done(evaluation)
-    found = await _report(evaluation, told, folder)
-    click.echo(json.dumps(found, ensure_ascii=False) if told.as_json else markdown(found))
-    click.echo(f"Look at {folder / 'report.html'}", err=True)
-    return not any(one["partial"] for one in found["systems"])
+    for reason in data.lost_rows:
+        click.echo(f"left out: {reason}", err=True)
+    prompts = JudgePrompts(options.judge_prompts)
+    judges = [make_judge(benchmark, name) for name in options.judges or (None,)]
+    systems = _systems(benchmark, data, profile, options, folder)
+    with closing(AnswerCache(folder)) as answers:
+        clients = [JudgeClient(judge, benchmark, prompts, answers) for judge in judges]
+        evaluation = Evaluation(benchmark, data, systems, clients, profile.models())
+        left = await asyncio.to_thread(evaluation.estimate, options.workers)
+        _confirm_cost(evaluation, left, options)
+        await _make_and_judge(evaluation, left, options)
+    if options.shard != ALL_SHARDS:
+        return _print_shard_state(evaluation)
+    evaluation_results = await _report(evaluation, options, folder)
+    click.echo(evaluation_results.model_dump_json() if options.as_json else markdown(evaluation_results))
+    click.echo(f"Open {folder / 'report.html'}", err=True)
+    return not any(system.partial for system in evaluation_results.systems)
 
 
-def _part_done(evaluation: Evaluation) -> bool:
-    """Tell whether every item of a part has been judged."""
-    open_ = sum(len(evaluation.data.items) - len(judged.said) for judged in evaluation.judged.values())
-    said = (
-        "is done" if not open_ else f"has {plural(open_, 'item')} without a score; the same command goes on with them"
+def _print_shard_state(evaluation: Evaluation) -> bool:
+    """Print the state of a shard; return whether all of its items have a score."""
+    open_count = sum(
+        len(evaluation.data.items) - len(answers.answers) for answers in evaluation.judged_outputs.values()
     )
-    click.echo(f"This part {said}. Without --shard, the same command makes the table.", err=True)
-    return not open_
+    state = (
+        "is done"
+        if not open_count
+        else f"has {plural(open_count, 'item')} without a score; run the same command again to continue"
+    )
+    click.echo(f"This part {state}. After all parts, run the command without --shard to get the table.", err=True)
+    return not open_count
 
 
-async def _report(evaluation: Evaluation, told: Options, folder: Path) -> dict[str, Any]:
-    """Write the table and all else that was asked for."""
-    from interleaver.evals.report import refused, results, write
+async def _report(evaluation: Evaluation, options: Options, folder: Path) -> EvaluationResults:
+    """Build and write the results; export and upload them if the options say so."""
+    from interleaver.evals.report import write_missing, write_report
+    from interleaver.evals.results import build_results
 
     try:
-        found = results(evaluation, told.allow_partial, str(told.judge_prompts or "this package's own words"))
+        evaluation_results = build_results(
+            evaluation, options.allow_partial, str(options.judge_prompts or "this package's own words")
+        )
     except BadInput as error:
-        refused(evaluation, folder)
-        raise BackendError(f"{error}; {folder / 'missing.json'} says why") from None
-    await write(evaluation, found, folder)
-    if told.export:
+        write_missing(evaluation, folder)
+        raise BackendError(f"{error}; see {folder / 'missing.json'} for the reasons") from None
+    await write_report(evaluation, evaluation_results, folder)
+    if options.export:
         await asyncio.to_thread(_export, evaluation, folder / "export")
-    if told.langsmith:
+    if options.langsmith:
         from interleaver.evals.langsmith import upload
 
-        for experiment in await asyncio.to_thread(upload, evaluation, found):
-            click.echo(f"LangSmith has the experiment {experiment}", err=True)
-    return found
+        for experiment in await asyncio.to_thread(upload, evaluation, evaluation_results):
+            click.echo(f"Uploaded the LangSmith experiment {experiment}", err=True)
+    return evaluation_results
 
 
-def _part(told: Options) -> Part:
-    from interleaver.evals.data import Part
+def _subset(options: Options) -> Subset:
+    from interleaver.evals.data import Subset
 
-    numbers = re.fullmatch(r"(\d+)/(\d+)", told.shard)
+    numbers = re.fullmatch(r"(\d+)/(\d+)", options.shard)
     if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
-        raise BadInput(f"--shard is {told.shard!r}; give for example 2/8, the second of eight parts")
-    return Part(told.only, told.limit, int(numbers[1]), int(numbers[2]))
+        raise BadInput(f"--shard is {options.shard!r}; give for example 2/8, the second of eight parts")
+    return Subset(options.only, options.limit, int(numbers[1]), int(numbers[2]))
 
 
 def _systems(
-    benchmark: Benchmark, data: Data, profile: Profile, told: Options, folder: Path
-) -> list[Outputs | FileSystem]:
-    from interleaver.config import find_profile
-    from interleaver.evals.systems import FileSystem, GeneratorSystem, GraphSystem, Outputs, System
+    benchmark: Benchmark, data: BenchmarkData, profile: Profile, options: Options, folder: Path
+) -> list[Outputs | ImportedOutputs]:
+    from interleaver.evals.systems import GeneratorSystem, GraphSystem, ImportedOutputs, Outputs, System
 
-    found: list[Outputs | FileSystem] = []
-    for name in told.systems or (() if told.others else ("graph", "generator")):
-        where = folder / "systems" / name
-        if name == "graph":
-            system: System = GraphSystem(profile, find_profile(told.profile), where)
+    systems: list[Outputs | ImportedOutputs] = []
+    own_systems: Sequence[SystemName] = () if options.other_systems else ("graph", "generator")
+    for system_name in options.systems or own_systems:
+        system_folder = folder / "systems" / system_name
+        if system_name == "graph":
+            system: System = GraphSystem(profile, system_folder)
         else:
-            system = GeneratorSystem(profile, where)
-        found.append(Outputs(system, profile, data.sha256, benchmark.needs_picture))
-    for text in told.others:
-        name, path = _named(text, "--outputs")
+            system = GeneratorSystem(profile, system_folder)
+        systems.append(Outputs(system, profile, data.sha256, benchmark.needs_picture))
+    for text in options.other_systems:
+        name, path = _parse_named_path(text, "--outputs")
         if name in ("graph", "generator"):
-            raise BadInput(f"--outputs is {text!r}; {name} is the name of our own system, choose another")
-        found.append(FileSystem(name, Path(path).expanduser(), benchmark, data.items))
-    return found
+            raise BadInput(f"--outputs is {text!r}; {name} is the name of a built-in system, choose another name")
+        systems.append(ImportedOutputs(name, Path(path).expanduser(), benchmark, data.items))
+    return systems
 
 
-def _ask(evaluation: Evaluation, left: Estimate, told: Options) -> None:
-    """Tell what is left to do, and ask if it is likely to be dear."""
-    judges = ", ".join(evaluation.asking)
-    cost = f"about {left.cost:.2f}" + (f", and unknown for {', '.join(left.unpriced)}" if left.unpriced else "")
+def _confirm_cost(evaluation: Evaluation, left: Estimate, options: Options) -> None:
+    """Print an estimate of the remaining work; ask for confirmation if it is expensive or its cost is unknown."""
+    judges = ", ".join(evaluation.clients)
+    cost = f"about {left.cost:.2f}" + (
+        f", and unknown for {', '.join(left.unpriced_judges)}" if left.unpriced_judges else ""
+    )
     click.echo(
-        f"{plural(len(evaluation.data.items), 'item')} asked for: {plural(left.outputs, 'output')} to make, "
+        f"{plural(len(evaluation.data.items), 'item')} selected: {plural(left.outputs, 'output')} to make, "
         f"about {plural(left.calls, 'call')} of {judges}: about {left.seconds / 60:.0f} min, cost {cost}",
         err=True,
     )
-    dear = left.cost > told.ask_above or (left.unpriced and left.calls > MANY)
-    if dear and not told.yes:
-        click.confirm("Go on?", abort=True, err=True)
+    is_expensive = left.cost > options.ask_above or (left.unpriced_judges and left.calls > MANY_CALLS)
+    if is_expensive and not options.yes:
+        click.confirm("Continue?", abort=True, err=True)
 
 
-async def _work(evaluation: Evaluation, left: Estimate, told: Options) -> None:
-    """Make and judge, with progress."""
+async def _make_and_judge(evaluation: Evaluation, left: Estimate, options: Options) -> None:
+    """Make and judge the outputs, showing progress bars; print the first problems at the end."""
     from tqdm import tqdm
 
     problems: list[str] = []
-    with tqdm(total=left.outputs, unit="output", disable=told.as_json or not left.outputs, dynamic_ncols=True) as bar:
-        async for system, output in evaluation.make(told.workers):
+    with tqdm(
+        total=left.outputs, unit="output", disable=options.as_json or not left.outputs, dynamic_ncols=True
+    ) as bar:
+        async for system, output in evaluation.make(options.workers):
             bar.update()
             if output.problem:
                 problems.append(f"{system}, item {output.id}: {output.problem}")
                 bar.set_postfix_str(f"{len(problems)} failed")
     total = evaluation.questions()
-    with tqdm(total=total, unit="judgement", disable=told.as_json, dynamic_ncols=True) as bar:
+    with tqdm(total=total, unit="judgement", disable=options.as_json, dynamic_ncols=True) as bar:
 
-        def progress(system: str, item: str, said: Said) -> None:
+        def progress(system: str, item: str, answer: JudgeAnswer) -> None:
             bar.update()
-            if said.problem:
-                problems.append(f"{system}, item {item}, judge: {said.problem}")
+            if answer.problem:
+                problems.append(f"{system}, item {item}, judge: {answer.problem}")
 
-        await evaluation.judge(progress)
-    for problem in problems[:SHOWN]:
+        await evaluation.score_outputs(progress)
+    for problem in problems[:MAX_PROBLEMS_PRINTED]:
         click.echo(click.style(problem, fg="red"), err=True)
-    if len(problems) > SHOWN:
-        click.echo(f"... and {len(problems) - SHOWN} more", err=True)
+    if len(problems) > MAX_PROBLEMS_PRINTED:
+        click.echo(f"... and {len(problems) - MAX_PROBLEMS_PRINTED} more", err=True)
 
 
 def _export(evaluation: Evaluation, folder: Path) -> None:
-    """Write the outputs anew, in the benchmark's own format."""
+    """Write the outputs in the benchmark's own format, replacing an earlier export."""
     for name in evaluation.systems:
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir(parents=True)

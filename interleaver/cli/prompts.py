@@ -1,4 +1,4 @@
-"""`interleaver prompts ...`: lists of requests to make runs of."""
+"""`interleaver prompts ...`: make prompt lists for `interleaver batch`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from interleaver.cli.common import UNFINISHED, clear_errors, profile_option
+from interleaver.cli.common import EXIT_UNFINISHED, one_line_errors, profile_option
 
 if TYPE_CHECKING:
-    from interleaver.batch.items import Row
+    from interleaver.batch.prompt_list import PromptRow
     from interleaver.batch.prompts import Sampler
 
 
@@ -26,31 +26,42 @@ def prompts() -> None:
 
 
 @prompts.command()
-@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="How many requests.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write [default: standard output]."
-)
+@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Number of requests.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Output file [default: standard output].")
 @click.option(
     "--taxonomy",
     default="general",
     show_default=True,
     metavar="NAME|FILE",
-    help='What to draw from: "general", "sandbox" (what it can draw), "miniature" (shapes on a grid), or a file.',
+    help='Taxonomy to sample from: "general", "sandbox" (only what the sandbox can draw), "miniature" (shapes on a '
+    "grid), or a file.",
 )
-@click.option("--language", "languages", multiple=True, metavar="CODE", help="Give it once for each [default: en].")
-@click.option("--category", "categories", multiple=True, metavar="NAME", help="Only these; give it once for each.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same requests.")
+@click.option(
+    "--language",
+    "languages",
+    multiple=True,
+    metavar="CODE",
+    help="Language of the requests; can be repeated [default: en].",
+)
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    help="Category to sample from; can be repeated [default: all].",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
 @click.option(
     "--similarity",
     type=click.FloatRange(0, 1),
     default=0.9,
     show_default=True,
-    help="From which on two requests count as the same.",
+    help="Similarity from which on two requests count as duplicates.",
 )
-@click.option("--seeds", is_flag=True, help="Give every request a run seed of its own, so that no pictures coincide.")
-@click.option("--model", is_flag=True, help="Have the profile's planner, a chat model, write them; else by templates.")
+@click.option("--seeds", is_flag=True, help="Give each request its own run seed, so that no two runs share pictures.")
+@click.option("--model", is_flag=True, help="Let the profile's chat planner write the requests instead of templates.")
 @profile_option
-@clear_errors
+@one_line_errors
 def sample(
     count: int,
     out: Path | None,
@@ -63,7 +74,7 @@ def sample(
     model: bool,
     profile: str | None,
 ) -> None:
-    """Draw a diverse list of requests from a taxonomy, each with its category as a tag.
+    """Sample a diverse list of requests from a taxonomy, each tagged with its category.
 
     \b
     interleaver prompts sample --count 2000 --language en --language de --out prompts.jsonl
@@ -73,47 +84,49 @@ def sample(
     from interleaver.batch.prompts import Sampler, load_taxonomy
 
     sampler = Sampler(load_taxonomy(taxonomy), languages or ("en",), categories, seed, similarity)
-    drawn: Counter[tuple[str, str]] = Counter()
-    with _written(out, drawn) as file:
-        asyncio.run(_draw(sampler, count, profile, model, file, drawn, Random(seed) if seeds else None))
-    told = f"{drawn.total():,} requests of {len({name for name, _ in drawn})} categories, {len(drawn)} sub-categories"
-    click.echo(told + (f", in {out}" if out else ""), err=True)
-    if drawn.total() < count:
-        click.echo("There are no more that differ enough; add topics, or raise --similarity.", err=True)
-        sys.exit(UNFINISHED)
+    counts: Counter[tuple[str, str]] = Counter()
+    with _open_output(out, counts) as file:
+        asyncio.run(_write_requests(sampler, count, profile, model, file, counts, Random(seed) if seeds else None))
+    summary = (
+        f"{counts.total():,} requests in {len({name for name, _ in counts})} categories, {len(counts)} sub-categories"
+    )
+    click.echo(summary + (f", written to {out}" if out else ""), err=True)
+    if counts.total() < count:
+        click.echo("No more requests that differ enough; add topics to the taxonomy or raise --similarity.", err=True)
+        sys.exit(EXIT_UNFINISHED)
 
 
 @contextmanager
-def _written(out: Path | None, drawn: Counter[tuple[str, str]]) -> Iterator[TextIO]:
-    """The file to write to; it takes the place of an older one when there is anything in it."""
+def _open_output(out: Path | None, counts: Counter[tuple[str, str]]) -> Iterator[TextIO]:
+    """Open the output; a file is written as a partial, and published only if it contains any request."""
     if out is None:
         yield sys.stdout
         return
-    draft = out.with_name(f".{out.name}.part")
+    partial = out.with_name(f".{out.name}.part")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        with partial.open("w", encoding="utf-8") as file:
             yield file
     finally:
-        if drawn:
-            draft.replace(out)
-        draft.unlink(missing_ok=True)
+        if counts:
+            partial.replace(out)
+        partial.unlink(missing_ok=True)
 
 
-async def _draw(
+async def _write_requests(
     sampler: Sampler,
     count: int,
     profile: str | None,
     model: bool,
     file: TextIO,
-    drawn: Counter[tuple[str, str]],
+    counts: Counter[tuple[str, str]],
     seeds: Random | None,
 ) -> None:
-    """Write requests as they are drawn, so that none is lost when a model fails."""
+    """Write each request as soon as it is sampled, so that none is lost if a model call fails."""
     from tqdm import tqdm
 
-    from interleaver.config import load_profile
+    from interleaver.profile import load_profile
 
-    async def rows() -> AsyncIterator[Row]:
+    async def rows() -> AsyncIterator[PromptRow]:
         if model:
             async for row in sampler.by_model(count, load_profile(profile).planner):
                 yield row
@@ -126,20 +139,20 @@ async def _draw(
             if seeds:
                 row = row.model_copy(update={"seed": seeds.randrange(2**31)})
             file.write(row.model_dump_json(exclude_defaults=True) + "\n")
-            drawn[row.tags["category"], row.tags["subcategory"]] += 1
+            counts[row.tags["category"], row.tags["subcategory"]] += 1
             bar.update()
 
 
 @prompts.command()
 @click.argument("name", default="general")
-@clear_errors
+@one_line_errors
 def taxonomy(name: str) -> None:
-    """Print a taxonomy that comes with this package, to be changed.
+    """Print a built-in taxonomy, as a starting point for your own.
 
     \b
     interleaver prompts taxonomy general > mine.toml
     """
-    from interleaver.batch.prompts import load_taxonomy, ready_taxonomies
+    from interleaver.batch.prompts import load_taxonomy, shipped_taxonomies
 
     load_taxonomy(name)
-    click.echo(ready_taxonomies().get(name, Path(name)).read_text(encoding="utf-8"), nl=False)
+    click.echo(shipped_taxonomies().get(name, Path(name)).read_text(encoding="utf-8"), nl=False)

@@ -1,4 +1,4 @@
-"""`interleaver runs ...`: the documents that were made."""
+"""`interleaver runs ...`: list and show stored runs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import json
 
 import click
 
-from interleaver.cli.common import clear_errors, json_option, open_store, out_option, profile_option
+from interleaver.cli.common import json_option, one_line_errors, open_store, out_option, profile_option
 from interleaver.errors import BadInput
 
 
 @click.group()
 def runs() -> None:
-    """Look at runs that were made."""
+    """List and show stored runs."""
 
 
 @runs.command("list")
 @profile_option
 @out_option
 @json_option
-@clear_errors
+@one_line_errors
 def list_runs(profile: str | None, out: str | None, as_json: bool) -> None:
-    """List all runs, the newest first.
+    """List all runs, newest first.
 
     \b
     interleaver runs list
@@ -31,7 +31,7 @@ def list_runs(profile: str | None, out: str | None, as_json: bool) -> None:
         click.echo(json.dumps([summary.model_dump(mode="json") for summary in summaries], indent=2))
         return
     if not summaries:
-        click.echo('There are no runs yet. Begin with: interleaver run "How to draw a cat step by step?"')
+        click.echo('There are no runs yet. Start with: interleaver run "How to draw a cat step by step?"')
     for summary in summaries:
         click.echo(f"{summary.run_id:58} {summary.status:10} {summary.request[:60]}")
 
@@ -41,7 +41,7 @@ def list_runs(profile: str | None, out: str | None, as_json: bool) -> None:
 @profile_option
 @out_option
 @json_option
-@clear_errors
+@one_line_errors
 def show(run_id: str, profile: str | None, out: str | None, as_json: bool) -> None:
     """Show a run: its steps, attempts and verdicts.
 
@@ -53,14 +53,11 @@ def show(run_id: str, profile: str | None, out: str | None, as_json: bool) -> No
     if document is None:
         raise BadInput(store.why_no_document(run_id))
     if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(document.model_dump_json(indent=2))
         return
-    click.echo(
-        f"{record.request}\n{document['status']}, seed {document['seed']}, begun {record.started_at:%Y-%m-%d %H:%M}"
-    )
-    for step in document["steps"]:
-        click.echo(f"\n{step['number']}. {step['name']}: {step['outcome'] or 'not reached'}")
-        for attempt in step["attempts"]:
-            said = {True: "accepted", False: "rejected", None: "no verdict"}[attempt["accepted"]]
-            click.echo(f"   {attempt['attempt']}. {said}: {attempt['prompt']}")
-            click.echo(f"      {attempt['error'] or attempt['reasoning']}")
+    click.echo(f"{record.request}\n{document.status}, seed {document.seed}, started {record.started_at:%Y-%m-%d %H:%M}")
+    for step in document.steps:
+        click.echo(f"\n{step.number}. {step.name}: {step.outcome or 'not reached'}")
+        for attempt in step.attempts:
+            click.echo(f"   {attempt.attempt}. {attempt.verdict_label}: {attempt.prompt}")
+            click.echo(f"      {attempt.error or attempt.reasoning}")

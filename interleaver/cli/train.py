@@ -1,47 +1,64 @@
-"""`interleaver train`: from datasets to trained planners and critics."""
+"""`interleaver train`: train planners and critics on datasets."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from interleaver.cli.common import clear_errors
+from interleaver.choices import TrainingTask
+from interleaver.cli.common import one_line_errors
 from interleaver.errors import BadInput
-
-TASKS = ["sft-planner", "sft-critic", "grpo-critic", "grpo-planner"]
 
 
 @click.command()
-@click.argument("task", type=click.Choice(TASKS))
-@click.option("--data", "folder", required=True, metavar="DIR", help="A dataset of `interleaver data`.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where the run is kept.")
-@click.option("--config", metavar="FILE|NAME", help="TOML or YAML, or a ready one: qwen3-vl-8b, qwen3-vl-8b-lora.")
-@click.option("--model", metavar="DIR|NAME", help="Where training begins; overrides the configuration.")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Override a field (lora.rank=16).")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
-@click.option("--launch", metavar="FILE|NAME", help="Start it by `accelerate launch`: one-gpu, fsdp2, zero3, ...")
-@click.option("--processes", type=click.IntRange(1), help="How many, with --launch [default: what it says].")
-@click.option("--machine-rank", type=click.IntRange(0), help="Which machine this is, with --launch on several.")
-@click.option("--main-address", metavar="HOST", help="Of the first machine, with --launch on several.")
-@clear_errors
-def train(
-    task: Any,
-    folder: str,
-    out: Path,
-    config: str | None,
-    model: str | None,
-    changes: tuple[str, ...],
-    resume: bool,
-    launch: str | None,
-    processes: int | None,
-    machine_rank: int | None,
-    main_address: str | None,
-) -> None:
+@click.argument("task", type=click.Choice(get_args(TrainingTask)))
+@click.option("--data", "folder", required=True, metavar="DIR", help="Dataset made by `interleaver data`.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Output folder of the training job."
+)
+@click.option(
+    "--config",
+    metavar="FILE|NAME",
+    help="Training configuration: a TOML or YAML file, or a built-in one (qwen3-vl-8b, qwen3-vl-8b-lora).",
+)
+@click.option(
+    "--model", metavar="DIR|NAME", help="Folder or hub id of the model to start from; overrides the configuration."
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Override a field of the configuration, such as lora.rank=16; can be repeated.",
+)
+@click.option("--resume", is_flag=True, help="Resume from the newest trainer checkpoint in --out.")
+@click.option(
+    "--launch",
+    metavar="FILE|NAME",
+    help="Start the training job with `accelerate launch`: an Accelerate configuration file, or a built-in one "
+    "(one-gpu, fsdp2, zero3, ...).",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    help="With --launch: number of processes [default: num_processes of the Accelerate configuration].",
+)
+@click.option(
+    "--machine-rank",
+    type=click.IntRange(0),
+    help="With --launch on several machines: rank of this machine; the main machine has rank 0.",
+)
+@click.option(
+    "--main-address", metavar="HOST", help="With --launch on several machines: address of the main machine (rank 0)."
+)
+@one_line_errors
+def train(**options: Any) -> None:
     """Train a planner or a critic.
 
     \b
@@ -49,48 +66,71 @@ def train(
     interleaver train grpo-critic --config qwen3-vl-8b --model training/critic/model --data datasets/rl --out out/rl
     interleaver train sft-planner --data datasets/planner --out training/planner --model Qwen/Qwen3-VL-2B-Instruct
     """  # fmt: skip
-    from interleaver.extras import need
+    _train(TrainOptions(**options))
 
-    need("trl", "train")
-    if launch:
-        _launch(launch, processes, machine_rank, main_address)
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of `interleaver train`."""
+
+    task: TrainingTask
+    folder: str
+    out: Path
+    config: str | None
+    model: str | None
+    changes: tuple[str, ...]
+    resume: bool
+    launch: str | None
+    processes: int | None
+    machine_rank: int | None
+    main_address: str | None
+
+
+def _train(options: TrainOptions) -> None:
+    from interleaver.extras import require_extra
+
+    require_extra("trl", "train")
+    if options.launch:
+        _launch(options.launch, options)
     from interleaver.training.config import load_config
     from interleaver.training.datasets import load_data
-    from interleaver.training.runs import Run, is_main
+    from interleaver.training.jobs import TrainingJob, is_main
 
-    told = dict(_change(change) for change in changes) | ({"model": model} if model else {})
-    run = Run(task, load_config(config, task, told), load_data(folder, task), out)
+    task = options.task
+    overrides = dict(_change(change) for change in options.changes)
+    overrides |= {"model": options.model} if options.model else {}
+    job = TrainingJob(task, load_config(options.config, task, overrides), load_data(options.folder, task), options.out)
     if task.startswith("sft"):
         from interleaver.training.sft import train as start
     else:
         from interleaver.training.grpo import train as start
-    measured = start(run, resume)
+    metrics = start(job, options.resume)
     if is_main():
-        for name, value in measured.items():
+        for name, value in metrics.items():
             click.echo(f"{name:<28} {value:.4g}")
-        click.echo(f"The model is in {run.model}; `interleaver serve {task.partition('-')[2]} {run.model}` serves it")
+        click.echo(f"The model is in {job.model}; `interleaver serve {task.partition('-')[2]} {job.model}` serves it")
 
 
 def _change(text: str) -> tuple[str, Any]:
-    """A field and its value; numbers, booleans and lists as in JSON, anything else as text."""
+    """Parse FIELD=VALUE; the value is parsed as JSON, or kept as text if it is not valid JSON."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise BadInput(f"--set {text!r} is no FIELD=VALUE")
+        raise BadInput(f"--set is {text!r}; give FIELD=VALUE, for example --set lora.rank=16")
     try:
         return name.strip(), json.loads(value)
     except ValueError:
         return name.strip(), value
 
 
-def _launch(name: str, processes: int | None, machine_rank: int | None, main_address: str | None) -> None:
-    """Replace this process by `accelerate launch` of the same command."""
+def _launch(name: str, options: TrainOptions) -> None:
+    """Replace this process with `accelerate launch` running the same command."""
     from interleaver.training.launchers import find_launcher
 
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(find_launcher(name))]
     for option, value in (
-        ("--num_processes", processes),
-        ("--machine_rank", machine_rank),
-        ("--main_process_ip", main_address),
+        ("--num_processes", options.processes),
+        ("--machine_rank", options.machine_rank),
+        ("--main_process_ip", options.main_address),
     ):
         command += [option, str(value)] if value is not None else []
     arguments = _without(sys.argv[1:], "--launch", "--processes", "--machine-rank", "--main-address")
@@ -98,8 +138,8 @@ def _launch(name: str, processes: int | None, machine_rank: int | None, main_add
 
 
 def _without(arguments: list[str], *options: str) -> list[str]:
-    """The arguments less some options and their values."""
-    kept: list[str] = []
+    """Return the arguments without the given options and their values."""
+    remaining: list[str] = []
     skip = False
     for argument in arguments:
         if skip:
@@ -107,5 +147,5 @@ def _without(arguments: list[str], *options: str) -> list[str]:
         elif argument in options:
             skip = True
         elif not argument.startswith(tuple(f"{option}=" for option in options)):
-            kept.append(argument)
-    return kept
+            remaining.append(argument)
+    return remaining

@@ -1,1 +1,1 @@
-"""Benchmarks: what a system draws for their requests, what judges say of it, and tables to compare."""
+"""Benchmarks: generate outputs, have them scored by a judge, and compare the results with published tables."""

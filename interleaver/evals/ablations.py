@@ -1,54 +1,96 @@
-"""What each part of a pipeline is worth: the sandbox bench with one thing changed at a time."""
+"""Ablations of a pipeline: run the sandbox bench with one setting changed at a time."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel
 
-from interleaver.config import BackendSettings, Profile, load_profile
-from interleaver.evals.bench import Bench, Made, bench, check, processes
+from interleaver.choices import AblationPart, SandboxLevel
+from interleaver.evals.sandbox_bench import (
+    BenchResult,
+    CaseResult,
+    check_profile,
+    run_bench,
+    start_processes,
+)
+from interleaver.evals.scores import Score, format_interval
+from interleaver.migrations import FORMAT
+from interleaver.profile import BackendSettings, Profile, load_profile
+from interleaver.rendering.templates import render_template
 
 ATTEMPTS = (1, 2, 3, 4, 5)
-LETTER = 16
+LABEL_HEIGHT = 16
 """Height of a label in the plot, in pixels."""
-NAMED = 3
-"""Variants that one label names."""
-Json = dict[str, Any]
+NAMES_PER_LABEL = 3
+"""Maximum number of variants named in one label of the plot."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A pipeline with one thing changed.
+    """A pipeline that differs from the base in one setting.
 
     Attributes:
-        part: what is changed.
-        name: to what.
-        profile: the whole of it.
+        part: part of the pipeline that is changed; "as it is" for the base.
+        name: value or name that the part is changed to; "" for the base.
+        profile: complete profile of the variant.
     """
 
-    part: str
+    part: AblationPart | Literal["as it is"]
     name: str
     profile: Profile
 
 
+class VariantResult(BaseModel):
+    """The results of a variant.
+
+    Attributes:
+        part: part of the pipeline that is changed.
+        name: value or name that the part is changed to.
+        score: mean score over the cases, 0 to 1.
+        drawings: mean number of generator calls per document.
+        models: names of the planner, critic and generator models.
+    """
+
+    part: str
+    name: str
+    score: Score
+    drawings: float
+    models: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """Label of the variant in the plot: its part and its name."""
+        return f"{self.part} {self.name}".strip()
+
+
+class Ablations(BaseModel):
+    """The results of all variants measured so far; the schema of `ablations.json`."""
+
+    format: int = FORMAT
+    cases: int
+    seed: int
+    world: SandboxLevel
+    variants: list[VariantResult]
+
+
 def variants(base: Profile, critics: Mapping[str, str], generators: Mapping[str, str]) -> Iterator[Variant]:
-    """The pipelines to compare; the first is the one that the others differ from.
+    """Yield the pipelines to compare, the unchanged base first.
 
     Args:
-        base: the whole pipeline.
-        critics: further profiles, by name, of which the critic is taken; for instance after SFT and after GRPO.
-        generators: likewise the generator.
+        base: profile that every variant changes in one setting.
+        critics: paths of profiles whose critic is tried in the base, by name; for instance after SFT and after GRPO.
+        generators: paths of profiles whose generator is tried in the base, by name.
     """
     yield Variant("as it is", "", base)
     yield Variant("planner", "off", base.model_copy(update={"planner": BackendSettings(backend="one-step")}))
     yield Variant("critic", "off", base.model_copy(update={"critic": BackendSettings(backend="accept")}))
-    for part, given in (("critic", critics), ("generator", generators)):
-        for name, path in given.items():
+    other_profiles: dict[AblationPart, Mapping[str, str]] = {"critic": critics, "generator": generators}
+    for part, profiles in other_profiles.items():
+        for name, path in profiles.items():
             yield Variant(part, name, base.model_copy(update={part: getattr(load_profile(path), part)}))
     for attempts in ATTEMPTS:
         yield Variant("attempts", str(attempts), _run(base, max_attempts=attempts))
@@ -63,106 +105,112 @@ def _run(base: Profile, **settings: Any) -> Profile:
 
 
 async def measure(
-    chosen: list[Variant], cases: int, seed: int, world: str, progress: Callable[[Made], None]
-) -> AsyncIterator[Json]:
-    """Run the bench with one variant after another; those whose profile is the same are run once.
+    variants: list[Variant], cases: int, seed: int, world: SandboxLevel, progress: Callable[[CaseResult], None]
+) -> AsyncIterator[Ablations]:
+    """Run the bench for each variant in turn; variants with equal profiles share one run of the bench.
 
-    Yields all that is known after each.
+    Yields all results so far after each variant.
 
     Args:
-        chosen: the variants.
-        cases: how many requests.
-        seed: of the requests.
-        world: see `bench`.
-        progress: is told of every document.
+        variants: variants to measure.
+        cases: number of requests.
+        seed: seed of the requests.
+        world: how much of the sandbox world the requests use.
+        progress: progress callback, called after every document.
     """
-    for variant in chosen:
-        check(variant.profile)
-    done: dict[str, Bench] = {}
-    rows: list[Json] = []
-    with processes() as pool:
-        for variant in chosen:
+    for variant in variants:
+        check_profile(variant.profile)
+    results: dict[str, BenchResult] = {}
+    ablations = Ablations(cases=cases, seed=seed, world=world, variants=[])
+    with start_processes() as pool:
+        for variant in variants:
             key = variant.profile.model_dump_json()
-            if key not in done:
-                done[key] = await bench(variant.profile, cases, seed, world=world, pool=pool, progress=progress)
-            found = done[key]
-            rows.append(
-                {
-                    "part": variant.part,
-                    "name": variant.name,
-                    "score": asdict(found.score),
-                    "drawings": found.drawings,
-                    "models": variant.profile.models(),
-                }
+            if key not in results:
+                results[key] = await run_bench(variant.profile, cases, seed, world=world, pool=pool, progress=progress)
+            result = results[key]
+            ablations.variants.append(
+                VariantResult(
+                    part=variant.part,
+                    name=variant.name,
+                    score=result.score,
+                    drawings=result.drawings,
+                    models=variant.profile.models(),
+                )
             )
-            yield {"cases": cases, "seed": seed, "world": world, "variants": rows}
+            yield ablations
 
 
-def runs_needed(chosen: list[Variant]) -> int:
-    """How many times the bench will be run."""
-    return len({variant.profile.model_dump_json() for variant in chosen})
+def runs_needed(variants: list[Variant]) -> int:
+    """Return how many times `measure` runs the bench: the number of distinct profiles."""
+    return len({variant.profile.model_dump_json() for variant in variants})
 
 
-def markdown(found: Json) -> str:
-    """The table in Markdown."""
-    text = [
-        "| what is changed | to | score (95 % interval) | generator calls a document |",
+def markdown(ablations: Ablations) -> str:
+    """Format the results as a Markdown table."""
+    text_lines = [
+        "| changed | to | score (95 % interval) | generator calls per document |",
         "|---|---|---|---|",
     ]
-    for row in found["variants"]:
-        score = row["score"]
-        told = f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
-        text.append(f"| {row['part']} | {row['name']} | {told} | {row['drawings']:.2f} |")
-    return "\n".join([*text, "", f"{found['cases']} requests of the {found['world']} world (seed {found['seed']})."])
+    for row in ablations.variants:
+        text_lines.append(f"| {row.part} | {row.name} | {format_interval(row.score)} | {row.drawings:.2f} |")
+    return "\n".join(
+        [
+            *text_lines,
+            "",
+            f"{ablations.cases} requests in the {ablations.world} sandbox world (seed {ablations.seed}).",
+        ]
+    )
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Where things stand in the plot, in pixels.
+    """The coordinate system of the plot of scores against generator calls.
 
     Attributes:
-        most: generator calls at the right edge.
-        floor: the score at the bottom.
+        max_drawings: generator calls per document at the right edge.
+        min_score: score at the bottom edge.
     """
 
-    most: float
-    floor: float
+    max_drawings: float
+    min_score: float
 
     @classmethod
-    def of(cls, found: Json) -> Plot:
-        """The plot that holds all variants."""
-        rows = found["variants"]
-        lowest = min(row["score"]["low"] for row in rows)
-        return cls(1.08 * max(1.0, *(row["drawings"] for row in rows)), min(0.9, int(lowest * 10) / 10))
+    def fit(cls, ablations: Ablations) -> Plot:
+        """Return a plot whose axes cover all variants."""
+        rows = ablations.variants
+        lowest = min(row.score.low or 0.0 for row in rows)
+        return cls(1.08 * max(1.0, *(row.drawings for row in rows)), min(0.9, int(lowest * 10) / 10))
 
     def x(self, drawings: float) -> float:
-        """Across."""
-        return round(60 + 480 * drawings / self.most, 1)
+        """Return the horizontal position of a number of generator calls, in pixels."""
+        return round(60 + 480 * drawings / self.max_drawings, 1)
 
     def y(self, score: float) -> float:
-        """Down."""
-        return round(330 - 300 * (score - self.floor) / (1 - self.floor), 1)
+        """Return the vertical position of a score, in pixels from the top."""
+        return round(330 - 300 * (score - self.min_score) / (1 - self.min_score), 1)
 
-    def labels(self, found: Json) -> list[tuple[float, float, float, str]]:
-        """Beside the plot, from above: where a point is, how far down its label stands, and what is there."""
+    def labels(self, ablations: Ablations) -> list[tuple[float, float, float, str]]:
+        """Return the labels beside the plot, from top to bottom, one for each distinct point.
+
+        Returns:
+            For each label, the x and y of its point, the y of the label, and the names of the variants at the point.
+        """
         names: dict[tuple[float, float], list[str]] = {}
-        for row in found["variants"]:
-            place = (self.x(row["drawings"]), self.y(row["score"]["value"]))
-            names.setdefault(place, []).append(f"{row['part']} {row['name']}".strip())
-        placed: list[tuple[float, float, float, str]] = []
-        for (x, y), told in sorted(names.items(), key=lambda one: one[0][1]):
-            down = max(y, placed[-1][2] + LETTER if placed else 0)
-            placed.append((x, y, down, ", ".join(told[:NAMED]) + (" ..." if len(told) > NAMED else "")))
-        return placed
+        for row in ablations.variants:
+            place = (self.x(row.drawings), self.y(row.score.value or 0.0))
+            names.setdefault(place, []).append(row.label)
+        labels: list[tuple[float, float, float, str]] = []
+        for (x, y), variant_names in sorted(names.items(), key=lambda entry: entry[0][1]):
+            label_y = max(y, labels[-1][2] + LABEL_HEIGHT if labels else 0)
+            more = " ..." if len(variant_names) > NAMES_PER_LABEL else ""
+            labels.append((x, y, label_y, ", ".join(variant_names[:NAMES_PER_LABEL]) + more))
+        return labels
 
 
-def write(found: Json, folder: Path) -> None:
+def write(ablations: Ablations, folder: Path) -> None:
     """Write `ablations.json`, `ablations.md` and `ablations.html` with the plot of score against generator calls."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ablations.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    (folder / "ablations.md").write_text(markdown(found) + "\n", encoding="utf-8")
-    environment = Environment(
-        loader=PackageLoader("interleaver.evals"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("ablations.html").render(found=found, plot=Plot.of(found))
+    (folder / "ablations.json").write_text(ablations.model_dump_json(indent=1), encoding="utf-8")
+    (folder / "ablations.md").write_text(markdown(ablations) + "\n", encoding="utf-8")
+    page = render_template("interleaver.evals", "ablations.html", ablations=ablations, plot=Plot.fit(ablations))
     (folder / "ablations.html").write_text(page, encoding="utf-8")

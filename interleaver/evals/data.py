@@ -1,4 +1,4 @@
-"""A benchmark's data: from the hub, a folder or a file, checked and counted."""
+"""Loading of a benchmark's data from the hub, a folder or a file, with validation."""
 
 from __future__ import annotations
 
@@ -15,157 +15,164 @@ from typing import Any
 from filelock import FileLock
 
 from interleaver.errors import BadInput, did_you_mean
-from interleaver.evals.benchmarks.base import Benchmark, Item, MissingPicture, Row
-from interleaver.extras import need
+from interleaver.evals.benchmarks.base import Benchmark, BenchmarkItem, BenchmarkRow, MissingPicture
+from interleaver.extras import require_extra
 
 
 @dataclass(frozen=True)
-class Data:
-    """What a run is about.
+class BenchmarkData:
+    """The data of an evaluation.
 
     Attributes:
-        items: those that were asked for.
-        source: where they came from.
-        sha256: of all rows, in their order, whatever part of them was asked for.
-        count: of all rows.
-        complete: whether these are all the items that the benchmark has.
-        lost: rows that are left out, since a picture of theirs is not there.
+        items: selected items.
+        source: dataset id on the hub, file or folder that the rows come from.
+        sha256: checksum of all rows in their order, independent of the selection.
+        count: number of all rows.
+        complete: whether the selected items are all items of the published benchmark.
+        lost_rows: messages about rows that were left out because a picture is missing.
     """
 
-    items: Sequence[Item]
+    items: Sequence[BenchmarkItem]
     source: str
     sha256: str
     count: int
     complete: bool
-    lost: Sequence[str] = ()
+    lost_rows: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which items are asked for.
+class Subset:
+    """A selection of items.
 
     Attributes:
-        groups: categories or tasks; all by default.
-        limit: at most as many, the first ones.
-        shard: which of how many equal parts, from 1; every `of`-th item.
-        of: parts.
+        groups: selected categories or tasks; empty selects all.
+        limit: maximum number of items, taken from the start; None sets no limit.
+        shard: number of the selected shard, from 1; a shard has every `shards`-th item.
+        shards: number of shards.
     """
 
     groups: Sequence[str] = ()
     limit: int | None = None
     shard: int = 1
-    of: int = 1
+    shards: int = 1
 
-    def choose(self, items: Sequence[Item]) -> list[Item]:
-        """The items of this part.
+    def select(self, items: Sequence[BenchmarkItem]) -> list[BenchmarkItem]:
+        """Return the selected items.
 
         Raises:
-            BadInput: there is no such group.
+            BadInput: no item has one of the groups.
         """
-        known = list(dict.fromkeys(item.group for item in items))
+        group_names = list(dict.fromkeys(item.group for item in items))
         for name in self.groups:
-            if name not in known:
-                raise BadInput(f"--only is {name!r}{did_you_mean(name, known)}; the data has: {', '.join(known)}")
-        chosen = [item for item in items if not self.groups or item.group in self.groups]
-        return chosen[: self.limit][self.shard - 1 :: self.of]
+            if name not in group_names:
+                raise BadInput(
+                    f"--only is {name!r}{did_you_mean(name, group_names)}; the data has: {', '.join(group_names)}"
+                )
+        group_items = [item for item in items if not self.groups or item.group in self.groups]
+        return group_items[: self.limit][self.shard - 1 :: self.shards]
 
 
-def load(benchmark: Benchmark, source: str | None, part: Part, allow_lost: bool = False) -> Data:
+def load_data(benchmark: Benchmark, source: str | None, part: Subset, allow_lost: bool = False) -> BenchmarkData:
     """Load the items of a benchmark.
 
     Args:
-        benchmark: which one.
-        source: a file, a folder, or the id of a dataset on the hub; the benchmark's own by default.
-        part: which items are asked for.
-        allow_lost: leave out rows whose pictures are not there.
+        benchmark: benchmark that the data belongs to.
+        source: a file, a folder, or the id of a dataset on the hub; None uses the published dataset.
+        part: selection of items.
+        allow_lost: whether to leave out rows whose pictures are missing instead of raising an error.
 
     Raises:
-        BadInput: there is nothing of that name, or something in it is wrong.
+        BadInput: the source does not exist, cannot be downloaded or contains invalid rows.
     """
-    chosen = source or benchmark.source
-    path = Path(chosen).expanduser()
+    source_name = source or benchmark.source
+    path = Path(source_name).expanduser()
     if not path.exists():
-        path = _download(benchmark, chosen)
-    files = [path] if path.is_file() else _find(benchmark, path)
-    rows = [(row, file, number) for file in files for number, row in enumerate(_rows(file), start=1)]
-    lost: list[str] = []
-    items = list(_items(benchmark, rows, lost))
-    if lost and not allow_lost:
-        more = f", and {len(lost) - 1:,} more" if len(lost) > 1 else ""
-        raise BadInput(f"{lost[0]}{more}; download what is missing, or add --allow-partial to leave such rows out")
+        path = _download(benchmark, source_name)
+    files = [path] if path.is_file() else _find_files(benchmark, path)
+    rows = [(row, file, number) for file in files for number, row in enumerate(_read_rows(file), start=1)]
+    lost_rows: list[str] = []
+    items = list(_read_items(benchmark, rows, lost_rows))
+    if lost_rows and not allow_lost:
+        more_text = f", and {len(lost_rows) - 1:,} more" if len(lost_rows) > 1 else ""
+        raise BadInput(
+            f"{lost_rows[0]}{more_text}; download the missing pictures, or add --allow-partial to leave out such rows"
+        )
     if not items:
-        raise BadInput(f"{chosen!r} has no items")
+        raise BadInput(f"{source_name!r} has no items")
     digest = hashlib.sha256()
     for row, *_ in rows:
         digest.update(json.dumps(row, sort_keys=True, default=_digest).encode())
-    return Data(
-        items=part.choose(items),
-        source=chosen,
+    return BenchmarkData(
+        items=part.select(items),
+        source=source_name,
         sha256=digest.hexdigest(),
         count=len(rows),
-        complete=part == Part() and not lost and benchmark.count in (None, len(items)),
-        lost=lost,
+        complete=part == Subset() and not lost_rows and benchmark.count in (None, len(items)),
+        lost_rows=lost_rows,
     )
 
 
-def _items(benchmark: Benchmark, rows: Sequence[tuple[Row, Path, int]], lost: list[str]) -> Iterator[Item]:
-    """The items of rows; says of those whose pictures are not there what is missing."""
-    seen: dict[str, str] = {}
+def _read_items(
+    benchmark: Benchmark, rows: Sequence[tuple[BenchmarkRow, Path, int]], lost_rows: list[str]
+) -> Iterator[BenchmarkItem]:
+    """Yield the items of rows; append a message to `lost_rows` for each row whose picture is missing."""
+    places_by_id: dict[str, str] = {}
     for row, file, number in rows:
-        where = f"row {number} of {file.name}"
+        place = f"row {number} of {file.name}"
         try:
             item = benchmark.item(row, file.parent)
         except MissingPicture as error:
-            lost.append(f"{where}: {error}")
+            lost_rows.append(f"{place}: {error}")
             continue
         except BadInput as error:
-            raise BadInput(f"{where}: {error}") from None
-        if item.id in seen:
-            raise BadInput(f"{where} has the id {item.id!r}, which {seen[item.id]} has too; ids must differ")
-        seen[item.id] = where
+            raise BadInput(f"{place}: {error}") from None
+        if item.id in places_by_id:
+            raise BadInput(f"{place} repeats the id {item.id!r} of {places_by_id[item.id]}; ids must be unique")
+        places_by_id[item.id] = place
         yield item
 
 
-def _find(benchmark: Benchmark, folder: Path) -> list[Path]:
-    """The data files of a folder."""
+def _find_files(benchmark: Benchmark, folder: Path) -> list[Path]:
+    """Return the benchmark's data files in a folder; unpack its pictures first if need be."""
     _unpack(folder)
     for patterns in benchmark.files:
-        found = [sorted(folder.glob(f"**/{pattern}")) for pattern in patterns]
-        if all(found):
-            return [file for files in found for file in files]
+        matches = [sorted(folder.glob(f"**/{pattern}")) for pattern in patterns]
+        if all(matches):
+            return [file for files in matches for file in files]
     raise BadInput(
-        f"the folder {str(folder)!r} has no {_wanted(benchmark)}, as published at {benchmark.source} on the hub"
+        f"the folder {str(folder)!r} has no {_describe_files(benchmark)}; the dataset is published as "
+        f"{benchmark.source} on the hub"
     )
 
 
-def _wanted(benchmark: Benchmark) -> str:
-    wanted = " or ".join(" and ".join(patterns) for patterns in benchmark.files)
-    return f"{wanted}, and {benchmark.beside}" if benchmark.beside else wanted
+def _describe_files(benchmark: Benchmark) -> str:
+    file_names = " or ".join(" and ".join(patterns) for patterns in benchmark.files)
+    return f"{file_names}, and {benchmark.companions}" if benchmark.companions else file_names
 
 
 def _unpack(folder: Path) -> None:
-    """Unpack the pictures that some datasets publish as one archive: beside it, once, and whole or not at all."""
-    archive, unpacked = folder / "data.zip", folder / "data"
-    if not archive.is_file() or unpacked.exists():
+    """Unpack `data.zip`, in which some datasets publish their pictures, to the folder `data` once and atomically."""
+    archive, target = folder / "data.zip", folder / "data"
+    if not archive.is_file() or target.exists():
         return
-    with FileLock(folder / ".unpacking.lock"), TemporaryDirectory(dir=folder) as beside:
+    with FileLock(folder / ".unpacking.lock"), TemporaryDirectory(dir=folder) as scratch:
         try:
             with zipfile.ZipFile(archive) as file:
-                inside = any(name.startswith("data/") for name in file.namelist())
-                file.extractall(beside if inside else Path(beside) / "data")
+                has_data_folder = any(name.startswith("data/") for name in file.namelist())
+                file.extractall(scratch if has_data_folder else Path(scratch) / "data")
         except zipfile.BadZipFile as error:
             raise BadInput(f"the archive {str(archive)!r} cannot be read: {error}; download it again") from None
-        if not unpacked.exists():
-            (Path(beside) / "data").replace(unpacked)
+        if not target.exists():
+            (Path(scratch) / "data").replace(target)
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
+def _read_rows(file: Path) -> list[dict[str, Any]]:
     try:
         if file.suffix == ".parquet":
-            parquet = need("pyarrow.parquet", "data")
+            parquet = require_extra("pyarrow.parquet", "data")
             rows = parquet.read_table(file).to_pylist()
         elif file.suffix == ".pth":
-            rows = need("torch", "evals").load(file, weights_only=True)
+            rows = require_extra("torch", "evals").load(file, weights_only=True)
         elif file.suffix == ".jsonl":
             rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
         else:
@@ -178,17 +185,18 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _download(benchmark: Benchmark, name: str) -> Path:
-    """Get a dataset from the hub, or its copy on this machine."""
-    hub = need("huggingface_hub", "data")
+    """Return the folder of a dataset from the hub, downloaded unless it is in the local cache."""
+    hub = require_extra("huggingface_hub", "data")
     try:
         return Path(hub.snapshot_download(name, repo_type="dataset"))
-    except Exception as error:  # the hub's client raises many kinds, of several packages
+    except Exception as error:  # the hub's client raises exceptions of several packages
         raise BadInput(
-            f"{name!r} is neither a file nor a folder, and could not be had from the hub ({type(error).__name__}); "
-            f"download {benchmark.source} elsewhere and give its folder with --data: it must hold {_wanted(benchmark)}"
+            f"{name!r} is neither a file nor a folder, and could not be downloaded from the hub "
+            f"({type(error).__name__}); download {benchmark.source} on another machine and give its folder with "
+            f"--data; the folder must contain {_describe_files(benchmark)}"
         ) from None
 
 
 def _digest(value: object) -> str:
-    """Bytes in a row, such as pictures, stand in its checksum by their own."""
+    """Return a text that stands for a non-JSON value of a row in the checksum: the SHA-256 of bytes, else `str`."""
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)

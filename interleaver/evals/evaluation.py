@@ -1,4 +1,4 @@
-"""A run of a benchmark: outputs are made, judged and put into a table, each of which can be carried on."""
+"""An evaluation on a benchmark: make the outputs, judge them, build the table. Every stage can be resumed."""
 
 from __future__ import annotations
 
@@ -12,73 +12,92 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from interleaver.batch.work import in_parallel
+from interleaver.calling import run_concurrently
 from interleaver.errors import BackendError, BadInput
-from interleaver.evals.benchmarks.base import Answers, Benchmark, Block, Output, Question
-from interleaver.evals.data import Data
-from interleaver.evals.judging import Asking, Said
+from interleaver.evals.benchmarks.base import Answers, Benchmark, Output, OutputBlock, Question
+from interleaver.evals.data import BenchmarkData
+from interleaver.evals.judge_client import JudgeAnswer, JudgeClient
 from interleaver.evals.scores import Table, cohens_kappa
-from interleaver.evals.systems import NO_PICTURE, FileSystem, Outputs
+from interleaver.evals.systems import NO_PICTURE, ImportedOutputs, Outputs
 
-PAUSE, LONGEST_PAUSE = 5.0, 60.0
-"""Seconds before a judge that was too busy is asked again; twice as long each time."""
-PATIENCE = 300.0
-"""Seconds without any answer after which it is given up."""
-TOKENS_A_PICTURE, LETTERS_A_TOKEN = 1_000, 4
-SECONDS_A_CALL = 4.0
-"""What estimates reckon with before anything is known."""
-GIVE_UP = 25
-"""Calls in a row that find a judge busy before it is left alone; first answers that may all be unusable."""
+FIRST_PAUSE, MAX_PAUSE = 5.0, 60.0
+"""Initial and maximum delay, in seconds, before retrying an unavailable judge; the delay doubles on each retry."""
+PATIENCE_SECONDS = 300.0
+"""Seconds without any new answer after which an unavailable judge is no longer retried."""
+TOKENS_PER_PICTURE, LETTERS_PER_TOKEN = 1_000, 4
+SECONDS_PER_CALL = 4.0
+"""Assumptions of the estimates: tokens per picture, characters per token, seconds per judge call."""
+MAX_BUSY_CALLS = 25
+"""Limit of consecutive calls that find the judge unavailable, and of failed calls before the first usable answer."""
 
 log = logging.getLogger(__name__)
-Asked = tuple[str, Question]
-"""A question, and the item that it is about."""
-Progress = Callable[[str, str, Said], None]
-"""Is told of an answer: the system, the item, and what was said."""
+ItemQuestion = tuple[str, Question]
+"""The id of an item and a question about its output."""
+AnswerProgress = Callable[[str, str, JudgeAnswer], None]
+"""Progress callback, called with the system, the item id and the judge's answer."""
+
+
+@dataclass(frozen=True)
+class JudgeAgreement:
+    """Agreement of two judges on the same outputs.
+
+    Attributes:
+        judges: names of the two judges.
+        kappa: Cohen's kappa, -1 to 1; None where it is undefined because agreement by chance is 1.
+        equal: share of equal answers, 0 to 1; None if no answers could be compared.
+        answers: number of answers that were compared.
+    """
+
+    judges: tuple[str, str]
+    kappa: float | None
+    equal: float | None
+    answers: int
 
 
 @dataclass
-class Judged:
-    """What a judge said of a system's outputs.
+class JudgedOutputs:
+    """A judge's answers about a system's outputs.
 
     Attributes:
-        said: by item and question.
-        problems: why questions have no answer, by item.
-        calls: that were made now.
-        cached: answers that were there already.
-        input_tokens: of all calls, whenever they were made; likewise the output's.
-        cost: of all calls, by the judge's prices.
+        answers: answers by item id, then by question key.
+        problems: reason why an item could not be judged, by item id.
+        calls: number of judge calls made in this evaluation.
+        cached_calls: number of answers taken from the cache.
+        input_tokens: input tokens of all calls, including those behind cached answers.
+        output_tokens: output tokens of all calls, including those behind cached answers.
+        cost: cost of all calls, including those behind cached answers, at the judge's prices.
     """
 
-    said: dict[str, dict[str, Said]] = field(default_factory=dict)
+    answers: dict[str, dict[str, JudgeAnswer]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     calls: int = 0
-    cached: int = 0
+    cached_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
 
-    def answers(self, name: str) -> Answers:
-        """What was said of an item."""
-        return {key: said.value for key, said in self.said[name].items()}
+    def answers_of(self, name: str) -> Answers:
+        """Return the values of the judge's answers about an item, by question key."""
+        return {key: answer.value for key, answer in self.answers[name].items()}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do.
+    """An estimate of the remaining work.
 
     Attributes:
-        outputs: to be made.
-        calls: of judges.
-        cost: of making outputs and of the judges, in US dollars or the profile's currency.
-        unpriced: judges that are to be called at prices that are not known.
-        seconds: of making outputs and of judging.
+        outputs: number of outputs that are still to be made.
+        calls: number of judge calls that are still to be made.
+        cost: expected cost of making and judging outputs, in the currency of the configured prices (US dollars for the
+            prescribed judges).
+        unpriced_judges: names of judges that will be called but whose prices are unknown.
+        seconds: expected duration of making and judging outputs.
     """
 
     outputs: int
     calls: int
     cost: float
-    unpriced: tuple[str, ...]
+    unpriced_judges: tuple[str, ...]
     seconds: float
 
 
@@ -88,257 +107,278 @@ class Evaluation:
     def __init__(
         self,
         benchmark: Benchmark,
-        data: Data,
-        systems: Sequence[Outputs | FileSystem],
-        asking: Sequence[Asking],
+        data: BenchmarkData,
+        systems: Sequence[Outputs | ImportedOutputs],
+        clients: Sequence[JudgeClient],
         models: Mapping[str, str],
     ):
-        """Bring them together.
+        """Set up the evaluation.
 
         Args:
-            benchmark: what is asked for.
-            data: its items.
-            systems: under test.
-            asking: the judges.
-            models: who is planner, critic and generator in the systems of our own.
+            benchmark: the benchmark.
+            data: the items to evaluate.
+            systems: the systems under test.
+            clients: one client per judge.
+            models: names of the planner, critic and generator models of the profile.
 
         Raises:
             BadInput: two systems or two judges have the same name.
         """
-        for what, names in (("system", [_name(one) for one in systems]), ("judge", [one.judge.name for one in asking])):
+        for role, names in (
+            ("system", [_system_name(member) for member in systems]),
+            ("judge", [member.judge.name for member in clients]),
+        ):
             for name in names:
                 if names.count(name) > 1:
-                    raise BadInput(f"two {what}s are called {name!r}; their names must differ")
+                    raise BadInput(f"two {role}s are named {name!r}; {role} names must be unique")
         self.benchmark = benchmark
         self.data = data
-        self.systems = {_name(one): one for one in systems}
-        self.asking = {one.judge.name: one for one in asking}
+        self.systems = {_system_name(member): member for member in systems}
+        self.clients = {member.judge.name: member for member in clients}
         self.models = models
-        self.judged = {(system, judge): Judged() for system in self.systems for judge in self.asking}
+        self.judged_outputs = {(system, judge): JudgedOutputs() for system in self.systems for judge in self.clients}
 
     def folder(self, system: str) -> Path:
-        """Where the pictures of a system's outputs are."""
-        one = self.systems[system]
-        return one.system.folder if isinstance(one, Outputs) else one.folder
+        """Return the folder that the picture paths of a system's outputs are relative to."""
+        outputs = self.systems[system]
+        return outputs.system.folder if isinstance(outputs, Outputs) else outputs.folder
 
     def outputs(self, system: str) -> dict[str, Output]:
-        """The outputs of a system that can be judged, by item."""
-        made = self.systems[system].made
-        return {item.id: made[item.id] for item in self.data.items if item.id in made and self._fits(made[item.id])}
+        """Return those outputs of a system that can be judged, by item id."""
+        outputs = self.systems[system].outputs
+        return {
+            item.id: outputs[item.id] for item in self.data.items if item.id in outputs and self._fits(outputs[item.id])
+        }
 
-    def made(self, system: str) -> list[Output]:
-        """All outputs of a system that were asked for, those that failed too."""
-        made = self.systems[system].made
-        return [made[item.id] for item in self.data.items if item.id in made]
+    def all_outputs(self, system: str) -> list[Output]:
+        """Return a system's outputs for the selected items, including failed ones."""
+        outputs = self.systems[system].outputs
+        return [outputs[item.id] for item in self.data.items if item.id in outputs]
 
     def _fits(self, output: Output) -> bool:
-        shown = any(block.picture for block in output.blocks)
-        return not output.problem and (shown or not self.benchmark.needs_picture)
+        has_picture = any(block.picture for block in output.blocks)
+        return not output.problem and (has_picture or not self.benchmark.needs_picture)
 
     def questions(self) -> int:
-        """How many questions all judges have to answer, or have answered."""
-        made = {name: self.outputs(name) for name in self.systems}
+        """Return the total number of questions for all judges, answered or not."""
+        outputs = {name: self.outputs(name) for name in self.systems}
         return sum(
-            len(self.benchmark.questions(item, made[name][item.id], self.folder(name)))
+            len(self.benchmark.questions(item, outputs[name][item.id], self.folder(name)))
             for name in self.systems
             for item in self.data.items
-            if item.id in made[name]
-        ) * len(self.asking)
+            if item.id in outputs[name]
+        ) * len(self.clients)
 
     def estimate(self, workers: int) -> Estimate:
-        """What is left to do; an output that is not made yet is judged as if it had one picture.
+        """Estimate the remaining work, assuming that every output still to be made has one picture.
 
         Args:
-            workers: how many outputs are made at a time.
+            workers: maximum number of outputs made concurrently.
         """
         calls, cost, seconds = 0, 0.0, 0.0
-        unpriced = []
-        for judge, asking in self.asking.items():
-            asked = [question for system in self.systems for question in self._left(system, asking)]
-            letters = sum(len(asking.words(question)) * question.calls for question in asked)
-            pictures = sum(isinstance(part, Path) for question in asked for part in question.shown)
-            tokens = letters // LETTERS_A_TOKEN + TOKENS_A_PICTURE * pictures
-            needed = sum(question.calls for question in asked)
-            cost += asking.judge.cost(tokens, asking.answer_tokens * needed)
-            unpriced += [judge] if asked and asking.judge.prices is None else []
-            seconds += SECONDS_A_CALL * needed / asking.judge.concurrency
-            calls += needed
+        unpriced_judges = []
+        for judge, client in self.clients.items():
+            questions = [question for system in self.systems for question in self._left(system, client)]
+            letters = sum(len(client.words(question)) * question.calls for question in questions)
+            pictures = sum(isinstance(part, Path) for question in questions for part in question.content)
+            tokens = letters // LETTERS_PER_TOKEN + TOKENS_PER_PICTURE * pictures
+            call_count = sum(question.calls for question in questions)
+            cost += client.judge.cost(tokens, client.answer_tokens * call_count)
+            unpriced_judges += [judge] if questions and client.judge.prices is None else []
+            seconds += SECONDS_PER_CALL * call_count / client.judge.concurrency
+            calls += call_count
         missing = 0
-        for name, one in self.systems.items():
-            if isinstance(one, Outputs):
-                left = len(self.data.items) - len(self.outputs(name))
-                expected = one.expected()
-                cost += left * expected.cost
-                seconds += left * expected.seconds / min(workers, max(left, 1))
-                missing += left
-        return Estimate(missing, calls, cost, tuple(unpriced), seconds)
+        for name, system_outputs in self.systems.items():
+            if isinstance(system_outputs, Outputs):
+                missing_count = len(self.data.items) - len(self.outputs(name))
+                expected = system_outputs.expected()
+                cost += missing_count * expected.cost
+                seconds += missing_count * expected.seconds / min(workers, max(missing_count, 1))
+                missing += missing_count
+        return Estimate(missing, calls, cost, tuple(unpriced_judges), seconds)
 
     def _made_here(self) -> list[str]:
-        return [name for name, one in self.systems.items() if isinstance(one, Outputs)]
+        return [name for name, system_outputs in self.systems.items() if isinstance(system_outputs, Outputs)]
 
-    def _left(self, system: str, asking: Asking) -> list[Question]:
-        """The questions that have no answer yet."""
-        made, left = self.outputs(system), []
+    def _left(self, system: str, client: JudgeClient) -> list[Question]:
+        """Return the questions about a system's outputs that have no cached answer yet."""
+        outputs, open_questions = self.outputs(system), []
         for item in self.data.items:
-            if item.id in made:
-                asked = self.benchmark.questions(item, made[item.id], self.folder(system))
-                left += [question for question in asked if not asking.is_known(question)]
+            if item.id in outputs:
+                questions = self.benchmark.questions(item, outputs[item.id], self.folder(system))
+                open_questions += [question for question in questions if not client.is_known(question)]
             elif system in self._made_here():
-                expected = Output(id=item.id, blocks=[Block(picture="to-come.png")])
-                left += self.benchmark.questions(item, expected, Path())
-        return left
+                expected = Output(id=item.id, blocks=[OutputBlock(picture="to-come.png")])
+                open_questions += self.benchmark.questions(item, expected, Path())
+        return open_questions
 
     async def make(self, workers: int) -> AsyncIterator[tuple[str, Output]]:
-        """Make the outputs that are missing.
+        """Make the missing outputs and yield each with the name of its system.
 
         Args:
-            workers: how many are made at a time.
+            workers: maximum number of outputs made concurrently.
 
         Raises:
-            BackendUnavailable: a judge cannot be reached, so that the outputs would be made in vain.
+            BackendUnavailable: a judge cannot be reached. This is checked before any output is made.
         """
         if any(len(self.outputs(name)) < len(self.data.items) for name in self._made_here()):
-            for asking in self.asking.values():
-                await asking.check()
-        for name, one in self.systems.items():
-            if isinstance(one, Outputs):
-                async for output in one.make(self.data.items, workers):
+            for client in self.clients.values():
+                await client.check()
+        for name, system_outputs in self.systems.items():
+            if isinstance(system_outputs, Outputs):
+                async for output in system_outputs.make(self.data.items, workers):
                     yield name, output
 
-    async def judge(self, progress: Progress = lambda system, item, said: None) -> None:
-        """Have every output judged; a judge that is too busy, or away, is asked again later.
+    async def score_outputs(self, progress: AnswerProgress = lambda system, item, answer: None) -> None:
+        """Have every judge answer all questions about every output; retry while a judge is unavailable.
 
         Args:
-            progress: is told of every answer.
+            progress: progress callback, called for every answer.
 
         Raises:
-            BackendError: a judge gave no answer at all to the first questions.
+            BackendError: a judge gave no usable answer to the first questions.
         """
-        for (system, judge), judged in self.judged.items():
-            asking, made = self.asking[judge], self.outputs(system)
-            items = [item for item in self.data.items if item.id in made]
-            left = [
+        for (system, judge), judged_output in self.judged_outputs.items():
+            client, outputs = self.clients[judge], self.outputs(system)
+            items = [item for item in self.data.items if item.id in outputs]
+            open_questions = [
                 (item.id, question)
                 for item in items
-                for question in self.benchmark.questions(item, made[item.id], self.folder(system))
+                for question in self.benchmark.questions(item, outputs[item.id], self.folder(system))
             ]
-            judged.said = {item.id: {} for item in items}
-            judged.problems |= await self._until_answered(asking, judged, left, partial(progress, system))
-            for name in judged.problems:
-                judged.said.pop(name, None)
+            judged_output.answers = {item.id: {} for item in items}
+            judged_output.problems |= await self._until_answered(
+                client, judged_output, open_questions, partial(progress, system)
+            )
+            for name in judged_output.problems:
+                judged_output.answers.pop(name, None)
 
     async def _until_answered(
         self,
-        asking: Asking,
-        judged: Judged,
-        left: Sequence[Asked],
-        progress: Callable[[str, Said], None],
+        client: JudgeClient,
+        judged_output: JudgedOutputs,
+        open_questions: Sequence[ItemQuestion],
+        progress: Callable[[str, JudgeAnswer], None],
     ) -> dict[str, str]:
-        """Ask until nothing is left, or nothing has been answered for a long time; why items have no answer then."""
-        pause, quiet_since = PAUSE, time.monotonic()
+        """Ask until all questions are answered or `PATIENCE_SECONDS` pass without an answer.
+
+        Returns:
+            The reason for each item that has unanswered questions, by item id.
+        """
+        pause, quiet_since = FIRST_PAUSE, time.monotonic()
         while True:
-            later, problem = await self._round(asking, judged, left, progress)
-            if len(later) < len(left):
-                pause, quiet_since = PAUSE, time.monotonic()
-            if not later or time.monotonic() + pause > quiet_since + PATIENCE:
+            later, problem = await self._round(client, judged_output, open_questions, progress)
+            if len(later) < len(open_questions):
+                pause, quiet_since = FIRST_PAUSE, time.monotonic()
+            if not later or time.monotonic() + pause > quiet_since + PATIENCE_SECONDS:
                 return {name: problem for name, _ in later}
             if problem:
-                log.warning("%s; asking again in %.0f s, %d answers are left", problem, pause, len(later))
+                log.warning("%s; retrying in %.0f s, %d questions remain", problem, pause, len(later))
                 await asyncio.sleep(pause)
-            left, pause = later, min(2 * pause, LONGEST_PAUSE)
+            open_questions, pause = later, min(2 * pause, MAX_PAUSE)
 
     async def _round(
         self,
-        asking: Asking,
-        judged: Judged,
-        questions: Sequence[Asked],
-        progress: Callable[[str, Said], None],
-    ) -> tuple[list[Asked], str]:
-        """Ask once; the questions that are left for later, and why if the judge is too busy."""
+        client: JudgeClient,
+        judged_output: JudgedOutputs,
+        questions: Sequence[ItemQuestion],
+        progress: Callable[[str, JudgeAnswer], None],
+    ) -> tuple[list[ItemQuestion], str]:
+        """Ask every question once.
 
-        async def ask(asked: Asked) -> tuple[Asked, Said]:
-            return asked, await asking.ask(asked[1])
+        Returns:
+            The questions to ask again later, and the last reason why the judge was unavailable ("" if it was not).
+        """
 
-        busy = answered = failed = 0
+        async def ask(item_question: ItemQuestion) -> tuple[ItemQuestion, JudgeAnswer]:
+            return item_question, await client.ask(item_question[1])
+
+        busy_count = answer_count = failed_count = 0
         waiting = iter(questions)
 
-        def while_there_is_hope() -> Iterator[Asked]:
-            for asked in waiting:
-                yield asked
-                if busy >= GIVE_UP or (failed >= GIVE_UP and not answered):
+        def until_unresponsive() -> Iterator[ItemQuestion]:
+            for item_question in waiting:
+                yield item_question
+                if busy_count >= MAX_BUSY_CALLS or (failed_count >= MAX_BUSY_CALLS and not answer_count):
                     return
 
-        later: list[Asked] = []
-        problem = why = ""
-        async for asked, said in in_parallel(while_there_is_hope(), ask, 2 * asking.judge.concurrency):
-            name, question = asked
-            self._count(asking, judged, said)
-            if said.later:
-                later.append(asked)
-                busy, why = busy + 1, said.problem or ""
+        later: list[ItemQuestion] = []
+        last_problem = busy_reason = ""
+        async for item_question, answer in run_concurrently(until_unresponsive(), ask, 2 * client.judge.concurrency):
+            name, question = item_question
+            self._count(client, judged_output, answer)
+            if answer.later:
+                later.append(item_question)
+                busy_count, busy_reason = busy_count + 1, answer.problem or ""
                 continue
-            busy = 0
-            if said.problem is None:
-                answered += 1
-                judged.said[name][question.key] = said
+            busy_count = 0
+            if answer.problem is None:
+                answer_count += 1
+                judged_output.answers[name][question.key] = answer
             else:
-                failed, problem = failed + 1, said.problem
-                judged.problems[name] = said.problem
-            progress(name, said)
-        left = [*later, *waiting]
-        if failed >= GIVE_UP and not answered:
-            raise BackendError(f"the judge {asking.judge.name} answers nothing: {problem}")
-        return left, why
+                failed_count, last_problem = failed_count + 1, answer.problem
+                judged_output.problems[name] = answer.problem
+            progress(name, answer)
+        open_questions = [*later, *waiting]
+        if failed_count >= MAX_BUSY_CALLS and not answer_count:
+            raise BackendError(
+                f"the judge {client.judge.name} gave no usable answer to {failed_count} questions; the last error: "
+                f"{last_problem}"
+            )
+        return open_questions, busy_reason
 
-    def _count(self, asking: Asking, judged: Judged, said: Said) -> None:
-        judged.cached += not said.calls
-        judged.calls += said.calls
-        judged.input_tokens += said.usage.input_tokens
-        judged.output_tokens += said.usage.output_tokens
-        judged.cost += asking.judge.cost(said.usage.input_tokens, said.usage.output_tokens)
+    def _count(self, client: JudgeClient, judged_output: JudgedOutputs, answer: JudgeAnswer) -> None:
+        judged_output.cached_calls += not answer.calls
+        judged_output.calls += answer.calls
+        judged_output.input_tokens += answer.usage.input_tokens
+        judged_output.output_tokens += answer.usage.output_tokens
+        judged_output.cost += client.judge.cost(answer.usage.input_tokens, answer.usage.output_tokens)
 
     def table(self, system: str, judge: str, allow_partial: bool) -> Table:
-        """The scores of a system by a judge.
+        """Return the scores that a judge gave to a system.
+
+        Args:
+            system: name of the system.
+            judge: name of the judge.
+            allow_partial: whether to accept items without a score.
 
         Raises:
-            BadInput: items are missing and that is not allowed.
+            BadInput: items have no score and `allow_partial` is false.
         """
-        judged = self.judged[system, judge]
-        answers = {name: judged.answers(name) for name in judged.said}
+        judged_output = self.judged_outputs[system, judge]
+        answers = {name: judged_output.answers_of(name) for name in judged_output.answers}
         return self.benchmark.table(self.data.items, answers, allow_partial)
 
     def why_missing(self, system: str, judge: str, name: str) -> str:
-        """Why an item has no score."""
-        output = self.systems[system].made.get(name)
+        """Return the reason why an item has no score."""
+        output = self.systems[system].outputs.get(name)
         if output is None:
             return "there is no output"
         if not self._fits(output):
             return output.problem or NO_PICTURE
-        return self.judged[system, judge].problems.get(name, "it was not judged")
+        return self.judged_outputs[system, judge].problems.get(name, "it was not judged")
 
-    def agreement(self, system: str) -> list[dict[str, Any]]:
-        """How far judges agree on a system's outputs, by pair: Cohen's kappa, the share of equal answers, how many."""
-        found = []
-        for first, second in combinations(self.asking, 2):
-            values = [flattened(self.judged[system, judge]) for judge in (first, second)]
-            both = [key for key in values[0] if key in values[1]]
-            pairs = [[one[key] for key in both] for one in values]
-            equal = sum(a == b for a, b in zip(*pairs, strict=True)) / len(both) if both else None
-            found.append(
-                {"judges": [first, second], "kappa": cohens_kappa(*pairs), "equal": equal, "answers": len(both)}
-            )
-        return found
+    def agreement(self, system: str) -> list[JudgeAgreement]:
+        """Return the agreement of each pair of judges on a system's outputs."""
+        return [self._agreement(system, first, second) for first, second in combinations(self.clients, 2)]
+
+    def _agreement(self, system: str, first: str, second: str) -> JudgeAgreement:
+        values = [flatten_answers(self.judged_outputs[system, judge]) for judge in (first, second)]
+        shared_keys = [key for key in values[0] if key in values[1]]
+        pairs = [[judge_values[key] for key in shared_keys] for judge_values in values]
+        equal = sum(a == b for a, b in zip(*pairs, strict=True)) / len(shared_keys) if shared_keys else None
+        return JudgeAgreement((first, second), cohens_kappa(*pairs), equal, len(shared_keys))
 
 
-def _name(system: Outputs | FileSystem) -> str:
+def _system_name(system: Outputs | ImportedOutputs) -> str:
     return system.system.name if isinstance(system, Outputs) else system.name
 
 
-def flattened(judged: Judged) -> Mapping[tuple[str, ...], Any]:
-    """Every single value that a judge gave, by item, question and, where an answer has several, its name."""
-    found: dict[tuple[str, ...], Any] = {}
-    for name, asked in judged.said.items():
-        for key, said in asked.items():
-            parts = said.value.items() if isinstance(said.value, dict) else [("", said.value)]
-            found |= {(name, key, part): value for part, value in parts}
-    return found
+def flatten_answers(judged_output: JudgedOutputs) -> Mapping[tuple[str, ...], Any]:
+    """Return all values of a judge's answers, keyed by item id, question key and value name ("" for a plain value)."""
+    values: dict[tuple[str, ...], Any] = {}
+    for name, item_answers in judged_output.answers.items():
+        for key, answer in item_answers.items():
+            parts = answer.value.items() if isinstance(answer.value, dict) else [("", answer.value)]
+            values |= {(name, key, part): value for part, value in parts}
+    return values

@@ -1,7 +1,8 @@
-"""Measures that compare texts and pictures with originals, by the libraries that CoMM's own scripts use.
+"""Metrics that compare texts and pictures with the originals, using the same libraries as CoMM's own scripts.
 
-`pip install "interleaver[evals]"` brings them; METEOR, BLEU and CIDEr also need Java, and LPIPS, FID and the Inception
-score torchvision, torch-fidelity and their weights. What cannot be computed is said, not left out in silence.
+Install the libraries with `pip install "interleaver[evals]"`. METEOR, BLEU and CIDEr also need Java; LPIPS, FID and
+the Inception score need torchvision, torch-fidelity and their weights. Metrics that cannot be computed are reported
+with the reason.
 """
 
 from __future__ import annotations
@@ -13,140 +14,154 @@ from pathlib import Path
 from typing import Any
 
 from interleaver.evals.scores import Score
-from interleaver.extras import need
+from interleaver.extras import require_extra
 
-SIDE = 256
-"""Pixels that pictures are brought to before they are compared one by one."""
-INCEPTION = 299
-"""Pixels that they are brought to for the Inception network."""
-Measured = tuple[dict[str, Score], list[str]]
-"""Scores by name, and why others are missing."""
+COMPARISON_SIDE = 256
+"""Side in pixels of the square that pictures are resized to before they are compared in pairs."""
+INCEPTION_SIDE = 299
+"""Side in pixels of the square that pictures are resized to for the Inception network."""
+MeasuredScores = tuple[dict[str, Score], list[str]]
+"""Scores by metric name, and messages that say why other metrics are missing."""
 
 
-def texts(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Measured:
-    """METEOR, BLEU-4 and CIDEr of texts, step by step and as a whole.
+def measure_texts(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> MeasuredScores:
+    """Compute METEOR, BLEU-4 and CIDEr of texts, per step and per document.
 
     Args:
-        pairs: the texts that were written and the original ones, by step; surplus steps of either are passed over.
+        pairs: for each document, the generated and the original texts, one text per step; if one has more steps, its
+            surplus steps are ignored.
     """
-    kept = [list(zip(made, original, strict=False)) for made, original in pairs]
-    steps = [pair for document in kept for pair in document]
+    documents = [list(zip(text, original, strict=False)) for text, original in pairs]
+    steps = [pair for document in documents for pair in document]
     if not steps:
         return {}, ["METEOR, BLEU and CIDEr: not computed (no text was written)"]
-    whole = [
-        (" ".join(made for made, _ in document), " ".join(said for _, said in document))
-        for document in kept
+    whole_texts = [
+        (" ".join(text for text, _ in document), " ".join(original_text for _, original_text in document))
+        for document in documents
         if document
     ]
-    scores, problem = _tried("METEOR, BLEU and CIDEr", lambda: _captions({"steps": steps, "whole": whole}))
+    scores, problem = _try_measure(
+        "METEOR, BLEU and CIDEr", lambda: _caption_scores({"steps": steps, "whole": whole_texts})
+    )
     return scores, [problem] if problem else []
 
 
-def _captions(levels: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Score]:
+def _caption_scores(levels: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Score]:
     if not shutil.which("java"):
         raise RuntimeError("Java is not installed")
-    tokenizer = need("pycocoevalcap.tokenizer.ptbtokenizer", "evals").PTBTokenizer()
-    bleu = need("pycocoevalcap.bleu.bleu", "evals").Bleu(4)
-    cider = need("pycocoevalcap.cider.cider", "evals").Cider()
-    meteor = need("pycocoevalcap.meteor.meteor", "evals").Meteor()  # a Java process that takes long to start
-    found: dict[str, Score] = {}
+    tokenizer = require_extra("pycocoevalcap.tokenizer.ptbtokenizer", "evals").PTBTokenizer()
+    bleu = require_extra("pycocoevalcap.bleu.bleu", "evals").Bleu(4)
+    cider = require_extra("pycocoevalcap.cider.cider", "evals").Cider()
+    meteor = require_extra("pycocoevalcap.meteor.meteor", "evals").Meteor()  # a Java process that takes long to start
+    scores: dict[str, Score] = {}
     try:
         for level, pairs in levels.items():
-            made, original = (
+            candidates, references = (
                 tokenizer.tokenize({number: [{"caption": pair[side]}] for number, pair in enumerate(pairs)})
                 for side in (0, 1)
             )
             values = {
-                "METEOR": meteor.compute_score(original, made)[0],
-                "BLEU-4": bleu.compute_score(original, made, verbose=0)[0][3],
-                "CIDEr": cider.compute_score(original, made)[0],
+                "METEOR": meteor.compute_score(references, candidates)[0],
+                "BLEU-4": bleu.compute_score(references, candidates, verbose=0)[0][3],
+                "CIDEr": cider.compute_score(references, candidates)[0],
             }
-            found |= {f"{name} ({level})": Score(float(value), items=len(pairs)) for name, value in values.items()}
+            scores |= {f"{name} ({level})": Score(float(value), items=len(pairs)) for name, value in values.items()}
     finally:
         for stream in (meteor.meteor_p.stdin, meteor.meteor_p.stdout, meteor.meteor_p.stderr):
             stream.close()
         meteor.meteor_p.kill()
         meteor.meteor_p.wait()
-    return found
+    return scores
 
 
-def pictures(pairs: Sequence[tuple[Sequence[Path], Sequence[Path]]]) -> Measured:
-    """SSIM, PSNR and LPIPS of pictures, and FID and the Inception score of all together.
+def measure_pictures(pairs: Sequence[tuple[Sequence[Path], Sequence[Path]]]) -> MeasuredScores:
+    """Compute SSIM, PSNR and LPIPS of picture pairs, and FID and the Inception score of the whole set.
 
-    As in the official script, every picture of an item is compared with every original one of it, and the items' means
-    are averaged.
+    As in the official script, every generated picture of an item is compared with every original picture of the item,
+    and the means per item are averaged.
 
     Args:
-        pairs: the pictures that were drawn and the original ones, by item.
+        pairs: for each item, the generated and the original pictures.
     """
-    known = [(made, original) for made, original in pairs if made and original]
-    found: dict[str, Score] = {}
+    comparable = [(pictures, original) for pictures, original in pairs if pictures and original]
+    scores_by_metric: dict[str, Score] = {}
     notes: list[str] = []
     for name, measure in (
-        ("SSIM and PSNR", _pixels),
-        ("LPIPS", _lpips),
-        ("FID and the Inception score", inception),
+        ("SSIM and PSNR", _pixel_scores),
+        ("LPIPS", _lpips_score),
+        ("FID and the Inception score", inception_scores),
     ):
-        scores, problem = _tried(name, lambda measure=measure: measure(known))  # type: ignore[misc]
-        found |= scores
+        scores, problem = _try_measure(name, lambda measure=measure: measure(comparable))  # type: ignore[misc]
+        scores_by_metric |= scores
         notes += [problem] if problem else []
-    return found, notes
+    return scores_by_metric, notes
 
 
-def _tried(name: str, measure: Callable[[], dict[str, Score]]) -> tuple[dict[str, Score], str | None]:
-    """A measure, or why it could not be computed: a library, its weights or Java may be missing."""
+def _try_measure(name: str, measure: Callable[[], dict[str, Score]]) -> tuple[dict[str, Score], str | None]:
+    """Return the scores of a metric, or why it could not be computed: a library, its weights or Java may be missing."""
     try:
         return measure(), None
-    except Exception as error:  # libraries raise what they like when weights cannot be had
+    except Exception as error:  # the libraries raise all kinds of exceptions when weights cannot be downloaded
         return {}, f"{name}: not computed ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
 
 
-Pairs = Sequence[tuple[Sequence[Path], Sequence[Path]]]
+PicturePairs = Sequence[tuple[Sequence[Path], Sequence[Path]]]
 
 
-def _pixels(pairs: Pairs) -> dict[str, Score]:
-    compare = need("skimage.metrics", "evals")
-    found: dict[str, list[float]] = {"SSIM": [], "PSNR": []}
-    for made, original in pairs:
-        both = [(_array(one, SIDE), _array(other, SIDE)) for one in original for other in made]
-        ssim = [compare.structural_similarity(one, other, data_range=255, channel_axis=2) for one, other in both]
-        psnr = [compare.peak_signal_noise_ratio(one, other, data_range=255) for one, other in both]
-        found["SSIM"].append(sum(ssim) / len(ssim))
-        found["PSNR"].append(sum(psnr) / len(psnr))
-    return {name: _mean(values) for name, values in found.items()}
+def _pixel_scores(pairs: PicturePairs) -> dict[str, Score]:
+    compare = require_extra("skimage.metrics", "evals")
+    scores_by_name: dict[str, list[float]] = {"SSIM": [], "PSNR": []}
+    for pictures, original in pairs:
+        array_pairs = [
+            (_array(reference, COMPARISON_SIDE), _array(other, COMPARISON_SIDE))
+            for reference in original
+            for other in pictures
+        ]
+        ssim = [
+            compare.structural_similarity(reference, other, data_range=255, channel_axis=2)
+            for reference, other in array_pairs
+        ]
+        psnr = [compare.peak_signal_noise_ratio(reference, other, data_range=255) for reference, other in array_pairs]
+        scores_by_name["SSIM"].append(sum(ssim) / len(ssim))
+        scores_by_name["PSNR"].append(sum(psnr) / len(psnr))
+    return {name: _mean(values) for name, values in scores_by_name.items()}
 
 
-def _lpips(pairs: Pairs) -> dict[str, Score]:
-    torch = need("torch", "evals")
-    metric = need("torchmetrics.image.lpip", "evals").LearnedPerceptualImagePatchSimilarity(net_type="squeeze")
-    found = []
-    for made, original in pairs:
-        both = [(_tensor(torch, one, SIDE), _tensor(torch, other, SIDE)) for one in original for other in made]
+def _lpips_score(pairs: PicturePairs) -> dict[str, Score]:
+    torch = require_extra("torch", "evals")
+    metric = require_extra("torchmetrics.image.lpip", "evals").LearnedPerceptualImagePatchSimilarity(net_type="squeeze")
+    distances = []
+    for pictures, original in pairs:
+        tensor_pairs = [
+            (_tensor(torch, reference, COMPARISON_SIDE), _tensor(torch, other, COMPARISON_SIDE))
+            for reference in original
+            for other in pictures
+        ]
         with torch.no_grad():
-            values = [float(metric(2 * one - 1, 2 * other - 1)) for one, other in both]
-        found.append(sum(values) / len(values))
-    return {"LPIPS": _mean(found)}
+            values = [float(metric(2 * reference - 1, 2 * other - 1)) for reference, other in tensor_pairs]
+        distances.append(sum(values) / len(values))
+    return {"LPIPS": _mean(distances)}
 
 
-def inception(pairs: Pairs, network: Any = None) -> dict[str, Score]:
-    """FID of what was drawn against the originals, and the Inception score of what was drawn.
+def inception_scores(pairs: PicturePairs, network: Any = None) -> dict[str, Score]:
+    """Compute the FID between generated and original pictures, and the Inception score of the generated pictures.
 
     Args:
-        pairs: see `pictures`.
-        network: another network than Inception; its features are then what both are made of.
+        pairs: for each item, the generated and the original pictures.
+        network: feature extractor for both scores; None uses Inception.
     """
-    torch = need("torch", "evals")
-    given = {} if network is None else {"feature": network}
-    fid = need("torchmetrics.image.fid", "evals").FrechetInceptionDistance(normalize=True, **given)
-    score = need("torchmetrics.image.inception", "evals").InceptionScore(normalize=True, **given)
-    for made, original in pairs:
+    torch = require_extra("torch", "evals")
+    network_options = {} if network is None else {"feature": network}
+    fid = require_extra("torchmetrics.image.fid", "evals").FrechetInceptionDistance(normalize=True, **network_options)
+    score = require_extra("torchmetrics.image.inception", "evals").InceptionScore(normalize=True, **network_options)
+    for pictures, original in pairs:
         for path in original:
-            fid.update(_tensor(torch, path, INCEPTION), real=True)
-        for path in made:
-            picture = _tensor(torch, path, INCEPTION)
+            fid.update(_tensor(torch, path, INCEPTION_SIDE), real=True)
+        for path in pictures:
+            picture = _tensor(torch, path, INCEPTION_SIDE)
             fid.update(picture, real=False)
             score.update(picture)
-    count = sum(len(made) for made, _ in pairs)
+    count = sum(len(pictures) for pictures, _ in pairs)
     return {"FID": Score(float(fid.compute()), items=count), "IS": Score(float(score.compute()[0]), items=count)}
 
 
@@ -164,5 +179,5 @@ def _array(path: Path, side: int) -> Any:
 
 
 def _tensor(torch: Any, path: Path, side: int) -> Any:
-    """A picture as a batch of one, 1 x 3 x side x side, from 0 to 1."""
+    """Return a picture as a tensor of shape (1, 3, side, side) with values from 0 to 1."""
     return torch.from_numpy(_array(path, side).copy()).permute(2, 0, 1)[None].float() / 255

@@ -1,4 +1,4 @@
-"""What came of a run: `results.json`, `results.md` and `report.html`."""
+"""The output files of an evaluation: `results.json`, `results.md` and `report.html`."""
 
 from __future__ import annotations
 
@@ -7,211 +7,137 @@ import base64
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from interleaver.agents.conversation import ChatModel
 from interleaver.errors import BadInput
-from interleaver.evals.benchmarks.base import Item, Model
+from interleaver.evals.benchmarks.base import BenchmarkItem
 from interleaver.evals.evaluation import Evaluation
-from interleaver.evals.scores import Score, Table
+from interleaver.evals.results import EvaluationResults, SystemResult
+from interleaver.evals.scores import Score
 from interleaver.evals.systems import GraphSystem, Outputs
-from interleaver.pictures import Picture, shrunk
+from interleaver.pictures import Picture, shrink_picture
+from interleaver.rendering.templates import render_template
 from interleaver.traces.trace import Trace
+from interleaver.types import Json
 
-Json = dict[str, Any]
 FILES = ("results.json", "results.md", "report.html")
-SHOWN = 6
-"""Items at either end of the gallery."""
-SIDE = 320
-LONGEST = 1_200
-"""Letters of a text in the gallery."""
+GALLERY_SIZE = 6
+"""Number of best items, and of worst items, in the gallery."""
+THUMBNAIL_SIDE = 320
+MAX_TEXT = 1_200
+"""Maximum number of characters of a text in the gallery."""
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A row of the table.
 
     Attributes:
-        name: of the system, and of the judge where there are several.
-        cells: by column.
-        notes: why the row is not what it seems.
-        published: where the numbers come from, if they are not ours.
+        name: name of the system, followed by the judge's name where there are several judges.
+        cells: scores by column.
+        notes: reasons why the row is not directly comparable with the published ones.
+        source: origin of a published row; None for a row of this evaluation.
     """
 
     name: str
     cells: Mapping[str, Score]
     notes: Sequence[str] = ()
-    published: str | None = None
+    source: str | None = None
 
 
-def results(evaluation: Evaluation, allow_partial: bool, prompts: str) -> Json:
-    """Everything that was measured, as `results.json` has it.
-
-    Args:
-        evaluation: outputs made and judged.
-        allow_partial: do not refuse when items have no score.
-        prompts: whose words the judge was asked in.
-
-    Raises:
-        BadInput: items have no score and that is not allowed.
-    """
-    data, benchmark = evaluation.data, evaluation.benchmark
-    return {
-        "benchmark": benchmark.name,
-        "title": benchmark.title,
-        "headline": benchmark.headline,
-        "scale": benchmark.scale,
-        "data": {
-            "source": data.source,
-            "sha256": data.sha256,
-            "items": data.count,
-            "published": benchmark.count or data.count,
-            "asked": len(data.items),
-            "complete": data.complete,
-        },
-        "judge_prescribed": {"name": benchmark.judge.name, **_asked_with(benchmark.judge)},
-        "judges": {name: _asked_with(asking.judge.model) for name, asking in evaluation.asking.items()},
-        "judge_prompts": prompts,
-        "models": evaluation.models if any(isinstance(one, Outputs) for one in evaluation.systems.values()) else {},
-        "interleaver": version("interleaver"),
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "systems": _systems(evaluation, allow_partial),
-        "agreement": {name: pairs for name in evaluation.systems if (pairs := evaluation.agreement(name))},
-    }
+def table_rows(results: EvaluationResults) -> tuple[list[str], list[TableRow]]:
+    """Return the columns and the rows of the table: rows of this evaluation first, then the published ones."""
+    own_rows = [_table_row(results, system) for system in results.systems]
+    groups = [name for system in results.systems for name in system.groups]
+    columns = list(dict.fromkeys([*groups, *_headlines(results)]))
+    return columns, [*own_rows, *_published_rows(results.benchmark)]
 
 
-def _asked_with(model: ChatModel | Model) -> Json:
-    """The settings that a judge's answers depend on."""
-    return {"temperature": model.temperature, "max_tokens": model.max_tokens, "extra_body": dict(model.extra_body)}
+def _headlines(results: EvaluationResults) -> list[str]:
+    overall = results.systems[0].overall if results.systems else {}
+    return [results.headline, *(name for name in overall if name != results.headline)]
 
 
-def _systems(evaluation: Evaluation, allow_partial: bool) -> list[Json]:
-    """Each system by each judge; tables first, since one that is refused makes all else needless."""
-    tables = {pair: evaluation.table(*pair, allow_partial) for pair in evaluation.judged}
-    measured = {
-        name: evaluation.benchmark.measures(evaluation.data.items, evaluation.outputs(name), evaluation.folder(name))
-        for name in evaluation.systems
-    }
-    return [_system(evaluation, *pair, table, *measured[pair[0]]) for pair, table in tables.items()]
+def _table_row(results: EvaluationResults, system: SystemResult) -> TableRow:
+    cells = {group: scores.get(results.headline) or scores["score"] for group, scores in system.groups.items()}
+    return TableRow(_row_name(results, system), cells | system.overall, _row_notes(results, system))
 
 
-def _system(
-    evaluation: Evaluation, system: str, judge: str, table: Table, measures: Mapping[str, Score], notes: Sequence[str]
-) -> Json:
-    judged, outputs = evaluation.judged[system, judge], evaluation.made(system)
-    return {
-        "system": system,
-        "judge": judge,
-        "partial": bool(table.missing),
-        "overall": {name: asdict(score) for name, score in {**table.overall, **measures}.items()},
-        "not_measured": notes,
-        "groups": {
-            group: {name: asdict(score) for name, score in scores.items()} for group, scores in table.groups.items()
-        },
-        "missing": {name: evaluation.why_missing(system, judge, name) for name in table.missing},
-        "drawings": sum(output.drawings for output in outputs),
-        "cost": sum(output.cost for output in outputs),
-        "seconds": round(sum(output.seconds for output in outputs), 1),
-        "judge_cost": judged.cost,
-        "judge_calls_now": judged.calls,
-        "judge_cached": judged.cached,
-        "judge_tokens": [judged.input_tokens, judged.output_tokens],
-        "items": {
-            item.id: {
-                "group": item.group,
-                "score": evaluation.benchmark.score(item, judged.answers(item.id)),
-                "answers": judged.answers(item.id),
-            }
-            for item in evaluation.data.items
-            if item.id in judged.said
-        },
-    }
+def _row_name(results: EvaluationResults, system: SystemResult) -> str:
+    return f"{system.system}, {system.judge}" if results.has_several_judges else system.system
 
 
-def lines(found: Json) -> tuple[list[str], list[Line]]:
-    """The columns and rows of the table: ours first, then the published ones."""
-    measured = [_line(found, one) for one in found["systems"]]
-    published = _published(found["benchmark"])
-    groups = [name for one in found["systems"] for name in one["groups"]]
-    columns = list(dict.fromkeys([*groups, *_headlines(found)]))
-    return columns, [*measured, *published]
+def _row_notes(results: EvaluationResults, system: SystemResult) -> list[str]:
+    """Return the reasons why a row is not directly comparable with the published ones."""
+    notes = list(system.not_measured)
+    if system.partial:
+        notes.append(f"partial: {len(system.missing)} items have no score")
+    if not results.data.complete:
+        notes.append(f"subset: {results.data.asked:,} of {results.data.published:,} items")
+    prescribed = results.judge_prescribed
+    if system.judge != prescribed.name:
+        notes.append(f"judged by {system.judge}, not by {prescribed.name}")
+        return notes
+    differences = [
+        f"{key} {value!r}, not {getattr(prescribed, key)!r}"
+        for key, value in results.judges[system.judge]
+        if value != getattr(prescribed, key)
+    ]
+    return [*notes, f"judged with {', '.join(differences)}"] if differences else notes
 
 
-def _headlines(found: Json) -> list[str]:
-    overall = found["systems"][0]["overall"] if found["systems"] else {}
-    return [found["headline"], *(name for name in overall if name != found["headline"])]
-
-
-def _line(found: Json, one: Json) -> Line:
-    notes = list(one["not_measured"])
-    if one["partial"]:
-        notes.append(f"partial: {len(one['missing'])} items have no score")
-    if not found["data"]["complete"]:
-        notes.append(f"a part: {found['data']['asked']:,} of {found['data']['published']:,} items")
-    name, settings = one["judge"], found["judges"][one["judge"]]
-    prescribed = found["judge_prescribed"]
-    if name != prescribed["name"]:
-        notes.append(f"judged by {name}, not by {prescribed['name']}")
-    other = [f"{key} {value!r}, not {prescribed[key]!r}" for key, value in settings.items() if value != prescribed[key]]
-    if other and name == prescribed["name"]:
-        notes.append(f"judged with {', '.join(other)}")
-    cells = {
-        group: Score(**(scores.get(found["headline"]) or scores["score"])) for group, scores in one["groups"].items()
-    }
-    cells |= {name: Score(**score) for name, score in one["overall"].items()}
-    several = len({other["judge"] for other in found["systems"]}) > 1
-    return Line(f"{one['system']}, {one['judge']}" if several else one["system"], cells, notes)
-
-
-def _published(benchmark: str) -> list[Line]:
-    """The published rows of a benchmark, in that protocol alone."""
+def _published_rows(benchmark: str) -> list[TableRow]:
+    """Return the published rows of a benchmark; rows of its other protocols are not included."""
     file = files("interleaver.evals").joinpath("published", f"{benchmark}.toml")
     if not file.is_file():
         return []
-    told = tomllib.loads(file.read_text(encoding="utf-8"))
+    published_table = tomllib.loads(file.read_text(encoding="utf-8"))
     overall = {"overall": "accuracy"} if benchmark == "risebench" else {}
-    found = [
-        Line(
+    rows = [
+        TableRow(
             name,
-            {overall.get(column, column): Score(value) for column, value in zip(told["columns"], values, strict=True)},
-            published=f"{told['source']} ({told['protocol']})",
+            {
+                overall.get(column, column): Score(value)
+                for column, value in zip(published_table["columns"], values, strict=True)
+            },
+            source=f"{published_table['source']} ({published_table['protocol']})",
         )
-        for name, values in told["rows"].items()
+        for name, values in published_table["rows"].items()
     ]
-    reported = told.get("reported", {})
-    source = f"{reported.pop('source', '')}, as reported there"
+    reported_scores = published_table.get("reported", {})
+    source = f"{reported_scores.pop('source', '')}, as reported there"
     headline = overall.get("overall", "overall")
-    return found + [Line(name, {headline: Score(value)}, published=source) for name, value in reported.items()]
+    return rows + [TableRow(name, {headline: Score(value)}, source=source) for name, value in reported_scores.items()]
 
 
-def sources(rows: Sequence[Line]) -> list[str]:
-    """Where published rows come from."""
-    return list(dict.fromkeys(row.published for row in rows if row.published))
+def published_sources(rows: Sequence[TableRow]) -> list[str]:
+    """Return the distinct sources of the published rows, in table order."""
+    return list(dict.fromkeys(row.source for row in rows if row.source))
 
 
-def details(found: Json) -> tuple[list[str], list[tuple[str, str, Mapping[str, Score]]]]:
-    """All that is known of each category: the columns, and rows of system, category and scores.
+def category_rows(results: EvaluationResults) -> tuple[list[str], list[tuple[str, str, Mapping[str, Score]]]]:
+    """Return the table of all scores by category: the columns, and rows of system, category and scores.
 
-    There are none where a category has one number only, which the table shows.
+    Categories with a single score are left out, since the main table shows it.
     """
     rows: list[tuple[str, str, Mapping[str, Score]]] = [
-        (_line(found, one).name, group, {name: Score(**score) for name, score in scores.items()})
-        for one in found["systems"]
-        for group, scores in one["groups"].items()
+        (_row_name(results, system), group, scores)
+        for system in results.systems
+        for group, scores in system.groups.items()
         if len(scores) > 1
     ]
     return list(dict.fromkeys(name for _, _, scores in rows for name in scores)), rows
 
 
-def told(score: Score | None, scale: float) -> str:
-    """A score as tables show it, with its interval."""
+def format_score(score: Score | None, scale: float) -> str:
+    """Format a score with its interval for a table.
+
+    Args:
+        score: the score; None is formatted as "-".
+        scale: best possible score (1, 10 or 100), on which the number of digits depends.
+    """
     if score is None or score.value is None:
         return "-"
     if score.low is None or score.high is None:
@@ -220,116 +146,122 @@ def told(score: Score | None, scale: float) -> str:
     return f"{score.value:.{digits}f} ({score.low:.{digits}f} to {score.high:.{digits}f})"
 
 
-def markdown(found: Json) -> str:
-    """The table in Markdown."""
-    columns, rows = lines(found)
-    known = sources(rows)
-    text = [
-        f"# {found['title']}",
+def markdown(results: EvaluationResults) -> str:
+    """Return the table in Markdown."""
+    columns, rows = table_rows(results)
+    sources = published_sources(rows)
+    text_lines = [
+        f"# {results.title}",
         "",
-        f"{found['data']['asked']:,} of {found['data']['items']:,} items of {found['data']['source']} "
-        f"(sha256 {found['data']['sha256'][:12]}); judged in {found['judge_prompts']}. "
-        f"Intervals: 95 %, bootstrap over items. Protocol: {found['benchmark']}.",
+        f"{results.data.asked:,} of {results.data.items:,} items of {results.data.source} "
+        f"(sha256 {results.data.sha256[:12]}); judge prompts: {results.judge_prompts}. "
+        f"Intervals: 95 % bootstrap confidence intervals over items. Protocol: {results.benchmark}.",
         "",
         "| System | " + " | ".join(columns) + " | |",
         "|---" * (len(columns) + 2) + "|",
     ]
     for row in rows:
-        cells = [told(row.cells.get(column), found["scale"]) for column in columns]
-        note = f"published [{known.index(row.published) + 1}]" if row.published else "; ".join(row.notes)
-        text.append(f"| {row.name if row.published else f'**{row.name}**'} | " + " | ".join(cells) + f" | {note} |")
-    text += ["", *(f"[{number}] {source}" for number, source in enumerate(known, start=1))]
-    measures, by_category = details(found)
+        cells = [format_score(row.cells.get(column), results.scale) for column in columns]
+        note = f"published [{sources.index(row.source) + 1}]" if row.source else "; ".join(row.notes)
+        text_lines.append(f"| {row.name if row.source else f'**{row.name}**'} | " + " | ".join(cells) + f" | {note} |")
+    text_lines += ["", *(f"[{number}] {source}" for number, source in enumerate(sources, start=1))]
+    measures, by_category = category_rows(results)
     if by_category:
-        text += ["", "| System | category | " + " | ".join(measures) + " |", "|---" * (len(measures) + 2) + "|"]
+        text_lines += ["", "| System | category | " + " | ".join(measures) + " |", "|---" * (len(measures) + 2) + "|"]
     for system, category, scores in by_category:
-        cells = [told(scores.get(name), found["scale"]) for name in measures]
-        text.append(f"| {system} | {category} | " + " | ".join(cells) + " |")
-    for system, pairs in found["agreement"].items():
+        cells = [format_score(scores.get(name), results.scale) for name in measures]
+        text_lines.append(f"| {system} | {category} | " + " | ".join(cells) + " |")
+    for system, pairs in results.agreement.items():
         for pair in pairs:
-            kappa = "-" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
-            first, second = pair["judges"]
-            text += ["", f"Agreement of {first} and {second} on {system}: Cohen's kappa {kappa} "
-                         f"({pair['answers']:,} answers, {100 * (pair['equal'] or 0):.0f} % equal)."]  # fmt: skip
-    return "\n".join(text) + "\n"
+            kappa = "-" if pair.kappa is None else f"{pair.kappa:.2f}"
+            first, second = pair.judges
+            text_lines += ["", f"Agreement of {first} and {second} on {system}: Cohen's kappa {kappa} "
+                         f"({pair.answers:,} answers, {100 * (pair.equal or 0):.0f} % equal)."]  # fmt: skip
+    return "\n".join(text_lines) + "\n"
 
 
-def refused(evaluation: Evaluation, folder: Path) -> None:
-    """Leave no table when items have no score, but say in `missing.json` why each has none."""
+def write_missing(evaluation: Evaluation, folder: Path) -> None:
+    """Delete the report of an earlier evaluation and write `missing.json`: why each unscored item has no score."""
     for name in (*FILES, "missing.json"):
         (folder / name).unlink(missing_ok=True)
     missing: Json = {}
-    for (system, judge), judged in evaluation.judged.items():
-        without = [item.id for item in evaluation.data.items if item.id not in judged.said]
+    for (system, judge), judged_output in evaluation.judged_outputs.items():
+        without = [item.id for item in evaluation.data.items if item.id not in judged_output.answers]
         missing[f"{system}, {judge}"] = {name: evaluation.why_missing(system, judge, name) for name in without}
     (folder / "missing.json").write_text(json.dumps(missing, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-async def write(evaluation: Evaluation, found: Json, folder: Path) -> None:
-    """Write the three files.
+async def write_report(evaluation: Evaluation, results: EvaluationResults, folder: Path) -> None:
+    """Write `results.json`, `results.md` and `report.html`.
 
     Args:
-        evaluation: for the gallery.
-        found: what `results` gave.
-        folder: where to.
+        evaluation: the evaluation, whose outputs and answers the gallery shows.
+        results: the results of the evaluation.
+        folder: existing folder to write to.
     """
-    gallery = [await _gallery(evaluation, *pair) for pair in evaluation.judged]
-    await asyncio.to_thread(_write, found, gallery, folder)
+    gallery = [await _gallery(evaluation, *pair) for pair in evaluation.judged_outputs]
+    await asyncio.to_thread(_write_files, results, gallery, folder)
 
 
-def _write(found: Json, gallery: Sequence[Json], folder: Path) -> None:
+def _write_files(results: EvaluationResults, gallery: Sequence[Json], folder: Path) -> None:
     (folder / "missing.json").unlink(missing_ok=True)
-    (folder / "results.json").write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
-    (folder / "results.md").write_text(markdown(found), encoding="utf-8")
-    environment = Environment(
-        loader=PackageLoader("interleaver.evals"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    columns, rows = lines(found)
-    page = environment.get_template("report.html").render(
-        found=found,
+    (folder / "results.json").write_text(results.model_dump_json(indent=1), encoding="utf-8")
+    (folder / "results.md").write_text(markdown(results), encoding="utf-8")
+    columns, rows = table_rows(results)
+    page = render_template(
+        "interleaver.evals",
+        "report.html",
+        results=results,
         columns=columns,
         rows=rows,
-        told=told,
+        format_score=format_score,
         gallery=gallery,
-        bars=bars(found),
-        sources=sources(rows),
-        details=details(found),
+        bars=chart_bars(results),
+        sources=published_sources(rows),
+        details=category_rows(results),
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def bars(found: Json) -> Json:
-    """The bars of the chart, in percent of the best possible score, by group and system."""
-    scale = found["scale"] / 100
+def chart_bars(results: EvaluationResults) -> Json:
+    """Return the data of the bar chart, in percent of the best possible score.
+
+    Returns:
+        `groups`: bars by group, each with the row number of its system, its value and its interval; `names`: the row
+        names by row number.
+    """
+    scale = results.scale / 100
+    rows = [_table_row(results, system) for system in results.systems]
     groups: dict[str, list[Json]] = {}
-    for number, one in enumerate(found["systems"]):
-        for group, score in _line(found, one).cells.items():
+    for number, row in enumerate(rows):
+        for group, score in row.cells.items():
             if score.value is not None and score.low is not None and score.high is not None:
                 bar = {"system": number, "value": score.value / scale}
                 groups.setdefault(group, []).append(bar | {"low": score.low / scale, "high": score.high / scale})
-    return {"groups": groups, "names": [_line(found, one).name for one in found["systems"]]}
+    return {"groups": groups, "names": [row.name for row in rows]}
 
 
 async def _gallery(evaluation: Evaluation, system: str, judge: str) -> Json:
-    """The worst and the best items of a system, with everything that was drawn and said."""
-    judged = evaluation.judged[system, judge]
-    scored = [
+    """Return the best and the worst items of a system, with all drawings, verdicts and judge answers."""
+    judged_output = evaluation.judged_outputs[system, judge]
+    scored_items = [
         (score, number, item)
         for number, item in enumerate(evaluation.data.items)
-        if item.id in judged.said and (score := evaluation.benchmark.score(item, judged.answers(item.id))) is not None
+        if item.id in judged_output.answers
+        and (score := evaluation.benchmark.score(item, judged_output.answers_of(item.id))) is not None
     ]
-    ranked = sorted(scored, key=lambda one: one[:2])
-    worst = ranked[:SHOWN]
-    best = [one for one in reversed(ranked) if one not in worst][:SHOWN]
-    shown: Json = {"system": system, "judge": judge}
-    for name, chosen in (("best", best), ("worst", worst)):
-        shown[name] = [await _exhibit(evaluation, system, judge, item, score) for score, _, item in chosen]
-    return shown
+    ranked_items = sorted(scored_items, key=lambda entry: entry[:2])
+    worst = ranked_items[:GALLERY_SIZE]
+    best = [entry for entry in reversed(ranked_items) if entry not in worst][:GALLERY_SIZE]
+    gallery: Json = {"system": system, "judge": judge}
+    for name, entries in (("best", best), ("worst", worst)):
+        gallery[name] = [await _gallery_item(evaluation, system, judge, item, score) for score, _, item in entries]
+    return gallery
 
 
-async def _exhibit(evaluation: Evaluation, system: str, judge: str, item: Item, score: float) -> Json:
+async def _gallery_item(evaluation: Evaluation, system: str, judge: str, item: BenchmarkItem, score: float) -> Json:
     output, folder = evaluation.outputs(system)[item.id], evaluation.folder(system)
-    said = evaluation.judged[system, judge].said[item.id]
+    answers = evaluation.judged_outputs[system, judge].answers[item.id]
     return {
         "id": item.id,
         "group": item.group,
@@ -337,46 +269,45 @@ async def _exhibit(evaluation: Evaluation, system: str, judge: str, item: Item, 
         "request": item.request.replace("<image>", " ").strip(),
         "given": [await asyncio.to_thread(_thumbnail, path.read_bytes()) for path in item.pictures],
         "blocks": [
-            {"text": block.text and block.text[:LONGEST], "picture": None}
+            {"text": block.text and block.text[:MAX_TEXT], "picture": None}
             if block.picture is None
             else {"text": None, "picture": await asyncio.to_thread(_thumbnail, (folder / block.picture).read_bytes())}
             for block in output.blocks
         ],
-        "said": {key: {"value": one.value, "words": one.answer[:LONGEST]} for key, one in said.items()},
+        "answers": {key: {"value": answer.value, "text": answer.answer[:MAX_TEXT]} for key, answer in answers.items()},
         "attempts": await _attempts(evaluation, system, output.run_id),
     }
 
 
 async def _attempts(evaluation: Evaluation, system: str, run_id: str | None) -> list[Json]:
-    """Every drawing of a run with what the critic said."""
-    made = evaluation.systems[system]
-    if run_id is None or not (isinstance(made, Outputs) and isinstance(made.system, GraphSystem)):
+    """Return every drawing of a run with the critic's verdict."""
+    system_outputs = evaluation.systems[system]
+    if run_id is None or not (isinstance(system_outputs, Outputs) and isinstance(system_outputs.system, GraphSystem)):
         return []
-    runs = made.system.runner.runs
+    runs = system_outputs.system.runner.runs
     trace = await asyncio.to_thread(runs.trace, run_id)
     if not isinstance(trace, Trace):
         return []
-    found = []
+    attempts = []
     for attempt in (*trace.attempts, *trace.drafts):
-        verdict = attempt.verdict
         picture = await runs.images.get(attempt.image) if attempt.image else None
-        found.append(
+        attempts.append(
             {
                 "step": attempt.step + 1,
                 "number": attempt.attempt,
                 "prompt": attempt.prompt,
                 "picture": await asyncio.to_thread(_thumbnail, picture.data) if picture else None,
-                "verdict": "no verdict" if verdict is None else "accepted" if verdict.accepted else "rejected",
-                "said": attempt.error or (verdict.reasoning if verdict else ""),
+                "verdict": attempt.verdict_label,
+                "reasoning": attempt.reason,
             }
         )
-    return found
+    return attempts
 
 
 def _thumbnail(data: bytes) -> str:
-    """A small copy for the page; nothing where the file is no picture, as no judge was shown it either."""
+    """Return a thumbnail as a data URL; "" if the data is not a picture, which no judge was shown either."""
     try:
-        small = shrunk(Picture.decode(data), SIDE, "JPEG")
+        small = shrink_picture(Picture.decode(data), THUMBNAIL_SIDE, "JPEG")
     except BadInput:
         return ""
     return f"data:{small.media_type};base64,{base64.b64encode(small.data).decode()}"

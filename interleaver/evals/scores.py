@@ -1,4 +1,4 @@
-"""What every benchmark has in common when answers become numbers: shares, intervals, agreement, completeness."""
+"""Statistics that all benchmarks share: means, bootstrap confidence intervals, agreement, completeness."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from interleaver.errors import BadInput
 
 SAMPLES = 2000
-"""Bootstrap samples behind an interval."""
-NAMED = 10
-"""Ids that a message names before it only counts."""
+"""Number of bootstrap samples of a confidence interval."""
+MAX_IDS_NAMED = 10
+"""Maximum number of ids listed in an error message."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number and how sure it is.
+    """A score with its confidence interval.
 
     Attributes:
-        value: the number; None where nothing was scored.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        items: how many items it is made of.
+        value: value of the score; None if nothing was scored.
+        low: lower end of the 95 % confidence interval; None if there is no interval.
+        high: upper end of the 95 % confidence interval; None if there is no interval.
+        items: number of items that the score is computed from.
     """
 
     value: float | None
@@ -37,9 +37,9 @@ class Table:
     """The scores of one system on one benchmark.
 
     Attributes:
-        overall: the headline scores by name.
+        overall: overall scores by name.
         groups: scores by category or task, then by name.
-        missing: ids that have no score; a table with any is partial.
+        missing: ids of the items without a score; a table with any is partial.
     """
 
     overall: dict[str, Score]
@@ -47,11 +47,18 @@ class Table:
     missing: Sequence[str] = field(default_factory=tuple)
 
 
-def scaled(table: Table, factor: float) -> Table:
-    """The same table in other units."""
+def format_interval(score: Score) -> str:
+    """Format a score and its interval with three decimals; the score must have an interval."""
+    return f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+
+
+def scale_table(table: Table, factor: float) -> Table:
+    """Return the table with all scores and intervals multiplied by a factor."""
 
     def times(score: Score) -> Score:
-        low, value, high = (None if one is None else factor * one for one in (score.low, score.value, score.high))
+        low, value, high = (
+            None if number is None else factor * number for number in (score.low, score.value, score.high)
+        )
         return Score(value, low, high, score.items)
 
     return Table(
@@ -63,24 +70,26 @@ def scaled(table: Table, factor: float) -> Table:
     )
 
 
-def complete(expected: Collection[str], scored: Collection[str], allow_partial: bool = False) -> list[str]:
-    """The ids that have no score, in the order of the benchmark.
+def missing_ids(expected: Collection[str], scored_ids: Collection[str], allow_partial: bool = False) -> list[str]:
+    """Return the ids of the items without a score, in the order of the benchmark.
 
     Args:
-        expected: all ids of the benchmark, or of the part that was asked for.
-        scored: the ids with a score.
-        allow_partial: do not refuse an incomplete set.
+        expected: ids of all selected items.
+        scored_ids: ids of the items with a score.
+        allow_partial: whether to accept items without a score.
 
     Raises:
-        BadInput: some are missing and that is not allowed.
+        BadInput: items have no score and `allow_partial` is false.
     """
-    known = set(scored)
-    missing = [one for one in expected if one not in known]
+    scored_set = set(scored_ids)
+    missing = [item_id for item_id in expected if item_id not in scored_set]
     if missing and not allow_partial:
-        named = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else "")
+        id_text = ", ".join(missing[:MAX_IDS_NAMED]) + (
+            f" and {len(missing) - MAX_IDS_NAMED:,} more" if len(missing) > MAX_IDS_NAMED else ""
+        )
         raise BadInput(
-            f"{len(missing):,} of {len(expected):,} items have no score ({named}); run the same command again to go "
-            "on, or add --allow-partial for a table that says it is partial"
+            f"{len(missing):,} of {len(expected):,} items have no score ({id_text}); run the same command again to "
+            "continue, or add --allow-partial for a table that is marked as partial"
         )
     return missing
 
@@ -88,13 +97,15 @@ def complete(expected: Collection[str], scored: Collection[str], allow_partial: 
 def bootstrap(
     values: Sequence[Sequence[float]], weights: Sequence[float], *, samples: int = SAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95 % interval of a weighted sum of group means; items are drawn with replacement within their group.
+    """Return the 95 % bootstrap confidence interval of a weighted sum of group means.
+
+    Items are resampled with replacement within their group.
 
     Args:
-        values: the items' numbers, by group; no group is empty.
-        weights: of the groups.
-        samples: how many times.
-        seed: of the draws.
+        values: values of the items, by group; no group may be empty.
+        weights: weight of each group.
+        samples: number of bootstrap samples.
+        seed: seed of the resampling.
     """
     rng = np.random.default_rng(seed)
     total = np.zeros(samples)
@@ -105,8 +116,8 @@ def bootstrap(
     return float(low), float(high)
 
 
-def weighted(values: Sequence[Sequence[float]], weights: Sequence[float]) -> Score:
-    """A weighted sum of group means with its interval; without a value when a group is empty."""
+def weighted_mean(values: Sequence[Sequence[float]], weights: Sequence[float]) -> Score:
+    """Return a weighted sum of group means with its confidence interval; its value is None if a group is empty."""
     count = sum(len(group) for group in values)
     if not values or any(not group for group in values):
         return Score(None, items=count)
@@ -115,51 +126,61 @@ def weighted(values: Sequence[Sequence[float]], weights: Sequence[float]) -> Sco
 
 
 def mean_of_parts(groups: Sequence[Sequence[Sequence[float | None]]]) -> Score:
-    """The mean over groups of the mean over parts of the mean over items, with its interval.
+    """Return the mean over groups of the mean over parts of the mean over items, with its confidence interval.
 
-    Items are drawn with replacement within their group, each with all its parts, since the parts of an item belong
-    together.
+    Items are resampled with replacement within their group; the parts of an item, such as its text and its pictures,
+    stay together.
 
     Args:
-        groups: of items, each with the same parts; None where an item has no such part.
+        groups: values by group, item and part; None where an item lacks a part. All items have the same parts.
 
     Returns:
-        No value when a group has no numbers at all.
+        The mean; its value is None if a group has no values at all.
     """
-    tables = [np.array([[np.nan if one is None else one for one in item] for item in items]) for items in groups]
+    tables = [np.array([[np.nan if rate is None else rate for rate in item] for item in items]) for items in groups]
     count = sum(int((~np.isnan(table)).any(axis=-1).sum()) for table in tables if len(table))
     if not tables or any(not len(table) or np.isnan(table).all() for table in tables):
         return Score(None, items=count)
     rng = np.random.default_rng(0)
     value = float(np.mean([_mean_of_parts(table[None])[0] for table in tables]))
-    drawn = [_mean_of_parts(table[rng.integers(len(table), size=(SAMPLES, len(table)))]) for table in tables]
-    low, high = np.nanpercentile(np.mean(drawn, axis=0), [2.5, 97.5])
+    resampled_means = [_mean_of_parts(table[rng.integers(len(table), size=(SAMPLES, len(table)))]) for table in tables]
+    low, high = np.nanpercentile(np.mean(resampled_means, axis=0), [2.5, 97.5])
     return Score(value, float(low), float(high), items=count)
 
 
 def _mean_of_parts(tables: np.ndarray) -> np.ndarray:
-    """Of tables of items and parts, shape (samples, items, parts), the means of their parts' means."""
-    there = ~np.isnan(tables)
-    counts = there.sum(axis=1)
-    means = np.where(there, tables, 0).sum(axis=1) / np.maximum(counts, 1)
-    known = counts > 0
-    return np.where(known.any(axis=1), (means * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.nan)
+    """Return the mean over parts of the mean over items for each sample, ignoring NaN.
+
+    Args:
+        tables: array of shape (samples, items, parts).
+
+    Returns:
+        Array of shape (samples,).
+    """
+    is_known = ~np.isnan(tables)
+    counts = is_known.sum(axis=1)
+    means = np.where(is_known, tables, 0).sum(axis=1) / np.maximum(counts, 1)
+    has_values = counts > 0
+    return np.where(
+        has_values.any(axis=1), (means * has_values).sum(axis=1) / np.maximum(has_values.sum(axis=1), 1), np.nan
+    )
 
 
 def cohens_kappa(first: Sequence[object], second: Sequence[object]) -> float | None:
-    """Agreement of two judges beyond chance (Cohen, 1960), -1 to 1.
+    """Return Cohen's kappa (1960), the agreement of two judges beyond chance.
 
     Args:
-        first: what one said of each item.
-        second: what the other said of the same items.
+        first: answers of one judge.
+        second: answers of the other judge to the same questions, in the same order.
 
     Returns:
-        None where chance alone agrees always, since both said one and the same thing of everything, or of nothing.
+        Kappa, -1 to 1; None if there are no answers, or if both judges always gave the same single answer, for which
+        kappa is undefined.
     """
     if not first:
         return None
     labels = sorted({*first, *second}, key=repr)
     count = len(first)
-    observed = sum(one == other for one, other in zip(first, second, strict=True)) / count
+    observed_agreement = sum(label_pair == other for label_pair, other in zip(first, second, strict=True)) / count
     chance = sum(list(first).count(label) * list(second).count(label) for label in labels) / count**2
-    return None if chance == 1 else (observed - chance) / (1 - chance)
+    return None if chance == 1 else (observed_agreement - chance) / (1 - chance)

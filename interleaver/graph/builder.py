@@ -10,10 +10,10 @@ from interleaver.agents import Critic, Planner
 from interleaver.graph import routing
 from interleaver.graph.backends import Backends
 from interleaver.graph.context import Context, RunSettings
-from interleaver.graph.nodes import Nodes
+from interleaver.graph.nodes import Nodes, in_present_format
 from interleaver.graph.state import RunInput, RunOutput, RunState
+from interleaver.store.images import ImageStore
 from interleaver.tools import ImageGenerator
-from interleaver.traces.images import ImageStore
 
 Builder = StateGraph[RunState, Context, RunInput, RunOutput]
 
@@ -28,22 +28,22 @@ def build_graph(
     image_hosts: Collection[str] = (),
     concurrency: Mapping[str, int | None] | None = None,
 ) -> Builder:
-    """Build the state machine, uncompiled: call `.compile(checkpointer=..., store=...)` on it.
+    """Build the uncompiled state machine; compile it with `.compile(checkpointer=..., store=...)`.
 
     Args:
-        planner: writes the plan; the sandbox's by default.
-        critic: judges each picture; the sandbox's by default.
-        generator: draws and edits; the sandbox's by default.
-        images: where the pictures are kept; the folder `out/.store/images` by default.
-        settings: what a run does unless its `Context` says otherwise.
-        image_hosts: hosts from which the pictures of a request may be fetched although their addresses are private.
-        concurrency: how many calls `planner`, `critic` and `generator` take at a time, over all runs of the graph in
-            this process; no limit where it says nothing.
+        planner: writes the plan; the sandbox's planner by default.
+        critic: reviews each picture; the sandbox's critic by default.
+        generator: draws and edits pictures; the sandbox's generator by default.
+        images: the image store; the folder `out/.store/images` by default.
+        settings: default settings of a run, which its `Context` overrides.
+        image_hosts: hosts with private addresses from which the pictures of a request may be fetched.
+        concurrency: maximum number of concurrent calls by `planner`, `critic` and `generator`, over all runs of the
+            graph in this process; no limit for a kind that is missing.
 
     Returns:
-        A builder whose graph takes `RunInput` and gives `RunOutput`. A run that cannot be finished does not raise: it
-        ends with `status` partial or failed and a document that says why. Only settings that do not fit `Context`
-        raise, a `pydantic.ValidationError`, before anything is done.
+        A builder whose graph takes `RunInput` and returns `RunOutput`. A run that cannot be finished does not raise: it
+        ends with `status` partial or failed, and with a document that says why. Only settings that do not fit `Context`
+        raise an error, a `pydantic.ValidationError`, before anything is done.
     """
     nodes = Nodes(
         Backends(planner, critic, generator, concurrency or {}),
@@ -53,12 +53,8 @@ def build_graph(
     )
     builder = StateGraph(RunState, context_schema=Context, input_schema=RunInput, output_schema=RunOutput)
     builder.add_node("planner", nodes.planner)
-    builder.add_node("review", nodes.review)
-    builder.add_node("generator", nodes.generator)
-    builder.add_node("critic", nodes.critic)
-    builder.add_node("refine", nodes.refine)
-    builder.add_node("accept", nodes.accept)
-    builder.add_node("compose", nodes.compose)
+    for node in (nodes.review, nodes.generator, nodes.critic, nodes.refine, nodes.accept, nodes.compose):
+        builder.add_node(node.__name__, in_present_format(node))
 
     builder.add_edge(START, "planner")
     builder.add_conditional_edges("planner", routing.route_plan)

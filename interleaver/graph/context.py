@@ -1,4 +1,4 @@
-"""What a caller may set for one run."""
+"""The settings that a caller may choose for one run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RunSettings(BaseModel):
-    """How a run goes about its work, whatever models it uses."""
+    """The settings of a run that do not depend on its models."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -17,40 +17,40 @@ class RunSettings(BaseModel):
         0,
         ge=0,
         lt=2**31,
-        description="Every attempt's seed derives from it: the same seed, the same document.",
+        description="Seed from which the seed of every attempt derives.",
     )
-    max_attempts: int = Field(5, ge=1, le=20, description="How often a step is drawn before it counts as exhausted.")
-    width: int = Field(512, ge=64, le=4096, description="Width in pixels of a picture that is drawn anew.")
-    height: int = Field(512, ge=64, le=4096, description="Height in pixels of a picture that is drawn anew.")
+    max_attempts: int = Field(5, ge=1, le=20, description="Maximum number of attempts at each step.")
+    width: int = Field(512, ge=64, le=4096, description="Width in pixels of pictures drawn from scratch.")
+    height: int = Field(512, ge=64, le=4096, description="Height in pixels of pictures drawn from scratch.")
     references: Literal["last", "all"] = Field(
-        "last", description="Which pictures the generator edits: the last one that was kept, or all so far."
+        "last", description="Which pictures the generator edits: only the last one kept, or all kept so far."
     )
     on_exhausted: Literal["keep_last", "keep_best", "stop", "ask"] = Field(
         "keep_last",
-        description="When all attempts of a step were rejected: keep the last picture, keep the one the critic "
-        "scored highest, stop the run there, or pause and ask a person.",
+        description="What to do when all attempts at a step were rejected: keep the last picture, keep the one that "
+        "the critic scored highest, stop the run, or pause and ask a person.",
     )
     review: bool = Field(False, description="Pause after planning, so that a person can approve or edit the plan.")
     chat_pictures: Literal["previews", "links"] = Field(
         "previews",
-        description="How the answer in the chat shows pictures: as small image blocks, or as Markdown links.",
+        description="How chat answers show pictures: as small image blocks, or as Markdown links.",
     )
     lookahead: bool = Field(
         False,
-        description="While the critic looks at a picture, draw the next step on it already. Saves time where generator "
-        "and critic do not share hardware; a draft on a rejected picture is thrown away.",
+        description="Draft the next step while the critic is still reviewing a picture. Saves time if generator and "
+        "critic do not share hardware; the draft is discarded if the picture is rejected.",
     )
-    max_generator_calls: int | None = Field(None, ge=1, description="Stop the run after this many drawings.")
+    max_generator_calls: int | None = Field(None, ge=1, description="Stop the run after this many generator calls.")
     max_seconds: float | None = Field(
-        None, gt=0, description="Stop the run once its models have worked this many seconds."
+        None, gt=0, description="Stop the run once its model calls have taken this many seconds in total."
     )
 
 
 def given_settings(context: object) -> dict[str, Any]:
-    """The settings that a run's context gives.
+    """Return the settings that are given in a run's context.
 
-    Within a parent graph the context is the parent's: a mapping or an object of its own kind, of which the fields that
-    are named like ours are meant for us.
+    In a subgraph the context is the parent graph's: a mapping, or an object of another type. Those of its fields that
+    have the name of a `Context` field are taken as settings.
     """
     if isinstance(context, Context):
         return context.model_dump(exclude_unset=True)
@@ -59,17 +59,17 @@ def given_settings(context: object) -> dict[str, Any]:
 
 
 class Context(RunSettings):
-    """The settings of one run: LangGraph's `context_schema`, shown by Studio as a form.
+    """The settings of one run: LangGraph's `context_schema`, which Studio shows as a form.
 
-    The planner node copies them into the state, so a run that is resumed keeps the settings it began with.
+    The planner node copies them into the state, so a resumed run keeps its settings.
     """
 
     planner: str | None = Field(
-        None, description="Name of a registered planner; empty: the one the graph was built with."
+        None, description="Name of a registered planner; leave empty for the one the graph was built with."
     )
     critic: str | None = Field(
-        None, description="Name of a registered critic; empty: the one the graph was built with."
+        None, description="Name of a registered critic; leave empty for the one the graph was built with."
     )
     generator: str | None = Field(
-        None, description="Name of a registered image generator; empty: the one the graph was built with."
+        None, description="Name of a registered generator; leave empty for the one the graph was built with."
     )

@@ -1,10 +1,11 @@
-"""A miniature world that needs no model: subjects to draw, a language to ask for them, and the four who work in it.
+"""A small simulated world that needs no model: subjects to draw, a drawing language, and a backend for every role.
 
-* `primer` holds what the world knows: subjects with their parts, shapes, and backgrounds, as SVG files.
-* `world` says what a scene is and how it is rendered; `language` and `reading` turn operations into English and back;
-  `sight` and `fitting` are what the pixels tell.
-* `planner`, `generator` and `critic` meet the protocols of `interleaver.agents` and `interleaver.tools`.
-* `judge` knows the scene behind a picture and scores it exactly; `tasks` makes random steps to measure the others on.
+* `primer` loads the subjects with their parts, the shapes and the backgrounds from SVG files.
+* `world` defines and renders scenes; `language` and `reading` convert operations to English and back; `sight` and
+  `fitting` analyse pixels.
+* `planner`, `generator` and `critic` implement the protocols of `interleaver.agents` and `interleaver.tools`.
+* `judge` scores steps exactly, from the scenes stored in the pictures; `tasks` samples random steps on which the others
+  are measured.
 
-The generator misreads prompts as real ones do, and the critic sees nothing but pixels.
+The generator makes mistakes as real ones do, and the critic sees only pixels.
 """

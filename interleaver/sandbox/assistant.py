@@ -1,6 +1,6 @@
-"""A chat model without weights: it hands every wish to its tool and passes on what the tool says.
+"""A rule-based chat model: it passes the user's message to a tool and answers with the tool's result.
 
-It lets agents of every kind run in the sandbox, where no language model is at hand.
+It makes it possible to run agents of any kind in the sandbox, without a language model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 
 class SandboxAssistant(BaseChatModel):
-    """A `BaseChatModel` that calls the first tool with a `request`, or else hands over to the first other agent."""
+    """A `BaseChatModel` that calls the first tool with a `request` parameter, or else the first handoff tool."""
 
     @property
     def _llm_type(self) -> str:
@@ -32,7 +32,7 @@ class SandboxAssistant(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Give the model its tools; which one it must call (`tool_choice`) is its own affair."""
+        """Bind tools to the model; `tool_choice` is ignored."""
         return self.bind(tools=[convert_to_openai_tool(tool)["function"] for tool in tools])
 
     def _generate(
@@ -48,21 +48,25 @@ class SandboxAssistant(BaseChatModel):
 
 def _reply(messages: list[BaseMessage], tools: list[dict[str, Any]]) -> AIMessage:
     last = max(number for number, message in enumerate(messages) if isinstance(message, HumanMessage))
-    since = messages[last + 1 :]
-    told = [message for message in since if _tells(message)]
-    if told:
-        return AIMessage(str(told[-1].text))
-    asked = {call["name"] for message in since if isinstance(message, AIMessage) for call in message.tool_calls}
+    later_messages = messages[last + 1 :]
+    results = [message for message in later_messages if _is_result(message)]
+    if results:
+        return AIMessage(str(results[-1].text))
+    called_tools = {
+        call["name"] for message in later_messages if isinstance(message, AIMessage) for call in message.tool_calls
+    }
     for tool in sorted(tools, key=lambda tool: "request" not in tool["parameters"]["properties"]):
-        takes = tool["parameters"]["properties"]
-        if tool["name"] not in asked and ("request" in takes or tool["name"].startswith("transfer_to_")):
-            arguments = {"request": str(messages[last].text)} if "request" in takes else {}
+        tool_arguments = tool["parameters"]["properties"]
+        if tool["name"] not in called_tools and (
+            "request" in tool_arguments or tool["name"].startswith("transfer_to_")
+        ):
+            arguments = {"request": str(messages[last].text)} if "request" in tool_arguments else {}
             return AIMessage("", tool_calls=[{"name": tool["name"], "args": arguments, "id": str(uuid4())}])
     return AIMessage("I have no tool for that.")
 
 
-def _tells(message: BaseMessage) -> bool:
-    """Whether a message brings a result, and is no note about who takes over."""
+def _is_result(message: BaseMessage) -> bool:
+    """Return whether a message carries a result, rather than announcing a handoff to another agent."""
     if isinstance(message, ToolMessage):
         return not str(message.name).startswith("transfer_")
     return isinstance(message, AIMessage) and bool(message.text) and not message.tool_calls

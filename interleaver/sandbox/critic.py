@@ -1,12 +1,14 @@
-"""The sandbox critic: compares the pixels before and after a step with what its instruction asks for.
+"""The sandbox critic: checks the change in pixels that a step made against the step's instruction.
 
-It explains the change one operation at a time, by recognising each thing that was asked for in what is new. What it
-cannot explain was not asked for. It knows the language and the primer, never the scene behind a picture.
+It explains the change one operation at a time, by recognising each requested thing in the pixels that are new. Changes
+that stay unexplained are reported as not asked for. The critic uses the drawing language and the primer, but never the
+scene stored in a picture.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from interleaver.errors import UnreadableAnswer
 from interleaver.pictures import Picture
 from interleaver.sandbox import sight
-from interleaver.sandbox.faults import Fault, refined
+from interleaver.sandbox.faults import Fault, write_refined_prompt
 from interleaver.sandbox.fitting import MISFIT, Fitting, Frame, Sighting, draw_over
 from interleaver.sandbox.judge import SIZE_TOLERANCE, is_at, is_beside
 from interleaver.sandbox.language import (
@@ -32,47 +34,51 @@ from interleaver.sandbox.world import SIZES, nearest_place, place_centre
 from interleaver.types import Step, Verdict
 
 STRAY_PIXELS = 10
-"""Changed pixels that may stay unexplained; less than the smallest thing the primer can draw."""
+"""Number of changed pixels that may stay unexplained; the smallest thing in the primer covers more."""
 
 
 class SandboxCritic:
-    """A `Critic` that looks at pixels."""
+    """A `Critic` that sees only pixels."""
 
-    async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
-        """Judge a step; see `interleaver.agents.Critic`."""
-        return await asyncio.to_thread(self._judge, step, before, after, prompt)
+    async def review(
+        self, step: Step, before: Picture, after: Picture, prompt: str, references: Sequence[Picture] = ()
+    ) -> Verdict:
+        """Review a step; see `interleaver.agents.Critic`."""
+        return await asyncio.to_thread(self._review, step, before, after, prompt)
 
-    def _judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
+    def _review(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
         operations = parse(step.goal).operations
         if not operations:
             raise UnreadableAnswer(f"the sandbox critic does not understand the instruction {step.goal[:80]!r}")
         if (before.width, before.height) != (after.width, after.height):
             reason = f"The picture is {after.width}x{after.height} instead of {before.width}x{before.height} pixels."
-            return Verdict(accepted=False, refined_prompt=refined(operations, [], prompt), reasoning=reason, score=0.0)
+            return Verdict(
+                accepted=False, refined_prompt=write_refined_prompt(operations, [], prompt), reasoning=reason, score=0.0
+            )
         view = _View(sight.look(before), sight.look(after))
         faults = [fault for group in _groups(operations) for fault in view.check(group)]
-        faults += view.unexplained()
-        reasoning = " ".join([*view.notes, *(f"But {fault.said}." for fault in faults)])
+        faults += view.unexplained_faults()
+        reasoning = " ".join([*view.notes, *(f"But {fault.description}." for fault in faults)])
         if not faults:
             return Verdict(accepted=True, reasoning=f"{reasoning} That is what was asked for.".strip(), score=1.0)
         score = max(0.0, 1 - len(faults) / (4 * len(operations) + 1))
         return Verdict(
             accepted=False,
-            refined_prompt=refined(operations, faults, prompt),
+            refined_prompt=write_refined_prompt(operations, faults, prompt),
             reasoning=reasoning,
             score=round(score, 3),
         )
 
 
 Point = tuple[float, float]
-"""A place on the canvas, as fractions of its width and height."""
+"""Position on the canvas, as fractions of its width and height."""
 
 Group = list[tuple[int, Operation]]
-"""Operations with their positions in the instruction."""
+"""Operations that are checked together, with their positions in the instruction."""
 
 
 def _groups(operations: tuple[Operation, ...]) -> list[Group]:
-    """Each operation by itself, but neighbouring parts of one subject together."""
+    """Group the operations: neighbouring parts of one subject together, every other operation by itself."""
     groups: list[Group] = []
     for number, operation in enumerate(operations):
         before = groups[-1][-1][1] if groups else None
@@ -96,11 +102,11 @@ class _View:
 
     Attributes:
         before: pixels before the step.
-        after: pixels after it.
-        expected: `before` with everything drawn in that was asked for and found.
-        explained: where the difference to `expected` is accounted for.
-        notes: what was recognised, in words.
-        anchors: where things stood before the step, once somebody has asked.
+        after: pixels after the step.
+        expected: `before` with all the requested changes that were found applied to it.
+        explained_mask: where a difference between `expected` and `after` is accounted for.
+        notes: sentences about what was recognised, which begin the reasoning.
+        anchors: cache of the positions of things before the step, by kind; None for a thing that was not recognised.
     """
 
     before: Pixels
@@ -108,201 +114,203 @@ class _View:
     notes: list[str] = field(default_factory=list)
     anchors: dict[str, Point | None] = field(default_factory=dict)
     expected: Pixels = field(init=False)
-    explained: Mask = field(init=False)
+    explained_mask: Mask = field(init=False)
 
     def __post_init__(self) -> None:
         self.expected = self.before
-        self.explained = np.zeros(self.before.shape[:2], bool)
+        self.explained_mask = np.zeros(self.before.shape[:2], bool)
         self.backdrop_before = sight.recognise_background(self.before)
         self.backdrop_after = sight.recognise_background(self.after)
 
     def check(self, group: Group) -> list[Fault]:
-        """Look for what operations ask for that can only be seen together; returns what is wrong."""
+        """Check a group of operations and return the faults that were found."""
         number, operation = group[0]
         match operation:
             case Add():
                 return self._check_add(group, operation)
             case Recolour():
-                found = self._check_recolour(operation)
+                problems = self._check_recolour(operation)
             case Remove():
-                found = self._check_remove(operation)
+                problems = self._check_remove(operation)
             case Backdrop():
-                found = self._check_backdrop(operation)
-        return [Fault(number, attribute, said) for attribute, said in found]
+                problems = self._check_backdrop(operation)
+        return [Fault(number, attribute, description) for attribute, description in problems]
 
-    def unexplained(self) -> list[Fault]:
-        """What has changed although nobody asked for it."""
+    def unexplained_faults(self) -> list[Fault]:
+        """Return a fault if something changed that no operation asked for."""
         different = sight.differs(self.expected, self.after)
-        stray = (different & ~self.explained) | sight.solid(sight.differs_clearly(self.expected, self.after))
+        stray = (different & ~self.explained_mask) | sight.solid(sight.differs_clearly(self.expected, self.after))
         if int(stray.sum()) <= STRAY_PIXELS:
             return []
         places = sorted({self._place_name(box) for box in sight.regions(stray)})
         return [Fault(None, "rest", f"something was changed that nobody asked for, {' and '.join(places[:3])}")]
 
     def _open_change(self) -> Mask:
-        return sight.differs(self.expected, self.after) & ~self.explained
+        return sight.differs(self.expected, self.after) & ~self.explained_mask
 
-    def _take(self, sighting: Sighting) -> None:
+    def _draw_sighting(self, sighting: Sighting) -> None:
         self.expected, silhouette = draw_over(self.expected, sighting)
-        self.explained = self.explained | sight.grown(silhouette)
+        self.explained_mask = self.explained_mask | sight.grown(silhouette)
 
-    def _check_backdrop(self, asked: Backdrop) -> list[tuple[str, str]]:
-        seen = self.backdrop_after
-        self.notes.append(f"The background is {seen or 'nothing I know'}.")
-        if seen:
+    def _check_backdrop(self, operation: Backdrop) -> list[tuple[str, str]]:
+        backdrop = self.backdrop_after
+        self.notes.append(f"The background is {backdrop or 'nothing I know'}.")
+        if backdrop:
             behind = sight.backdrop(self.backdrop_before, self.before) if self.backdrop_before else self.before
             empty = sight.matches(self.before, behind)
-            now = sight.backdrop(seen, self.after)
-            self.expected = np.where(empty[..., None], now, self.expected)
-            # Where an edge blends into the background it blends into another one now.
-            self.explained = self.explained | (sight.grown(empty) & ~empty)
-        if seen == asked.background:
+            current_backdrop = sight.backdrop(backdrop, self.after)
+            self.expected = np.where(empty[..., None], current_backdrop, self.expected)
+            # Antialiased edges now blend into the new background, so they have changed as well.
+            self.explained_mask = self.explained_mask | (sight.grown(empty) & ~empty)
+        if backdrop == operation.background:
             return []
-        return [("done", f"the background should be {asked.background}")]
+        return [("done", f"the background should be {operation.background}")]
 
-    def _check_add(self, group: Group, asked: Add) -> list[Fault]:
-        """Check an addition; parts of one subject are looked for together, since they hide each other."""
+    def _check_add(self, group: Group, operation: Add) -> list[Fault]:
+        """Check an addition; parts of one subject are searched for together, since they occlude each other."""
         parts = tuple(part.part for _, part in group if isinstance(part, Add) and part.part)
-        asked = replace(asked, part=" and ".join(parts) or None)
-        sightings, missing = self._find(asked, parts), None
+        operation = replace(operation, part=" and ".join(parts) or None)
+        sightings, missing = self._find(operation, parts), None
         if not sightings and len(parts) > 1:
-            sightings, missing = self._find_all_but_one(asked, parts)
+            sightings, missing = self._find_all_but_one(operation, parts)
         if not sightings:
-            wanted = noun_phrase(replace(asked, size=None))
-            self.notes.append(f"I look for {wanted}.")
-            return [Fault(number, "kind", f"nothing new in the picture looks like {wanted}") for number, _ in group]
+            phrase = noun_phrase(replace(operation, size=None))
+            self.notes.append(f"I look for {phrase}.")
+            return [Fault(number, "kind", f"nothing new in the picture looks like {phrase}") for number, _ in group]
         for sighting in sightings:
-            self._take(sighting)
-        self.notes.append(self._tell(replace(asked, part=" and ".join(sightings[0].parts) or None), sightings))
+            self._draw_sighting(sighting)
+        self.notes.append(
+            self._describe_sightings(replace(operation, part=" and ".join(sightings[0].parts) or None), sightings)
+        )
         faults = [
-            Fault(number, attribute, said)
-            for attribute, said in self._wrong_attributes(asked, sightings)
+            Fault(number, attribute, description)
+            for attribute, description in self._wrong_attributes(operation, sightings)
             for number, _ in group
         ]
         if missing is not None:
             faults.append(Fault(group[missing][0], "kind", f"there is no {parts[missing]}"))
         return faults
 
-    def _wrong_attributes(self, asked: Add, sightings: list[Sighting]) -> list[tuple[str, str]]:
+    def _wrong_attributes(self, operation: Add, sightings: list[Sighting]) -> list[tuple[str, str]]:
         faults = []
-        if len(sightings) != asked.count:
-            faults.append(("count", f"there are {len(sightings)} and not {asked.count}"))
-        name = asked.part or asked.kind
+        if len(sightings) != operation.count:
+            faults.append(("count", f"there are {len(sightings)} and not {operation.count}"))
+        name = operation.part or operation.kind
         colours = sorted({sighting.colour for sighting in sightings if sighting.colour})
-        if asked.colour and colours and colours != [asked.colour]:
-            faults.append(("colour", f"the colour of the {name} is {' and '.join(colours)}, not {asked.colour}"))
-        # A part takes its size from the subject that stands there already, right or wrong.
-        sized = asked.size and not (asked.part and self._something_stands())
-        if sized and not all(self._has_size(sighting, str(asked.size)) for sighting in sightings):
-            faults.append(("size", f"the size of the {name} is not {asked.size}"))
-        if not self._stands_right(asked, sightings):
+        if operation.colour and colours and colours != [operation.colour]:
+            faults.append(("colour", f"the colour of the {name} is {' and '.join(colours)}, not {operation.colour}"))
+        # A part takes its size from the subject that is already in the picture, so its stated size is not checked.
+        checks_size = operation.size and not (operation.part and self._something_stands())
+        if checks_size and not all(self._has_size(sighting, str(operation.size)) for sighting in sightings):
+            faults.append(("size", f"the size of the {name} is not {operation.size}"))
+        if not self._stands_right(operation, sightings):
             faults.append(("place", f"the place of the {name} is wrong"))
         return faults
 
     def _something_stands(self) -> bool:
-        """Whether there was anything in the picture before the step."""
+        """Return whether the picture before the step showed anything but a known background."""
         if self.backdrop_before is None:
             return True
         return bool(sight.differs(self.before, sight.backdrop(self.backdrop_before, self.before)).any())
 
-    def _find(self, asked: Add, parts: tuple[str, ...]) -> list[Sighting]:
-        """What was added of the kind: one for a single thing, all there are for several."""
-        found: list[Sighting] = []
+    def _find(self, operation: Add, parts: tuple[str, ...]) -> list[Sighting]:
+        """Return the sightings of the requested kind in the change: the best if one was asked for, else all."""
+        sightings: list[Sighting] = []
         change = self._open_change()
         boxes = sight.regions(change)
-        if len(boxes) > 1 and asked.count == 1:
-            everything = boxes[0]
+        if len(boxes) > 1 and operation.count == 1:
+            union_box = boxes[0]
             for box in boxes[1:]:
-                everything = everything.union(box)
-            boxes = [*boxes, everything]
+                union_box = union_box.union(box)
+            boxes = [*boxes, union_box]
         for box in boxes:
-            fitting = Fitting(asked.kind, parts, box, self.expected, self.after, change)
-            sighting = fitting.best(guess=self._guess(asked))
+            fitting = Fitting(operation.kind, parts, box, self.expected, self.after, change)
+            sighting = fitting.best(guess=self._guess(operation))
             if sighting and sighting.misfit <= MISFIT:
-                found.append(sighting)
-        if asked.count == 1 and found:
-            return [min(found, key=lambda sighting: (self._unmet(asked, sighting), sighting.misfit))]
-        return found
+                sightings.append(sighting)
+        if operation.count == 1 and sightings:
+            return [min(sightings, key=lambda sighting: (self._unmet(operation, sighting), sighting.misfit))]
+        return sightings
 
-    def _find_all_but_one(self, asked: Add, parts: tuple[str, ...]) -> tuple[list[Sighting], int | None]:
-        """Several parts of which one is missing, and the position of that one."""
+    def _find_all_but_one(self, operation: Add, parts: tuple[str, ...]) -> tuple[list[Sighting], int | None]:
+        """Search with one part left out; return the sightings and the position of the missing part."""
         for missing in range(len(parts)):
-            sightings = self._find(asked, parts[:missing] + parts[missing + 1 :])
+            sightings = self._find(operation, parts[:missing] + parts[missing + 1 :])
             if sightings:
                 return sightings, missing
         return [], None
 
-    def _guess(self, asked: Add) -> Frame | None:
-        """Where the instruction says that the subject of a part stands."""
-        if not (asked.part and asked.size and asked.place):
+    def _guess(self, operation: Add) -> Frame | None:
+        """Return the frame that the instruction states for the subject of a part; None if it states none."""
+        if not (operation.part and operation.size and operation.place):
             return None
         height, width = self.after.shape[:2]
-        x, y = place_centre(asked.place, SIZES[asked.size], SIZES[asked.size])
-        return Frame(x * width, y * height, SIZES[asked.size] * min(width, height))
+        x, y = place_centre(operation.place, SIZES[operation.size], SIZES[operation.size])
+        return Frame(x * width, y * height, SIZES[operation.size] * min(width, height))
 
-    def _unmet(self, asked: Add, sighting: Sighting) -> int:
-        """How many of the stated attributes a sighting lacks: tells things of one kind apart."""
-        wrong_colour = asked.colour and sighting.colour and sighting.colour != asked.colour
-        return int(bool(wrong_colour)) + int(not self._stands_right(asked, [sighting]))
+    def _unmet(self, operation: Add, sighting: Sighting) -> int:
+        """Return how many stated attributes a sighting lacks, for choosing among things of one kind."""
+        wrong_colour = operation.colour and sighting.colour and sighting.colour != operation.colour
+        return int(bool(wrong_colour)) + int(not self._stands_right(operation, [sighting]))
 
-    def _check_recolour(self, asked: Recolour) -> list[tuple[str, str]]:
+    def _check_recolour(self, operation: Recolour) -> list[tuple[str, str]]:
         change = self._open_change()
         boxes = sight.regions(change)
         if not boxes:
             self.notes.append("Nothing has changed.")
-            return [("colour", f"the {asked.kind} has kept its colour")]
+            return [("colour", f"the {operation.kind} has kept its colour")]
         colours = set()
         for box in boxes:
-            fitting = Fitting(asked.kind, (), box, self.expected, self.after, change)
+            fitting = Fitting(operation.kind, (), box, self.expected, self.after, change)
             sighting = fitting.best(main_only=True)
             if sighting and sighting.misfit <= MISFIT:
-                self._take(sighting)
+                self._draw_sighting(sighting)
                 colours.add(str(sighting.colour))
-        self.notes.append(f"The {asked.kind} is now {' and '.join(sorted(colours)) or 'not to be recognised'}.")
-        if colours == {asked.colour}:
+        self.notes.append(f"The {operation.kind} is now {' and '.join(sorted(colours)) or 'not to be recognised'}.")
+        if colours == {operation.colour}:
             return []
-        return [("colour", f"the {asked.kind} should be {asked.colour}")]
+        return [("colour", f"the {operation.kind} should be {operation.colour}")]
 
-    def _check_remove(self, asked: Remove) -> list[tuple[str, str]]:
+    def _check_remove(self, operation: Remove) -> list[tuple[str, str]]:
         change = self._open_change()
-        gone = 0
+        removed_count = 0
         for box in sight.regions(change):
-            # Whatever was removed, drawn back into the picture, gives the picture before.
-            sighting = Fitting(asked.kind, (), box, self.after, self.expected, change).best()
+            # Drawing the removed thing back into the picture must reproduce the picture before the step.
+            sighting = Fitting(operation.kind, (), box, self.after, self.expected, change).best()
             if sighting and sighting.misfit <= MISFIT:
                 _, silhouette = draw_over(self.after, sighting)
                 gap = sight.grown(silhouette)
                 self.expected = np.where(gap[..., None], self.after, self.expected)
-                gone += 1
-        self.notes.append(f"{gone or 'No'} {asked.kind} has disappeared.")
-        return [] if gone else [("done", f"the {asked.kind} should be gone")]
+                removed_count += 1
+        self.notes.append(f"{removed_count or 'No'} {operation.kind} has disappeared.")
+        return [] if removed_count else [("done", f"the {operation.kind} should be gone")]
 
-    def _stands_right(self, asked: Add, sightings: list[Sighting]) -> bool:
+    def _stands_right(self, operation: Add, sightings: list[Sighting]) -> bool:
         x, y, size = self._centre(sightings)
-        if asked.place:
-            return is_at(asked.place, x, y, len(sightings), size)
-        if asked.relation and asked.anchor:
-            if asked.anchor not in self.anchors:
-                self.anchors[asked.anchor] = self._locate(asked.anchor)
-            anchor = self.anchors[asked.anchor]
-            return anchor is None or is_beside(asked.relation, (x, y), anchor)
+        if operation.place:
+            return is_at(operation.place, x, y, len(sightings), size)
+        if operation.relation and operation.anchor:
+            if operation.anchor not in self.anchors:
+                self.anchors[operation.anchor] = self._locate(operation.anchor)
+            anchor = self.anchors[operation.anchor]
+            return anchor is None or is_beside(operation.relation, (x, y), anchor)
         return True
 
     def _locate(self, kind: str) -> Point | None:
-        """Where a thing stood before the step, as fractions of the canvas; None when it is not recognised."""
+        """Return where a thing stood before the step, as fractions of the canvas; None when it is not recognised."""
         if self.backdrop_before is None:
             return None
         empty = sight.backdrop(self.backdrop_before, self.before)
-        shown = sight.differs(self.before, empty)
-        found = [Fitting(kind, (), box, empty, self.before, shown).best() for box in sight.regions(shown)]
-        fitting = [sighting for sighting in found if sighting and sighting.misfit <= 2 * MISFIT]
-        if not fitting:
+        foreground = sight.differs(self.before, empty)
+        sightings = [Fitting(kind, (), box, empty, self.before, foreground).best() for box in sight.regions(foreground)]
+        close_sightings = [sighting for sighting in sightings if sighting and sighting.misfit <= 2 * MISFIT]
+        if not close_sightings:
             return None
-        x, y, _ = self._centre([min(fitting, key=lambda sighting: sighting.misfit)])
+        x, y, _ = self._centre([min(close_sightings, key=lambda sighting: sighting.misfit)])
         return x, y
 
     def _centre(self, sightings: list[Sighting]) -> tuple[float, float, float]:
-        """Centre of a group as fractions of the canvas, and the mean size."""
+        """Return the centre (x, y) of a group and its mean size, all as fractions of the canvas."""
         height, width = self.after.shape[:2]
         xs = [sighting.frame.x for sighting in sightings]
         ys = [sighting.frame.y for sighting in sightings]
@@ -315,17 +323,17 @@ class _View:
         # The frame of a small part is known less exactly than that of a whole subject.
         return abs(actual / SIZES[size] - 1) < (2 if sighting.parts else 1.25) * SIZE_TOLERANCE
 
-    def _tell(self, asked: Add, sightings: list[Sighting]) -> str:
+    def _describe_sightings(self, operation: Add, sightings: list[Sighting]) -> str:
         x, y, size = self._centre(sightings)
         colours = {sighting.colour for sighting in sightings}
-        seen = Add(
-            asked.kind,
-            part=asked.part,
+        addition = Add(
+            operation.kind,
+            part=operation.part,
             count=len(sightings),
             size=min(SIZES, key=lambda name: abs(SIZES[name] / size - 1)),
             colour=colours.pop() if len(colours) == 1 else None,
         )
-        return f"I see {noun_phrase(seen)} {PLACE_PHRASES[nearest_place(x, y)]}."
+        return f"I see {noun_phrase(addition)} {PLACE_PHRASES[nearest_place(x, y)]}."
 
     def _place_name(self, box: Box) -> str:
         height, width = self.after.shape[:2]

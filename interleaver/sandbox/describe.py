@@ -1,4 +1,4 @@
-"""Putting pictures into words, from their pixels alone."""
+"""Describe pictures in words, from their pixels alone."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from interleaver.sandbox.world import SIZES, nearest_place
 
 
 def describe_picture(picture: Picture) -> str:
-    """Say in a sentence or two what a picture shows."""
+    """Return a sentence or two about what a picture shows."""
     pixels = sight.look(picture)
     size = f"{picture.width} x {picture.height} pixels"
     background = sight.recognise_background(pixels)
     if background is None:
         return f"This picture ({size}) is not from the world I know. Its main colours are {_colours(pixels)}."
     empty = sight.backdrop(background, pixels)
-    shown = sight.differs(pixels, empty)
-    things = [_name(box, empty, pixels, shown) for box in sight.regions(shown)]
+    foreground = sight.differs(pixels, empty)
+    things = [_name(box, empty, pixels, foreground) for box in sight.regions(foreground)]
     on = f"{'against' if 'sky' in background or 'space' in background else 'on'} {background}"
     if not things:
         return f"This picture ({size}) is empty: nothing but {background}."
     return f"This picture ({size}) shows {_enumerate(things)}, {on}."
 
 
-def _name(box: Box, empty: Pixels, pixels: Pixels, shown: Mask) -> str:
-    """The thing in a region, recognised by drawing everything of the same proportions into it."""
+def _name(box: Box, empty: Pixels, pixels: Pixels, foreground: Mask) -> str:
+    """Return a phrase for the thing in a region.
+
+    The thing is recognised by drawing every subject of matching proportions into the region.
+    """
     place = _place(box, pixels)
     fits = []
     for kind in subjects():
-        fitting = Fitting(kind, (), box, empty, pixels, shown)
+        fitting = Fitting(kind, (), box, empty, pixels, foreground)
         sketch = fitting.sketch()
         if sketch:
             fits.append((sketch.misfit, kind, fitting))

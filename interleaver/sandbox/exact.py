@@ -1,27 +1,27 @@
-"""A critic that knows the truth: the sandbox judge with a critic's voice.
+"""A critic with access to the ground truth: it turns the findings of the sandbox judge into verdicts.
 
-It is the upper bound for critics that only see pixels, and a teacher for those that learn.
+It is the upper bound for critics that see only pixels, and a teacher for critics that are trained.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Literal
 
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
-from interleaver.sandbox.faults import ATTRIBUTES, STATED, refined
-from interleaver.sandbox.grid import read_grid, think
-from interleaver.sandbox.judge import judge
+from interleaver.sandbox.faults import ATTRIBUTES, STATABLE_ATTRIBUTES, write_refined_prompt
+from interleaver.sandbox.grid import read_grid, write_reasoning
+from interleaver.sandbox.judge import score_step
 from interleaver.sandbox.reading import parse
 from interleaver.sandbox.world import scene_behind
 from interleaver.types import Step, Verdict
 
 
 class ExactCritic:
-    """A `Critic` that compares the scenes behind the pictures."""
+    """A `Critic` that compares the scenes stored in the pictures."""
 
     def __init__(
         self,
@@ -32,12 +32,17 @@ class ExactCritic:
         """Make a critic.
 
         Args:
-            reasoning: *findings* names what is wrong; *grid* says first what stands in each of the nine places before
-                and after, read from the pixels, which is what a model can learn to say.
-            insistence: how often a refined prompt insists on an attribute that was right, too, 0 to 1. A teacher that
-                does so at times shows a model that there is a choice; whether it pays is for GRPO to find out.
-            lenience: how often it lets a fault pass, 0 to 1, by the fault's attribute, such as `{"place": 0.5}`. A
-                teacher that does so is no longer exact; who imitates it is as lenient.
+            reasoning: content of the verdict's reasoning. *findings* lists what is wrong; *grid* first states what
+                stands in each of the nine places before and after the step, read from the pixels, so that a model can
+                learn to write the same.
+            insistence: probability, 0 to 1, that a refined prompt also insists on an attribute that was already right.
+                With a value between 0 and 1, training data contains both kinds of prompt, and GRPO can find out which
+                works better.
+            lenience: probability, 0 to 1, that a fault is overlooked, by the attribute of the fault, such as
+                `{"place": 0.5}`. A model trained on the verdicts of a lenient critic learns to be as lenient.
+
+        Raises:
+            ValueError: an argument is out of its range.
         """
         if reasoning not in ("findings", "grid"):
             raise ValueError(f"reasoning is {reasoning!r}; it must be findings or grid")
@@ -52,27 +57,32 @@ class ExactCritic:
         self._lenience = lenience
         self._insistence = insistence
 
-    async def judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
-        """Judge a step; see `interleaver.agents.Critic`."""
-        return await asyncio.to_thread(self._judge, step, before, after, prompt)
+    async def review(
+        self, step: Step, before: Picture, after: Picture, prompt: str, references: Sequence[Picture] = ()
+    ) -> Verdict:
+        """Review a step; see `interleaver.agents.Critic`."""
+        return await asyncio.to_thread(self._review, step, before, after, prompt)
 
-    def _judge(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
+    def _review(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
         scene, operations = scene_behind(after), parse(step.goal).operations
         if scene is None:
             raise BackendError(
-                "the exact critic knows the truth of the sandbox's own pictures only; set another [critic]"
+                "the sandbox-exact critic reviews the sandbox's own pictures only, and this picture has no scene "
+                "stored in it; set another backend in [critic]"
             )
-        found = judge(step.goal, scene_behind(before), scene)
+        scores = score_step(step.goal, scene_behind(before), scene)
         chance = Random(prompt.encode() + after.data)
-        also = frozenset(name for name in sorted(STATED) if chance.random() < self._insistence)
-        passed = {name for name in sorted(self._lenience) if chance.random() < self._lenience[name]}
-        faults = [fault for fault in found.faults if fault.attribute not in passed]
-        said = "; ".join(fault.said for fault in faults) or "That is what was asked for."
+        insisted_attributes = frozenset(
+            name for name in sorted(STATABLE_ATTRIBUTES) if chance.random() < self._insistence
+        )
+        forgiven_attributes = {name for name in sorted(self._lenience) if chance.random() < self._lenience[name]}
+        faults = [fault for fault in scores.faults if fault.attribute not in forgiven_attributes]
+        reasoning = "; ".join(fault.description for fault in faults) or "That is what was asked for."
         if self._reasoning == "grid":
-            said = think(operations, read_grid(before), read_grid(after), faults)
+            reasoning = write_reasoning(operations, read_grid(before), read_grid(after), faults)
         return Verdict(
             accepted=not faults,
-            refined_prompt=refined(operations, faults, prompt, also) if faults else "",
-            reasoning=said,
-            score=round(found.overall / 10, 3),
+            refined_prompt=write_refined_prompt(operations, faults, prompt, insisted_attributes) if faults else "",
+            reasoning=reasoning,
+            score=round(scores.overall / 10, 3),
         )

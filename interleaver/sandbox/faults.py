@@ -1,4 +1,4 @@
-"""What is wrong with a picture, and how to ask for it again."""
+"""Faults of a picture, and the refined prompt that asks for it again."""
 
 from __future__ import annotations
 
@@ -9,46 +9,54 @@ from interleaver.sandbox.language import Add, Instructions, Operation, describe
 from interleaver.sandbox.reading import parse
 
 ATTRIBUTES = frozenset({"kind", "count", "size", "colour", "place", "done", "harm"})
-"""What faults are about."""
-STATED = frozenset({"kind", "size", "colour", "place"})
-"""The attributes that an instruction may state of a single thing."""
+"""Attributes that a fault can concern."""
+STATABLE_ATTRIBUTES = frozenset({"kind", "size", "colour", "place"})
+"""Attributes that an instruction can state of a single thing."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong.
+    """Something that is wrong with a picture.
 
     Attributes:
-        operation: position of the operation that it concerns; None for something that nobody asked for.
-        attribute: what of it, one of `ATTRIBUTES`; "harm" is something that nobody asked for.
-        said: in words.
+        operation: position of the operation that went wrong; None for a change that no operation asked for.
+        attribute: attribute that is wrong, one of `ATTRIBUTES`; a change that no operation asked for is "harm" (from
+            the judge) or "rest" (from the critic).
+        description: phrase that says what is wrong.
     """
 
     operation: int | None
     attribute: str
-    said: str
+    description: str
 
 
-def refined(
-    operations: Sequence[Operation], faults: Sequence[Fault], prompt: str, also: frozenset[str] = frozenset()
+def write_refined_prompt(
+    operations: Sequence[Operation],
+    faults: Sequence[Fault],
+    prompt: str,
+    extra_attributes: frozenset[str] = frozenset(),
 ) -> str:
-    """The instruction in full, insisting on what went wrong, this time or before.
+    """Return the full instruction, with emphasis on everything that went wrong in this attempt or an earlier one.
 
-    Of a thing that was not to be seen at all it insists on every attribute.
+    For a thing that is missing altogether, every stated attribute is emphasised.
 
     Args:
-        operations: of the instruction.
-        faults: of the picture.
-        prompt: that it was drawn with.
-        also: attributes to insist on in any case, wherever the instruction states them.
+        operations: operations of the instruction.
+        faults: faults of the picture.
+        prompt: prompt that the picture was drawn with; its emphasis is kept.
+        extra_attributes: attributes to emphasise in any case, wherever the instruction states them.
     """
     before = parse(prompt).operations
-    insisted = [operation.emphasis for operation in before] if len(before) == len(operations) else []
-    stressed: list[Operation] = []
+    earlier_emphasis = [operation.emphasis for operation in before] if len(before) == len(operations) else []
+    emphasised_operations: list[Operation] = []
     for number, operation in enumerate(operations):
         wrong = {fault.attribute for fault in faults if fault.operation == number}
         if isinstance(operation, Add):
-            wrong |= {name for name in (STATED if "kind" in wrong else also) if getattr(operation, name)}
-        wrong |= insisted[number] if insisted else set()
-        stressed.append(replace(operation, emphasis=frozenset(wrong)))
-    return describe(Instructions(tuple(stressed), careful=True))
+            wrong |= {
+                name
+                for name in (STATABLE_ATTRIBUTES if "kind" in wrong else extra_attributes)
+                if getattr(operation, name)
+            }
+        wrong |= earlier_emphasis[number] if earlier_emphasis else set()
+        emphasised_operations.append(replace(operation, emphasis=frozenset(wrong)))
+    return describe(Instructions(tuple(emphasised_operations), careful=True))

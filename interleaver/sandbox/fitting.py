@@ -1,4 +1,4 @@
-"""Recognising by drawing: a region is a cat when a cat, drawn into its box, looks like what is there."""
+"""Recognise things by drawing them: a region shows a cat if a cat drawn into its box looks like the region."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from interleaver.sandbox.sight import (
 from interleaver.sandbox.world import rasterise, subject_markup
 
 MISFIT = 0.2
-"""The share of a silhouette that may differ from what is seen before it counts as something else."""
+"""Largest share of a silhouette that may differ from the picture for a subject to count as recognised."""
 ROUNDS = 8
-"""How many moves of a frame are tried before a thing counts as not recognised."""
+"""Maximum number of rounds in which a frame is moved to improve the fit."""
 FINEST = 0.5
-"""Pixels by which a frame is moved at least; less has never made anything recognised."""
+"""Smallest stride of a frame in pixels; smaller ones have never made a difference to recognition."""
 MOVES = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
-"""Directions in which a frame is changed: across, down, wider."""
+"""Directions in which a frame is changed: (right, down, wider), each 1, 0 or -1."""
 
 KEY = (255, 0, 255)
-"""The colour that stands for a subject's main colour while it is fitted."""
+"""Key colour (RGB) that stands for a subject's main colour while it is fitted."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Sighting:
-    """A subject, or some of its parts, as it was recognised.
+    """A subject, or some of its parts, as recognised in a picture.
 
     Attributes:
-        frame: where its box is.
-        colour: the palette colour nearest to what its main colour shows; None when it has no main colour.
-        misfit: share of the silhouette that looks different, from 0 (identical) on.
+        kind: proper name of the subject.
+        parts: names of the parts; empty for the whole subject.
+        frame: box of the whole subject.
+        colour: palette colour nearest to the main colour in the picture; None if no main colour is visible.
+        misfit: number of pixels that look different, as a fraction of the silhouette; 0 for a perfect match.
     """
 
     kind: str
@@ -63,7 +65,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A subject rendered for one window of the canvas: its pixels (height x width x 4) and where they belong."""
+    """A subject rendered in a window of the canvas: RGBA values (height x width x 4) and the window's position."""
 
     pixels: Pixels
     rows: slice
@@ -76,41 +78,41 @@ class _Layer:
 
     @cached_property
     def main(self) -> Mask:
-        """Where it shows its main colour, keyed in magenta."""
+        """Where the subject shows its main colour, which is rendered in the key colour."""
         close = largest(np.abs(self.pixels[..., :3] - np.array(KEY, np.int16))) < 40
         return close & (self.pixels[..., 3] > 200)
 
     def over(self, below: Pixels, colour: str | None) -> Pixels:
-        """The window of a picture with the subject drawn on top in a palette colour."""
+        """Return the window of a picture with the subject drawn on top in a palette colour."""
         rgb = self.pixels[..., :3].astype(np.float32)
         if colour:
-            # The key mixes with outlines and shine at its edges: replace its share, not only its pure pixels.
+            # The key colour blends with outlines and highlights at its edges: replace its share in such pixels as well.
             share = np.sqrt((rgb[..., 0] - rgb[..., 1]).clip(0) * (rgb[..., 2] - rgb[..., 1]).clip(0)) / 255
             share = np.where(share > 0.3, share, 0)[..., None]
             rgb = rgb + share * (PALETTE[PALETTE_NAMES.index(colour)] - np.array(KEY, np.float32))
         alpha = self.pixels[..., 3:].astype(np.float32) / 255
-        mixed = below[self.rows, self.columns] * (1 - alpha) + rgb.clip(0, 255) * alpha
-        return np.asarray(mixed.astype(np.int16))
+        pixels = below[self.rows, self.columns] * (1 - alpha) + rgb.clip(0, 255) * alpha
+        return np.asarray(pixels.astype(np.int16))
 
 
 @lru_cache(maxsize=256)
 def _layer(kind: str, parts: tuple[str, ...], frame: Frame, height: int, width: int) -> _Layer:
-    """Render a subject in its frame; only the window round what it draws, since most of it is small.
+    """Render a subject in its frame, cropped to a window around what it draws.
 
-    Many are asked for again soon: searches return to where they were, and attempts are searched alike.
+    Results are cached, since searches return to the same frames and further attempts are searched in the same way.
     """
-    shown, _ = _template(kind, parts)
+    silhouette_box, _ = _template(kind, parts)
     corner_x, corner_y = frame.x - frame.side / 2, frame.y - frame.side / 2
-    left = min(max(0, int(corner_x + shown.left * frame.side) - 2), width - 1)
-    top = min(max(0, int(corner_y + shown.top * frame.side) - 2), height - 1)
-    right = max(min(width, int(corner_x + shown.right * frame.side) + 3), left + 1)
-    bottom = max(min(height, int(corner_y + shown.bottom * frame.side) + 3), top + 1)
-    pixels = _keyed(kind, parts, Frame(frame.x - left, frame.y - top, frame.side), right - left, bottom - top)
+    left = min(max(0, int(corner_x + silhouette_box.left * frame.side) - 2), width - 1)
+    top = min(max(0, int(corner_y + silhouette_box.top * frame.side) - 2), height - 1)
+    right = max(min(width, int(corner_x + silhouette_box.right * frame.side) + 3), left + 1)
+    bottom = max(min(height, int(corner_y + silhouette_box.bottom * frame.side) + 3), top + 1)
+    pixels = _render_keyed(kind, parts, Frame(frame.x - left, frame.y - top, frame.side), right - left, bottom - top)
     return _Layer(pixels, slice(top, bottom), slice(left, right))
 
 
-def _keyed(kind: str, parts: tuple[str, ...], frame: Frame, width: int, height: int) -> Pixels:
-    """A subject on a transparent canvas, height x width x 4, its main colour keyed in magenta."""
+def _render_keyed(kind: str, parts: tuple[str, ...], frame: Frame, width: int, height: int) -> Pixels:
+    """Return a subject on a transparent canvas (RGBA, height x width x 4), its main colour rendered in magenta."""
     markup = subject_markup(kind, parts, "#ff00ff", frame.x, frame.y, frame.side)
     data = rasterise(markup, width, height)
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(np.int16)
@@ -118,9 +120,9 @@ def _keyed(kind: str, parts: tuple[str, ...], frame: Frame, width: int, height: 
 
 @lru_cache(maxsize=512)
 def _template(kind: str, parts: tuple[str, ...]) -> tuple[Box, Box | None]:
-    """The box of a subject's silhouette, and of its main colour, as fractions of its frame."""
+    """Return the boxes of a subject's silhouette and main colour (None if not visible), as fractions of its frame."""
     side = 400
-    pixels = _keyed(kind, parts, Frame(side / 2, side / 2, side), side, side)
+    pixels = _render_keyed(kind, parts, Frame(side / 2, side / 2, side), side, side)
     layer = _Layer(pixels, slice(0, side), slice(0, side))
 
     def fraction(mask: Mask) -> Box | None:
@@ -136,45 +138,46 @@ def _template(kind: str, parts: tuple[str, ...]) -> tuple[Box, Box | None]:
 
 
 def draw_over(below: Pixels, sighting: Sighting) -> tuple[Pixels, Mask]:
-    """What a picture looks like with a sighting drawn on top, and the silhouette that was drawn."""
+    """Draw a sighting on top of a picture; return the result and the silhouette that was drawn."""
     height, width = below.shape[:2]
     layer = _layer(sighting.kind, sighting.parts, sighting.frame, height, width)
-    drawn = below.copy()
-    drawn[layer.rows, layer.columns] = layer.over(below, sighting.colour)
+    result = below.copy()
+    result[layer.rows, layer.columns] = layer.over(below, sighting.colour)
     silhouette = np.zeros((height, width), bool)
     silhouette[layer.rows, layer.columns] = layer.silhouette
-    return drawn, silhouette
+    return result, silhouette
 
 
 @dataclass
 class Fitting:
-    """The search for the frame in which a subject explains a region.
+    """A search for the frame in which a subject explains a region of a picture.
 
     Attributes:
-        kind: the subject.
-        parts: which of its parts, drawn together; none named stands for the whole.
-        box: the region.
-        below: what is taken to lie under the subject.
-        seen: the picture with the subject.
-        changed: where the two differ; what lies in the box but outside the silhouette counts as misfit.
+        kind: proper name of the subject.
+        parts: names of the parts to draw together; empty for the whole subject.
+        box: box of the region.
+        below: pixels assumed to lie under the subject.
+        picture: pixels of the picture with the subject.
+        change_mask: where `below` and `picture` differ; changes in the box but outside the silhouette count as misfit.
     """
 
     kind: str
     parts: tuple[str, ...]
     box: Box
     below: Pixels
-    seen: Pixels
-    changed: Mask
+    picture: Pixels
+    change_mask: Mask
 
     def best(self, main_only: bool = False, guess: Frame | None = None) -> Sighting | None:
-        """The best fit, however bad.
+        """Return the best fit, however bad.
 
         Args:
-            main_only: the region shows the main colour alone (as after a recolouring), not the whole silhouette.
-            guess: where the subject is expected, for a part that is too small or too hidden to tell by itself.
+            main_only: whether the region shows only the main colour (as after a recolouring), not the whole silhouette.
+            guess: expected frame of the subject, tried when the region alone gives no good fit, as for a part that is
+                too small or too hidden.
 
         Returns:
-            None when `main_only` is asked of a subject without a main colour.
+            The sighting; None if `main_only` is set and the subject has no visible main colour.
         """
         silhouette, main = _template(self.kind, self.parts)
         template = main if main_only else silhouette
@@ -184,28 +187,28 @@ class Fitting:
         if MISFIT < best.misfit < 3 * MISFIT:
             best = self._refine(best, 1.0)
         if guess and best.misfit > MISFIT:
-            guessed = self._refine(self._try(guess), 8.0)
-            best = min(best, guessed, key=lambda sighting: sighting.misfit)
+            guess_fit = self._refine(self._try(guess), 8.0)
+            best = min(best, guess_fit, key=lambda sighting: sighting.misfit)
         return best
 
     def _first_fit(self, frames: list[Frame]) -> Sighting:
-        """The first frame that fits well, else the best of them."""
-        tried: list[Sighting] = []
+        """Return the sighting in the first frame that fits well, else the best sighting."""
+        sightings: list[Sighting] = []
         for frame in frames:
-            tried.append(self._try(frame))
-            if tried[-1].misfit <= MISFIT / 2:
+            sightings.append(self._try(frame))
+            if sightings[-1].misfit <= MISFIT / 2:
                 break
-        return min(tried, key=lambda sighting: sighting.misfit)
+        return min(sightings, key=lambda sighting: sighting.misfit)
 
     def sketch(self) -> Sighting | None:
-        """A first fit without any search; None when the proportions of subject and region do not agree."""
+        """Return a rough fit without any search; None if the proportions of subject and region do not agree."""
         template, _ = _template(self.kind, self.parts)
         if not 0.88 < (self.box.width / template.width) / (self.box.height / template.height) < 1.14:
             return None
         return self._try(_frames(self.box, template)[0])
 
     def _refine(self, start: Sighting, stride: float) -> Sighting:
-        """Move and scale the frame downhill, with smaller strides where nothing is gained, until it fits."""
+        """Move and scale the frame to reduce the misfit, halving the stride when no move helps, until it fits."""
         best = start
         for _ in range(ROUNDS):
             if best.misfit <= MISFIT or stride < FINEST:
@@ -223,23 +226,25 @@ class Fitting:
         return best
 
     def _try(self, frame: Frame) -> Sighting:
-        height, width = self.seen.shape[:2]
+        height, width = self.picture.shape[:2]
         layer = _layer(self.kind, self.parts, frame, height, width)
-        window = self.seen[layer.rows, layer.columns]
+        window = self.picture[layer.rows, layer.columns]
         main, silhouette = layer.main, layer.silhouette
         colour = nearest_colour(window[main]) if main.any() else None
         wrong = int((differs_clearly(layer.over(self.below, colour), window) & silhouette).sum())
-        covered = self.changed[layer.rows, layer.columns] & self._inside(layer) & grown(silhouette, 1)
-        beyond = self._changed_inside - int(covered.sum())
+        covered_change = self.change_mask[layer.rows, layer.columns] & self._inside(layer) & grown(silhouette, 1)
+        beyond = self._changed_inside - int(covered_change.sum())
         misfit = (wrong + beyond) / max(int(silhouette.sum()), 1)
         return Sighting(self.kind, self.parts, frame, colour, misfit)
 
     def __post_init__(self) -> None:
         box = self.box
-        self._changed_inside = int(self.changed[int(box.top) : int(box.bottom), int(box.left) : int(box.right)].sum())
+        self._changed_inside = int(
+            self.change_mask[int(box.top) : int(box.bottom), int(box.left) : int(box.right)].sum()
+        )
 
     def _inside(self, layer: _Layer) -> Mask:
-        """Which pixels of a window lie in the region."""
+        """Return which pixels of a window lie in the region."""
         rows = np.arange(layer.rows.start, layer.rows.stop)
         columns = np.arange(layer.columns.start, layer.columns.stop)
         in_rows = (rows >= self.box.top) & (rows < self.box.bottom)
@@ -248,10 +253,10 @@ class Fitting:
 
 
 def _frames(box: Box, template: Box) -> list[Frame]:
-    """Frames that bring a template to a box, the likeliest first.
+    """Return candidate frames that map a template onto a box, the likeliest first.
 
-    What is hidden, or blends in with what it is drawn on, only ever makes the box smaller: so where width and height
-    disagree the larger scale is right, and the box is aligned at one end of the other direction.
+    Occlusion and low contrast can only make a box smaller. So if width and height imply different scales, the larger
+    scale is right, and along the other axis the template is aligned with either end of the box.
     """
     by_width, by_height = box.width / template.width, box.height / template.height
     side = max(by_width, by_height)
@@ -265,7 +270,7 @@ def _frames(box: Box, template: Box) -> list[Frame]:
 
 
 def _frame(box: Box, template: Box, side: float, across: float, down: float) -> Frame:
-    """The frame of a side that aligns template and box at a fraction of their widths and heights."""
+    """Return the frame with the given side that aligns template and box at a fraction of their widths and heights."""
     left = box.left + across * box.width - side * (template.left + across * template.width)
     top = box.top + down * box.height - side * (template.top + down * template.height)
     return Frame(left + side / 2, top + side / 2, side)

@@ -1,8 +1,9 @@
-"""The sandbox generator: draws and edits from a prompt, and misreads as real generators do.
+"""The sandbox generator: draws and edits from a prompt, and makes mistakes as real generators do.
 
-What a prompt leaves open is drawn at random; each attribute it states is missed with a small probability, a smaller
-one when the prompt insists on it; crowded prompts lose objects; edits sometimes damage what stood there. So a clearer
-prompt really helps. The same meaning, source and seed give the same picture.
+Attributes that a prompt leaves open are chosen at random. Stated attributes are missed with a small probability, and
+with a smaller one if the prompt insists on them. Crowded prompts lose objects, and edits sometimes damage what was in
+the picture. So a clearer prompt really helps. Prompts with the same meaning give the same picture for the same source
+and seed.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from interleaver.choices import SandboxLevel
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
 from interleaver.sandbox.language import MAX_COUNT, Add, Backdrop, Instructions, Operation, Recolour, Remove, describe
-from interleaver.sandbox.levels import Level, LevelName, level_of
+from interleaver.sandbox.levels import Level, level_of
 from interleaver.sandbox.reading import parse
 from interleaver.sandbox.world import (
     PAPER,
     PLACES,
     RELATIONS,
     SIZES,
-    Item,
     Scene,
+    SceneItem,
     extent,
     keep_inside,
     nearest_place,
@@ -41,16 +43,16 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class Slips(BaseModel):
-    """How often the generator errs: probabilities, 0 to 1.
+    """Error rates of the generator: probabilities from 0 to 1, except `scatter`.
 
     Attributes:
-        stated: an attribute the prompt states is missed.
-        stressed: an attribute the prompt insists on is missed.
-        crowding: a thing is lost, for each other thing that the prompt asks for.
-        damage: an edit harms something that stood there.
-        careful_damage: the same when the prompt says to keep everything else.
-        smudge: a blot is left on the picture.
-        scatter: spread of places and sizes that are not mistakes, as a fraction of the canvas.
+        stated: probability of missing an attribute that the prompt states.
+        stressed: probability of missing an attribute that the prompt insists on.
+        crowding: probability of losing a thing, per other thing that the prompt asks for.
+        damage: probability that an edit damages something that was in the picture.
+        careful_damage: `damage` for prompts that say to keep everything else.
+        smudge: probability of leaving a blot on the picture.
+        scatter: random spread of places and sizes that does not count as a mistake, as a fraction of the canvas.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,22 +66,22 @@ class Slips(BaseModel):
     scatter: Annotated[float, Field(ge=0, le=0.03)] = 0.025
 
 
-INHERITED = 0.6
-"""How often a part whose colour is left open takes the colour of its subject."""
+INHERITED_COLOUR_SHARE = 0.6
+"""Probability that a part whose colour is left open takes the colour of its subject."""
 FAULTLESS = Slips(stated=0, stressed=0, crowding=0, damage=0, careful_damage=0, smudge=0)
 
 
 class SandboxGenerator:
-    """An `ImageGenerator` over the primer."""
+    """An `ImageGenerator` that draws the subjects of the primer."""
 
     capabilities = Capabilities(max_sources=1)
 
-    def __init__(self, slips: Slips | dict[str, float] | None = None, level: LevelName = "full"):
+    def __init__(self, slips: Slips | dict[str, float] | None = None, level: SandboxLevel = "full"):
         """Make a generator.
 
         Args:
-            slips: its error rates, as a `Slips` or as its fields.
-            level: how much of the world it makes use of.
+            slips: error rates, as a `Slips` or as a dict of its fields.
+            level: level of the sandbox world from which random choices and mistakes are drawn.
         """
         self.slips = Slips.model_validate(slips or {})
         self.level = level_of(level)
@@ -125,9 +127,9 @@ class _Hand:
         return x, y, self.rng.uniform(0.05, 0.09)
 
     def _blank(self, instructions: Instructions) -> Scene:
-        """Where nothing is said about the background, generators like to make one up."""
-        stated = any(isinstance(operation, Backdrop) for operation in instructions.operations)
-        made_up = not stated and self.slips.stated > 0 and self.rng.random() < 0.2
+        """Return an empty scene, sometimes with a made-up background if the prompt states none."""
+        states_backdrop = any(isinstance(operation, Backdrop) for operation in instructions.operations)
+        made_up = not states_backdrop and self.slips.stated > 0 and self.rng.random() < 0.2
         return Scene(background=self.rng.choice(self.level.backgrounds) if made_up else PAPER)
 
     def _apply(self, operation: Operation, scene: Scene, things: int) -> Scene:
@@ -166,16 +168,16 @@ class _Hand:
             size = self._size(add)
             centres = self._centres(add, count, size, scene)
         first = scene.next_ident()
-        drawn = [
-            Item(first + number, kind, part, colour, round(x, 4), round(y, 4), round(size, 4))
+        new_items = [
+            SceneItem(first + number, kind, part, colour, round(x, 4), round(y, 4), round(size, 4))
             for number, (x, y) in enumerate(centres[:count])
         ]
-        return replace(scene, items=(*scene.items, *drawn))
+        return replace(scene, items=(*scene.items, *new_items))
 
     def _count(self, add: Add, things: int) -> int:
-        others = things - 1 if add.count == 1 else things - add.count
+        other_things = things - 1 if add.count == 1 else things - add.count
         attention = 0.25 if "kind" in add.emphasis else 1.0
-        if self.rng.random() < min(0.5, self.slips.crowding * others * attention):
+        if self.rng.random() < min(0.5, self.slips.crowding * other_things * attention):
             return 0
         if add.count > 1 and self._misses(add.emphasis, "count", 1.5):
             return min(MAX_COUNT, max(1, add.count + self.rng.choice((-1, 1))))
@@ -188,12 +190,12 @@ class _Hand:
             return add.kind
         return self.rng.choice(self.level.alike(add.kind))
 
-    def _colour(self, add: Add, whole: Item | None) -> str:
+    def _colour(self, add: Add, whole: SceneItem | None) -> str:
         if add.colour is None:
-            if whole and self.rng.random() < INHERITED:
+            if whole and self.rng.random() < INHERITED_COLOUR_SHARE:
                 return whole.colour
-            own = add.subject.colour if add.subject.colour in self.level.colours else self.level.colours[0]
-            return self.rng.choice((own, *self.level.colours)) if self.slips.stated else own
+            usual_colour = add.subject.colour if add.subject.colour in self.level.colours else self.level.colours[0]
+            return self.rng.choice((usual_colour, *self.level.colours)) if self.slips.stated else usual_colour
         if self._misses(add.emphasis, "colour"):
             return self.rng.choice([name for name in self.level.colours if name != add.colour])
         return add.colour
@@ -208,8 +210,8 @@ class _Hand:
             name = self.rng.choice([other for other in SIZES if other != add.size and other != "huge"])
         return SIZES[name] * self.rng.uniform(1 - 2 * self.slips.scatter, 1 + 2 * self.slips.scatter)
 
-    def _part_centre(self, add: Add, whole: Item) -> tuple[float, float]:
-        """A part belongs where its subject stands; now and then it slips away from it."""
+    def _part_centre(self, add: Add, whole: SceneItem) -> tuple[float, float]:
+        """Return the centre of a part: that of its subject, or by mistake a point beside it."""
         if not self._misses(add.emphasis, "place", 0.8):
             return whole.x, whole.y
         across = self.rng.choice((-1, 1)) * self.rng.uniform(0.15, 0.2)
@@ -240,40 +242,42 @@ class _Hand:
         return place_centre(place, width, height)
 
     def _free(self, scene: Scene) -> list[str]:
-        """The places that something may go to."""
-        taken = set()
+        """Return the places where something may go: unused ones on a level with one thing per place, else all."""
+        used_places = set()
         if self.level.one_a_place:
-            taken |= {nearest_place(item.x, item.y) for item in scene.items}
-            taken |= {nearest_place(x, y) for x, y, _ in scene.smudges}
-        return [place for place in PLACES if place not in taken] or list(PLACES)
+            used_places |= {nearest_place(item.x, item.y) for item in scene.items}
+            used_places |= {nearest_place(x, y) for x, y, _ in scene.smudges}
+        return [place for place in PLACES if place not in used_places] or list(PLACES)
 
     def _elsewhere(self, place: str, width: float, height: float, scene: Scene) -> str:
-        """Another place, far enough from the right one to be a mistake; the same where the canvas leaves no other."""
+        """Return a place far enough from the right one to be a mistake; the right one if there is no such place."""
         x, y = place_centre(place, width, height)
-        others = []
+        other_places = []
         for name in self._free(scene):
             other_x, other_y = place_centre(name, width, height)
             if max(abs(other_x - x), abs(other_y - y)) > 0.2:
-                others.append(name)
-        return self.rng.choice(others) if others else place
+                other_places.append(name)
+        return self.rng.choice(other_places) if other_places else place
 
     def _maybe_damage(self, scene: Scene, before: Scene) -> Scene:
         rate = self.slips.careful_damage if self.careful else self.slips.damage
-        known = before.by_ident()
-        victims = [item for item in scene.items if known.get(item.ident) == item]
+        items_before = before.by_ident()
+        victims = [item for item in scene.items if items_before.get(item.ident) == item]
         if not victims or self.rng.random() >= rate:
             return scene
         victim = self.rng.choice(victims)
         harm = self.rng.choice(("lost", "recoloured", "shifted"))
-        changed: list[Item] = []
+        replacement: list[SceneItem] = []
         if harm == "recoloured":
-            changed = [replace(victim, colour=self.rng.choice([c for c in self.level.colours if c != victim.colour]))]
+            replacement = [
+                replace(victim, colour=self.rng.choice([c for c in self.level.colours if c != victim.colour]))
+            ]
         elif harm == "shifted":
-            changed = [self._shifted(victim, scene)]
+            replacement = [self._shift(victim, scene)]
         at = scene.items.index(victim)
-        return replace(scene, items=(*scene.items[:at], *changed, *scene.items[at + 1 :]))
+        return replace(scene, items=(*scene.items[:at], *replacement, *scene.items[at + 1 :]))
 
-    def _shifted(self, victim: Item, scene: Scene) -> Item:
+    def _shift(self, victim: SceneItem, scene: Scene) -> SceneItem:
         if not self.level.one_a_place:
             return replace(victim, x=round(victim.x + self.rng.choice((-0.08, 0.08)), 4))
         x, y = place_centre(self.rng.choice(self._free(scene)), victim.size, victim.size)

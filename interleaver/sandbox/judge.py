@@ -1,4 +1,4 @@
-"""The sandbox judge: sees the scenes behind the pictures and scores a step exactly.
+"""The sandbox judge: reads the scenes stored in the pictures and scores a step exactly.
 
 Scores run from 0 to 10, as in the judge of the paper: semantic consistency is the lower of editing success and
 absence of over-editing, perceptual quality the lower of naturalness and absence of artefacts, and the overall score
@@ -16,8 +16,8 @@ from interleaver.pictures import Picture
 from interleaver.sandbox.faults import Fault
 from interleaver.sandbox.language import Add, Backdrop, Operation, Recolour, Remove
 from interleaver.sandbox.reading import parse
-from interleaver.sandbox.world import RELATIONS, SIZES, Item, Scene, extent, place_centre, row_of, scene_behind
-from interleaver.types import Judgement as Scores
+from interleaver.sandbox.world import RELATIONS, SIZES, Scene, SceneItem, extent, place_centre, row_of, scene_behind
+from interleaver.types import Scores as Scores
 from interleaver.types import Step
 
 PLACE_TOLERANCE = 0.1
@@ -26,14 +26,14 @@ PART_TOLERANCE = 0.04
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What the judge says of one step.
+class ExactScores:
+    """The judge's scores of one step, with the faults behind them.
 
     Attributes:
-        editing: how far the instruction was carried out, 0 to 10.
-        preserving: how far everything else was left alone, 0 to 10.
+        editing: how well the instruction was carried out, 0 to 10.
+        preserving: how well everything else was left unchanged, 0 to 10.
         quality: naturalness and absence of artefacts, 0 to 10.
-        faults: what is wrong; empty on success.
+        faults: everything that is wrong; empty on success.
     """
 
     editing: float
@@ -43,8 +43,8 @@ class Judgement:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What is wrong, one phrase each."""
-        return tuple(fault.said for fault in self.faults)
+        """Descriptions of the faults, one phrase each."""
+        return tuple(fault.description for fault in self.faults)
 
     @property
     def semantics(self) -> float:
@@ -63,61 +63,67 @@ class Judgement:
 
 
 class SandboxJudge:
-    """The judge as a backend: exact scores for pictures that the sandbox drew."""
+    """A `Judge` that gives exact scores to pictures drawn by the sandbox."""
 
     async def score(self, step: Step, before: Picture, after: Picture) -> Scores:
         """Score a step; see `interleaver.agents.Judge`."""
-        found = await asyncio.to_thread(_judge_pictures, step.goal, before, after)
+        exact_scores = await asyncio.to_thread(_score_pictures, step.goal, before, after)
         return Scores(
-            editing=found.editing,
-            preserving=found.preserving,
+            editing=exact_scores.editing,
+            preserving=exact_scores.preserving,
             naturalness=10.0,
-            soundness=found.quality,
-            success=found.success,
-            reasoning="; ".join(found.findings),
+            soundness=exact_scores.quality,
+            success=exact_scores.success,
+            reasoning="; ".join(exact_scores.findings),
         )
 
 
-def _judge_pictures(instruction: str, before: Picture, after: Picture) -> Judgement:
+def _score_pictures(instruction: str, before: Picture, after: Picture) -> ExactScores:
     scene = scene_behind(after)
     if scene is None:
-        raise BackendError("the sandbox judge knows the truth of the sandbox's own pictures only; set another [judge]")
-    return judge(instruction, scene_behind(before), scene)
+        raise BackendError(
+            "the sandbox judge scores the sandbox's own pictures only, and this picture has no scene stored in it; "
+            "set another backend in [judge]"
+        )
+    return score_step(instruction, scene_behind(before), scene)
 
 
-def judge(instruction: str, before: Scene | None, after: Scene) -> Judgement:
-    """Score a step.
+def score_step(instruction: str, before: Scene | None, after: Scene) -> ExactScores:
+    """Score a step exactly.
 
     Args:
         instruction: what the step should achieve, in the drawing language.
-        before: the scene it started from; None stands for an empty white page.
-        after: the scene behind the result.
+        before: scene before the step; None for an empty white page.
+        after: scene after the step.
     """
     before = before or Scene()
     operations = parse(instruction).operations
-    known = before.by_ident()
-    fresh = [item for item in after.items if item.ident not in known]
+    items_before = before.by_ident()
+    new_items = [item for item in after.items if item.ident not in items_before]
     faults: list[Fault] = []
     fractions: list[float] = []
     for number, operation in enumerate(operations):
-        checks = _check(operation, before, after, fresh)
-        faults += [Fault(number, attribute, said) for attribute, said, holds in checks if not holds]
+        checks = _check(operation, before, after, new_items)
+        faults += [Fault(number, attribute, description) for attribute, description, holds in checks if not holds]
         fractions.append(sum(holds for *_, holds in checks) / len(checks))
-    harm = _harm(operations, before, after) + [f"an unasked {item.title}" for item in fresh]
+    harm = _harm(operations, before, after) + [f"an unasked {item.title}" for item in new_items]
     blots = len(after.smudges) - len(before.smudges)
-    return Judgement(
+    return ExactScores(
         editing=10 * sum(fractions) / len(fractions) if fractions else 0.0,
         preserving=max(0.0, 10.0 - 4.0 * len(harm)),
         quality=10.0 if blots <= 0 else 4.0,
-        faults=(*faults, *(Fault(None, "harm", said) for said in (*harm, *(["a smudge"] if blots > 0 else [])))),
+        faults=(
+            *faults,
+            *(Fault(None, "harm", description) for description in (*harm, *(["a smudge"] if blots > 0 else []))),
+        ),
     )
 
 
 Checks = list[tuple[str, str, bool]]
-"""The attribute that is checked, what is wrong if it does not hold, and whether it does."""
+"""Results of checks: the checked attribute, the fault's description if the check fails, and whether it passes."""
 
 
-def _check(operation: Operation, before: Scene, after: Scene, fresh: list[Item]) -> Checks:
+def _check(operation: Operation, before: Scene, after: Scene, fresh: list[SceneItem]) -> Checks:
     match operation:
         case Add():
             return _check_add(operation, before, after, fresh)
@@ -132,8 +138,8 @@ def _check(operation: Operation, before: Scene, after: Scene, fresh: list[Item])
             return [("done", f"the background is not {background}", after.background == background)]
 
 
-def _check_add(add: Add, before: Scene, after: Scene, fresh: list[Item]) -> Checks:
-    """Check an addition against the items it best explains, which are taken out of `fresh`."""
+def _check_add(add: Add, before: Scene, after: Scene, fresh: list[SceneItem]) -> Checks:
+    """Check an addition against the new items that match it best, which are removed from `fresh`."""
     candidates = [item for item in fresh if (item.kind, item.part) == (add.kind, add.part)]
     if not candidates:
         return [("kind", f"no {add.part or add.kind}", False)]
@@ -142,23 +148,23 @@ def _check_add(add: Add, before: Scene, after: Scene, fresh: list[Item]) -> Chec
         candidates = [best]
     for item in candidates:
         fresh.remove(item)
-    counted = ("count", f"{len(candidates)} instead of {add.count}", len(candidates) == add.count)
-    return [counted, *_attributes(add, candidates, before, after)]
+    count_check = ("count", f"{len(candidates)} instead of {add.count}", len(candidates) == add.count)
+    return [count_check, *_attributes(add, candidates, before, after)]
 
 
-def _attributes(add: Add, items: list[Item], before: Scene, after: Scene) -> Checks:
+def _attributes(add: Add, items: list[SceneItem], before: Scene, after: Scene) -> Checks:
     whole = next((item for item in before.items if item.kind == add.kind), None) if add.part else None
     checks: Checks = []
     name = add.part or add.kind
-    if add.colour and any(part.coloured for part in add.subject.parts if add.part in (None, part.name)):
+    if add.colour and any(part.shows_colour for part in add.subject.parts if add.part in (None, part.name)):
         checks.append(("colour", f"the {name} is not {add.colour}", all(item.colour == add.colour for item in items)))
     if whole:
         together = all(max(abs(item.x - whole.x), abs(item.y - whole.y)) < PART_TOLERANCE for item in items)
         return [*checks, ("place", f"the {name} is out of place", together)]
     if add.size:
-        wanted = SIZES[add.size]
+        wanted_size = SIZES[add.size]
         checks.append(("size", f"the {name} is not {add.size}",
-                       all(abs(item.size / wanted - 1) < SIZE_TOLERANCE for item in items)))  # fmt: skip
+                       all(abs(item.size / wanted_size - 1) < SIZE_TOLERANCE for item in items)))  # fmt: skip
     x, y = centre_of(items)
     if add.place:
         size = sum(item.size for item in items) / len(items)
@@ -171,21 +177,21 @@ def _attributes(add: Add, items: list[Item], before: Scene, after: Scene) -> Che
     return checks
 
 
-def centre_of(items: list[Item]) -> tuple[float, float]:
-    """The middle of the box round a group of items."""
+def centre_of(items: list[SceneItem]) -> tuple[float, float]:
+    """Return the centre (x, y) of the box around the centres of a group of items."""
     xs, ys = [item.x for item in items], [item.y for item in items]
     return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
 
 
 def is_at(place: str, x: float, y: float, count: int, size: float) -> bool:
-    """Whether the centre (x, y) of a group of `count` things counts as that place."""
+    """Return whether a group of `count` things of the given size, centred at (x, y), counts as being at a place."""
     width, height = extent(row_of(count, size), size)
     right_x, right_y = place_centre(place, width, height)
     return max(abs(x - right_x), abs(y - right_y)) < PLACE_TOLERANCE
 
 
 def is_beside(relation: str, thing: tuple[float, float], anchor: tuple[float, float]) -> bool:
-    """Whether a thing stands left of, right of, above or below an anchor: the larger offset decides."""
+    """Return whether a thing is left of, right of, above or below an anchor; the larger offset decides."""
     across, down = thing[0] - anchor[0], thing[1] - anchor[1]
     along, aside = (across, down) if RELATIONS[relation][0] else (down, across)
     sign = sum(RELATIONS[relation])
@@ -193,27 +199,32 @@ def is_beside(relation: str, thing: tuple[float, float], anchor: tuple[float, fl
 
 
 def _harm(operations: tuple[Operation, ...], before: Scene, after: Scene) -> list[str]:
-    """What was changed without being asked for."""
-    now = after.by_ident()
-    recoloured = {operation.kind for operation in operations if isinstance(operation, Recolour)}
-    removed = {operation.kind for operation in operations if isinstance(operation, Remove)}
+    """Return descriptions of the changes that were not asked for."""
+    items_after = after.by_ident()
+    recoloured_kinds = {operation.kind for operation in operations if isinstance(operation, Recolour)}
+    removed_kinds = {operation.kind for operation in operations if isinstance(operation, Remove)}
     harm = []
     for item in before.items:
-        left = now.get(item.ident)
-        if left is None and item.kind not in removed:
+        item_after = items_after.get(item.ident)
+        if item_after is None and item.kind not in removed_kinds:
             harm.append(f"the {item.title} is gone")
-        elif left and (left.x, left.y) != (item.x, item.y):
+        elif item_after and (item_after.x, item_after.y) != (item.x, item.y):
             harm.append(f"the {item.title} has moved")
-        elif left and left.colour != item.colour and item.kind not in recoloured and _shows_colour(item):
-            harm.append(f"the {item.title} has turned {left.colour}")
-    asked = any(isinstance(operation, Backdrop) for operation in operations)
-    if not asked and after.background != before.background:
+        elif (
+            item_after
+            and item_after.colour != item.colour
+            and item.kind not in recoloured_kinds
+            and _shows_colour(item)
+        ):
+            harm.append(f"the {item.title} has turned {item_after.colour}")
+    backdrop_requested = any(isinstance(operation, Backdrop) for operation in operations)
+    if not backdrop_requested and after.background != before.background:
         harm.append("the background has changed")
     return harm
 
 
-def _shows_colour(item: Item) -> bool:
+def _shows_colour(item: SceneItem) -> bool:
     from interleaver.sandbox.primer import subjects
 
     subject = subjects()[item.kind]
-    return any(part.coloured for part in subject.parts if item.part in (None, part.name))
+    return any(part.shows_colour for part in subject.parts if item.part in (None, part.name))

@@ -1,6 +1,6 @@
-"""The drawing language: plain English to operations on a picture, and back.
+"""The drawing language: operations on a picture, written in plain English.
 
-Canonical sentences, which `describe` writes::
+Canonical sentences, as `describe` writes them::
 
     Draw a large orange cat in the middle.
     Draw three small yellow stars at the top.
@@ -9,7 +9,7 @@ Canonical sentences, which `describe` writes::
     Paint the house blue.
     Remove the cloud.
     Make the background a night sky.
-    It must be orange and large.          (emphasis on the operation before)
+    It must be orange and large.          (emphasis on the previous operation)
     Keep everything else as it is.
 
 `interleaver.sandbox.reading.parse` reads these and much looser English, and
@@ -51,13 +51,13 @@ class Add:
     Attributes:
         kind: the subject's proper name.
         part: draw only this part; None for the whole.
-        count: how many, 1 to 6.
+        count: number of things, 1 to 6.
         size: one of `SIZES`; None leaves it open.
         colour: one of `COLOURS`; None leaves it open.
         place: one of `PLACES`; None leaves it open.
-        relation: one of `RELATIONS`, to the subject `anchor` that stands in the picture; excludes `place`.
-        anchor: the subject that `relation` refers to.
-        emphasis: the attributes that the prompt insists on: "kind", "count", "size", "colour", "place".
+        relation: one of `RELATIONS`, relative to `anchor`; mutually exclusive with `place`.
+        anchor: proper name of the subject in the picture that `relation` refers to.
+        emphasis: attributes that the prompt insists on: "kind", "count", "size", "colour", "place".
     """
 
     kind: str
@@ -72,7 +72,7 @@ class Add:
 
     @property
     def subject(self) -> Subject:
-        """What the primer knows about the kind."""
+        """The primer's entry for the kind."""
         return subjects()[self.kind]
 
 
@@ -109,7 +109,7 @@ class Instructions:
     """What a prompt asks for.
 
     Attributes:
-        operations: in order.
+        operations: operations in the order of the prompt.
         careful: whether the prompt says to leave everything else alone.
     """
 
@@ -118,22 +118,22 @@ class Instructions:
 
 
 def describe(instructions: Instructions) -> str:
-    """Write instructions in canonical sentences."""
+    """Return instructions as canonical sentences."""
     sentences = []
     for operation in instructions.operations:
         sentences.append(describe_operation(operation))
         if operation.emphasis:
-            sentences.append(f"It must be {' and '.join(_emphasised(operation))}.")
+            sentences.append(f"It must be {' and '.join(_emphasis_phrases(operation))}.")
     if instructions.careful:
         sentences.append(KEEP)
     return " ".join(sentences)
 
 
 def describe_operation(operation: Operation) -> str:
-    """One canonical sentence, without emphasis."""
+    """Return one operation as a canonical sentence, without emphasis."""
     match operation:
         case Add():
-            return f"Draw {noun_phrase(operation)}{_where(operation)}."
+            return f"Draw {noun_phrase(operation)}{_place_phrase(operation)}."
         case Recolour(kind=kind, colour=colour):
             return f"Paint the {kind} {colour}."
         case Remove(kind=kind):
@@ -143,7 +143,7 @@ def describe_operation(operation: Operation) -> str:
 
 
 def noun_phrase(add: Add) -> str:
-    """For example "three small yellow stars" or "the ears of a large orange cat"."""
+    """Return the noun phrase of an addition, such as "three small yellow stars" or "the ears of a large orange cat"."""
     adjectives = [word for word in (add.size, add.colour) if word]
     if add.count > 1:
         return " ".join([COUNTS[add.count], *adjectives, add.subject.plural])
@@ -153,7 +153,7 @@ def noun_phrase(add: Add) -> str:
     return f"the {add.part} of {whole}" if add.part else whole
 
 
-def _where(add: Add) -> str:
+def _place_phrase(add: Add) -> str:
     if add.place:
         return f" {PLACE_PHRASES[add.place]}"
     if add.relation and add.anchor:
@@ -161,12 +161,12 @@ def _where(add: Add) -> str:
     return ""
 
 
-def _emphasised(operation: Operation) -> list[str]:
-    said = []
+def _emphasis_phrases(operation: Operation) -> list[str]:
+    phrases = []
     for attribute in ("done", "kind", "count", "size", "colour", "place"):
         if attribute in operation.emphasis:
-            said.append(_attribute_phrase(operation, attribute))
-    return said
+            phrases.append(_attribute_phrase(operation, attribute))
+    return phrases
 
 
 def _attribute_phrase(operation: Operation, attribute: str) -> str:
@@ -178,7 +178,7 @@ def _attribute_phrase(operation: Operation, attribute: str) -> str:
         case Add(), "size":
             return str(operation.size)
         case Add(), "place":
-            return _where(operation).strip() or "in its proper place"
+            return _place_phrase(operation).strip() or "in its proper place"
         case Add() | Recolour(), "colour":
             return str(operation.colour)
         case _:

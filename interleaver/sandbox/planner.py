@@ -1,7 +1,7 @@
 """The sandbox planner: from a request in plain English to a plan in the drawing language.
 
-One subject becomes a drawing lesson, part by part; several become a scene, thing by thing; pictures that come with
-the request are continued, or described when that is what is asked for.
+A single subject becomes a drawing lesson, part by part; several become a scene, thing by thing. If the request comes
+with images, the plan continues the last one, or describes them if the request asks for that.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from interleaver.choices import SandboxLevel
 from interleaver.errors import BackendError
 from interleaver.pictures import Picture
 from interleaver.sandbox import sight
 from interleaver.sandbox.describe import describe_picture
-from interleaver.sandbox.drafting import Draft, edit_draft, finish, title
 from interleaver.sandbox.language import (
     PLACE_PHRASES,
     Add,
@@ -23,7 +23,8 @@ from interleaver.sandbox.language import (
     Operation,
     noun_phrase,
 )
-from interleaver.sandbox.levels import LevelName, level_of
+from interleaver.sandbox.levels import level_of
+from interleaver.sandbox.outlining import StepOutline, make_plan, outline_edit, outline_title
 from interleaver.sandbox.primer import Subject
 from interleaver.sandbox.revising import revise
 from interleaver.sandbox.wish import Wish, read_wish
@@ -46,13 +47,13 @@ ROW = ("left", "middle", "right")
 
 
 class SandboxPlanner:
-    """A `Planner` that reads requests about what the primer knows."""
+    """A `Planner` for requests about the subjects of the primer."""
 
-    def __init__(self, level: LevelName = "full"):
+    def __init__(self, level: SandboxLevel = "full"):
         """Make a planner.
 
         Args:
-            level: how much of the world it makes use of; where everything has one size, no plan speaks of sizes.
+            level: level of the sandbox world; on a level with a single size, plans do not mention sizes.
         """
         self._level = level_of(level)
 
@@ -63,7 +64,7 @@ class SandboxPlanner:
     async def revise(self, request: str, images: Sequence[Picture], plan: Plan) -> Plan:
         """Change a plan; see `interleaver.agents.Reviser`."""
         if images:
-            return Plan(steps=[])  # pictures begin a document of their own
+            return Plan(steps=[])  # a message with images starts a new document
         return await asyncio.to_thread(revise, request, plan)
 
     def _plan(self, request: str, images: Sequence[Picture]) -> Plan:
@@ -73,16 +74,16 @@ class SandboxPlanner:
         if images:
             return _continuation(request, wish, images)
         if self._level.size:
-            return finish(request, wish, _plain_scene(wish), first=1, opening=[])
+            return make_plan(request, wish, _plain_scene(wish), first=1, opening=[])
         lesson = _lesson_subject(wish)
-        drafts = _lesson(wish, lesson) if lesson else _scene(wish)
-        if not drafts:
-            return finish(request, wish, [edit_draft(Backdrop(wish.background(None)))], first=1, opening=[])
-        return finish(request, wish, drafts, first=1, opening=[Backdrop(wish.background(lesson))])
+        outlines = _lesson(wish, lesson) if lesson else _scene(wish)
+        if not outlines:
+            return make_plan(request, wish, [outline_edit(Backdrop(wish.background(None)))], first=1, opening=[])
+        return make_plan(request, wish, outlines, first=1, opening=[Backdrop(wish.background(lesson))])
 
 
 def _lesson_subject(wish: Wish) -> Subject | None:
-    """The subject of a drawing lesson, when the request is about a single thing made of parts."""
+    """Return the subject of a drawing lesson; None unless the request is about a single thing made of parts."""
     if len(wish.things) != 1 or wish.edits:
         return None
     add = wish.things[0]
@@ -90,47 +91,52 @@ def _lesson_subject(wish: Wish) -> Subject | None:
     return add.subject if alone else None
 
 
-def _lesson(wish: Wish, subject: Subject) -> list[Draft]:
-    asked = wish.things[0]
-    spare = (wish.steps or 0) - len(subject.parts)
+def _lesson(wish: Wish, subject: Subject) -> list[StepOutline]:
+    thing = wish.things[0]
+    extra_steps = (wish.steps or 0) - len(subject.parts)
     whole = replace(
-        asked,
-        size=asked.size or ("large" if spare > 0 else "huge"),
-        colour=asked.colour or subject.colour,
-        place=asked.place or "middle",
+        thing,
+        size=thing.size or ("large" if extra_steps > 0 else "huge"),
+        colour=thing.colour or subject.colour,
+        place=thing.place or "middle",
     )
-    return [Draft(part.name.capitalize(), (replace(whole, part=part.name),), part.text) for part in subject.parts]
+    return [StepOutline(part.name.capitalize(), (replace(whole, part=part.name),), part.text) for part in subject.parts]
 
 
-def _scene(wish: Wish) -> list[Draft]:
-    placed = lay_out(wish)
-    drafts = [Draft(title(add), (add,), _tell(add, number, len(placed))) for number, add in enumerate(placed)]
-    return drafts + [edit_draft(edit) for edit in wish.edits]
+def _scene(wish: Wish) -> list[StepOutline]:
+    placed_things = lay_out(wish)
+    outlines = [
+        StepOutline(outline_title(add), (add,), _narrate(add, number, len(placed_things)))
+        for number, add in enumerate(placed_things)
+    ]
+    return outlines + [outline_edit(edit) for edit in wish.edits]
 
 
-def _plain_scene(wish: Wish) -> list[Draft]:
-    """Thing by thing, in as few words as possible."""
-    drafts = [Draft(title(add), (replace(add, size=None),), None) for add in lay_out(wish)]
-    return drafts + [edit_draft(edit) for edit in wish.edits]
+def _plain_scene(wish: Wish) -> list[StepOutline]:
+    """Return one outline per thing, without sizes and without texts for the reader."""
+    outlines = [StepOutline(outline_title(add), (replace(add, size=None),), None) for add in lay_out(wish)]
+    return outlines + [outline_edit(edit) for edit in wish.edits]
 
 
 def lay_out(wish: Wish) -> list[Add]:
-    """Give every thing a place, a size and a colour, so that relations hold and nothing covers anything else."""
+    """Return every thing with a place, a size and a colour, chosen so that relations hold and things do not overlap."""
     places: dict[int, str] = {n: add.place for n, add in enumerate(wish.things) if add.place}
     for first, relation, second in wish.links:
-        here, there = {
+        first_place, second_place = {
             "left of": ("left", "right"),
             "right of": ("right", "left"),
             "beside": ("left", "right"),
             "above": ("top", "middle"),
             "below": ("bottom", "middle"),
         }[relation]
-        places.setdefault(first, here)
-        places.setdefault(second, there if there not in places.values() else "middle")
+        places.setdefault(first, first_place)
+        places.setdefault(second, second_place if second_place not in places.values() else "middle")
     for number, add in enumerate(wish.things):
         if number not in places and not add.anchor:
-            taken = set(places.values())
-            places[number] = next((place for place in _preferred(add, wish) if place not in taken), "middle")
+            used_places = set(places.values())
+            places[number] = next(
+                (place for place in _preferred_places(add, wish) if place not in used_places), "middle"
+            )
     return [
         replace(
             add,
@@ -142,8 +148,8 @@ def lay_out(wish: Wish) -> list[Add]:
     ]
 
 
-def _preferred(add: Add, wish: Wish) -> tuple[str, ...]:
-    """Places for a thing, the best first."""
+def _preferred_places(add: Add, wish: Wish) -> tuple[str, ...]:
+    """Return the preferred places of a thing, the best first."""
     if len(wish.things) == 1:
         return ("middle",)
     if add.subject.habitat == "sky" and any(thing.subject.habitat != "sky" for thing in wish.things):
@@ -164,7 +170,13 @@ def _preferred(add: Add, wish: Wish) -> tuple[str, ...]:
 
 
 def _scene_size(add: Add, place: str | None, in_a_row: int) -> str:
-    """Large where there is room: `in_a_row` things stand side by side in the middle of the picture."""
+    """Return the size of a thing: large if there is room.
+
+    Args:
+        add: addition of the thing.
+        place: place of the thing; None if it stands in relation to another one.
+        in_a_row: number of things side by side in the middle row of the picture.
+    """
     if add.count > 1:
         return "small" if add.count <= 3 else "tiny"
     if place in ROW and in_a_row <= 2:
@@ -172,20 +184,20 @@ def _scene_size(add: Add, place: str | None, in_a_row: int) -> str:
     return "medium" if place in ROW else "small"
 
 
-def _tell(add: Add, number: int, total: int) -> str:
-    """What the reader is told about a thing in a scene."""
-    what = noun_phrase(replace(add, size=None))
-    where = PLACE_PHRASES[add.place] if add.place else f"{add.relation} the {add.anchor}"
-    does = VERBS[add.subject.habitat][add.count > 1]
+def _narrate(add: Add, number: int, total: int) -> str:
+    """Return the text for the reader about a thing in a scene."""
+    phrase = noun_phrase(replace(add, size=None))
+    place_phrase = PLACE_PHRASES[add.place] if add.place else f"{add.relation} the {add.anchor}"
+    verb = VERBS[add.subject.habitat][add.count > 1]
     if number == 0:
-        return f"It begins with {what}, {where}, waiting for company."
+        return f"It begins with {phrase}, {place_phrase}, waiting for company."
     if number == total - 1:
-        return f"One last look {where}, and there it is, what was missing: {what}."
-    return MIDDLES[number % len(MIDDLES)].format(what=what, where=where, does=does)
+        return f"One last look {place_phrase}, and there it is, what was missing: {phrase}."
+    return MIDDLES[number % len(MIDDLES)].format(what=phrase, where=place_phrase, does=verb)
 
 
 def _continuation(request: str, wish: Wish, images: Sequence[Picture]) -> Plan:
-    """Go on from the last picture; numbering starts where the pictures left off."""
+    """Return a plan that continues from the last image; step numbers follow those of the images."""
     picture = images[-1]
     backdrop: list[Operation] = [Backdrop(wish.backdrop)] if wish.backdrop else []
     if (wish.edits or backdrop) and scene_behind(picture) is None:
@@ -194,22 +206,24 @@ def _continuation(request: str, wish: Wish, images: Sequence[Picture]) -> Plan:
             "connect a real image editor to change what is in it (see docs/configuration.md)"
         )
     free = _free_places(picture)
-    drafts = [edit_draft(edit) for edit in (*backdrop, *wish.edits)]
+    outlines = [outline_edit(edit) for edit in (*backdrop, *wish.edits)]
     for add in wish.things:
         colour = add.colour or add.subject.colour
         size = add.size or ("tiny" if add.count > 1 else "small")
-        asked = replace(add, colour=colour, size=size)
+        placed_thing = replace(add, colour=colour, size=size)
         if not add.place and not add.anchor:
-            wanted = ("top right", "top left", "top") if add.subject.habitat == "sky" else ("left", "right", "bottom")
-            place = next((name for name in free if name in wanted), free[0])
+            preferred_places = (
+                ("top right", "top left", "top") if add.subject.habitat == "sky" else ("left", "right", "bottom")
+            )
+            place = next((name for name in free if name in preferred_places), free[0])
             free = [name for name in free if name != place] or list(PLACES)
-            asked = replace(asked, place=place)
-        drafts.append(edit_draft(asked))
-    return finish(request, wish, drafts, first=len(images) + 1, opening=[])
+            placed_thing = replace(placed_thing, place=place)
+        outlines.append(outline_edit(placed_thing))
+    return make_plan(request, wish, outlines, first=len(images) + 1, opening=[])
 
 
 def _free_places(picture: Picture) -> list[str]:
-    """The nine places of a picture, the emptiest first."""
+    """Return the nine places of a picture, the emptiest first."""
     pixels = sight.look(picture)
     height, width = pixels.shape[:2]
     name = sight.recognise_background(pixels)
@@ -225,7 +239,7 @@ def _free_places(picture: Picture) -> list[str]:
 
 
 def _description(images: Sequence[Picture]) -> Plan:
-    """Answer with words alone: nothing is drawn."""
+    """Return a plan that describes the images in text, one step each; nothing is drawn."""
     steps = [
         Step(number=number, name=f"Picture {number}", auxiliary_text=describe_picture(image))
         for number, image in enumerate(images, start=1)

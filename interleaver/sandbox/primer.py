@@ -1,9 +1,10 @@
-"""What the sandbox knows: the SVG files in `drawings`.
+"""Everything that the sandbox can draw: the SVG files in `drawings`.
 
 A *subject* is one SVG file with a `viewBox` of 100 x 100; each group directly below the root is a *part*, in painting
-order, with its name as `id` and the reader's text as `<desc>`. `currentColor` stands for the subject's main colour.
-The root says what is usual for it: `color`, `data-habitat`, `data-setting`, and other names in `data-also`.
-A *shape* is a subject with a single part. A *background* is an SVG file that is stretched over the canvas.
+order, with its name as `id` and the text for the reader as `<desc>`. `currentColor` stands for the subject's main
+colour. The root states its usual colour (`color`), where it belongs (`data-habitat`), the background that suits it
+(`data-setting`), an irregular plural (`data-plural`) and other names (`data-also`). A *shape* is a subject with a
+single part. A *background* is an SVG file that is stretched over the canvas.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @dataclass(frozen=True)
-class Part:
+class SubjectPart:
     """A part of a subject: what a step of a drawing tutorial adds.
 
     Attributes:
-        name: for example "front legs".
-        text: what a reader is told while it is drawn; "" for shapes.
-        markup: SVG elements in the subject's box of 100 x 100.
-        coloured: whether it shows the subject's main colour.
+        name: name of the part, such as "front legs".
+        text: text for the reader while the part is drawn; "" for shapes.
+        markup: SVG elements, in the subject's box of 100 x 100 units.
+        shows_colour: whether the part shows the subject's main colour.
     """
 
     name: str
     text: str
     markup: str
-    coloured: bool
+    shows_colour: bool
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ class Subject:
     """A thing that can be drawn.
 
     Attributes:
-        names: singular names, the proper one first.
-        plural: of the proper name.
-        colour: its usual main colour.
-        habitat: where it belongs: ground, sky, water or any.
-        setting: the background that suits it, where white paper does not.
+        names: singular names, the proper name first.
+        plural: plural of the proper name.
+        colour: usual main colour.
+        habitat: where the subject belongs: ground, sky, water or any.
+        setting: name of the background that suits the subject; None for white paper.
+        parts: parts in painting order.
+        is_shape: whether the subject is a shape.
     """
 
     names: tuple[str, ...]
@@ -50,7 +53,7 @@ class Subject:
     colour: str
     habitat: str
     setting: str | None
-    parts: tuple[Part, ...]
+    parts: tuple[SubjectPart, ...]
     is_shape: bool
 
     @property
@@ -58,14 +61,14 @@ class Subject:
         """The proper name."""
         return self.names[0]
 
-    def part(self, name: str) -> Part:
-        """The part of that name (KeyError when there is none)."""
+    def part(self, name: str) -> SubjectPart:
+        """Return the part with a name; raise KeyError if there is none."""
         return {part.name: part for part in self.parts}[name]
 
 
 @dataclass(frozen=True)
 class Background:
-    """A setting: its phrase in the language ("a night sky"), the words that suggest it, and its markup."""
+    """A background: its name ("a night sky"), the phrases that refer to it, and its SVG markup."""
 
     name: str
     phrases: tuple[str, ...]
@@ -74,21 +77,21 @@ class Background:
 
 @cache
 def subjects() -> dict[str, Subject]:
-    """All subjects and shapes by their proper name."""
-    found = [_subject(text, folder == "shapes") for folder in ("subjects", "shapes") for text in _read(folder)]
-    return {subject.name: subject for subject in sorted(found, key=lambda subject: subject.name)}
+    """Return all subjects and shapes by their proper name."""
+    subject_list = [_subject(text, folder == "shapes") for folder in ("subjects", "shapes") for text in _read(folder)]
+    return {subject.name: subject for subject in sorted(subject_list, key=lambda subject: subject.name)}
 
 
 @cache
 def backgrounds() -> dict[str, Background]:
-    """All backgrounds by name."""
-    found = {}
+    """Return all backgrounds by name."""
+    by_name = {}
     for text in _read("backgrounds"):
         root = ET.fromstring(text)
         name = root.findtext(f"{SVG}title", "")
-        also = tuple(filter(None, root.get("data-also", "").split(", ")))
-        found[name] = Background(name, (name, *also), "".join(_markup(child) for child in _shapes(root)))
-    return dict(sorted(found.items()))
+        other_names = tuple(filter(None, root.get("data-also", "").split(", ")))
+        by_name[name] = Background(name, (name, *other_names), "".join(_markup(child) for child in _shapes(root)))
+    return dict(sorted(by_name.items()))
 
 
 def _read(folder: str) -> list[str]:
@@ -102,9 +105,9 @@ def _read(folder: str) -> list[str]:
 def _subject(text: str, is_shape: bool) -> Subject:
     root = ET.fromstring(text)
     name = root.findtext(f"{SVG}title", "")
-    also = tuple(filter(None, root.get("data-also", "").split(", ")))
+    other_names = tuple(filter(None, root.get("data-also", "").split(", ")))
     return Subject(
-        names=(name, *also),
+        names=(name, *other_names),
         plural=root.get("data-plural", f"{name}s"),
         colour=root.get("color", "red"),
         habitat=root.get("data-habitat", "any"),
@@ -114,12 +117,12 @@ def _subject(text: str, is_shape: bool) -> Subject:
     )
 
 
-def _part(group: ET.Element) -> Part:
+def _part(group: ET.Element) -> SubjectPart:
     markup = "".join(_markup(shape) for shape in _shapes(group))
     text = " ".join(group.findtext(f"{SVG}desc", "").split())
     # A shape without a fill of its own inherits the main colour from the root.
-    coloured = any(shape.get("fill", "currentColor") == "currentColor" for shape in _shapes(group))
-    return Part(group.get("id", "").replace("-", " "), text, markup, coloured)
+    shows_colour = any(shape.get("fill", "currentColor") == "currentColor" for shape in _shapes(group))
+    return SubjectPart(group.get("id", "").replace("-", " "), text, markup, shows_colour)
 
 
 def _shapes(element: ET.Element) -> list[ET.Element]:

@@ -1,7 +1,7 @@
-"""Reading the drawing language: from English to operations.
+"""Parse the drawing language: from English to operations.
 
-Much looser English than the canonical sentences is understood: attributes may be left out, and words that are not
-in the lexicon are skipped.
+The parser understands much looser English than the canonical sentences: attributes may be left out, and words that are
+not in the lexicon are skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from interleaver.sandbox.world import COLOURS, PLACES, SIZES
 
 @dataclass
 class Noun:
-    """A noun phrase as it was read, before it means an operation."""
+    """A noun phrase as parsed, before it is turned into an operation."""
 
     kind: str
     part: str | None = None
@@ -30,9 +30,11 @@ class Noun:
 
 @dataclass(frozen=True)
 class Mark:
-    """Another meaningful phrase: a place, a relation, a background, a colour or size that stands alone, or a word.
+    """Any phrase other than a noun phrase, such as a place, a relation, a background, a colour or an unknown word.
 
-    `role` is one of place, relation, background, colour, size, count, definite, plural, variety, and, word.
+    Attributes:
+        role: one of place, relation, background, colour, size, count, definite, plural, variety, and, word.
+        value: meaning of the phrase, such as the name of the place; the word itself for an unknown word.
     """
 
     role: str
@@ -49,7 +51,7 @@ NEAREST_COLOURS = {
 
 @cache
 def _lexicon() -> dict[tuple[str, ...], Mark | str]:
-    """Phrases of the language by their words; a subject stands as the string of its proper name."""
+    """Return the meanings of all phrases by their words: the proper name of a subject, or a `Mark`."""
     lexicon: dict[tuple[str, ...], Mark | str] = {}
 
     def add(phrase: str, meaning: Mark | str) -> None:
@@ -118,7 +120,7 @@ LONGEST_PHRASE = 5
 
 
 REPLACING = re.compile(r"\b(?:replace|swap)\s+(.+?)\s+(?:with|by|for)\s+", re.IGNORECASE)
-JOINED = re.compile(
+CLAUSE_JOINT = re.compile(
     r",?\s+(?:and|then|and then)\s+(?=(?:remove|erase|delete|paint|recolou?r|turn|make|draw|add|put|replace)\b)",
     re.IGNORECASE,
 )
@@ -129,16 +131,16 @@ def _tokens(text: str) -> list[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text; what has a verb of its own counts as one, and a replacement as two."""
+    """Split a text into sentences; a clause with a verb of its own counts as one, a replacement as two."""
     text = REPLACING.sub(r"Remove \1. Draw ", text)
-    text = JOINED.sub(". ", text)
+    text = CLAUSE_JOINT.sub(". ", text)
     return [part.strip() for part in re.split(r"[.!?\n]+", text) if part.strip()]
 
 
 def phrases(text: str) -> Iterator[Noun | Mark]:
-    """Read a sentence as noun phrases and other meaningful phrases, in order, the longest match first.
+    """Yield the noun phrases and other phrases of a sentence in order, preferring the longest match.
 
-    A word that the language does not know comes as `Mark("word", ...)`.
+    An unknown word is yielded as `Mark("word", ...)`.
     """
     tokens = _tokens(text)
     pending = Noun("")
@@ -167,7 +169,7 @@ def phrases(text: str) -> Iterator[Noun | Mark]:
                 pending.size = meaning.value
             else:
                 pending.colours.append(meaning.value)
-            # Alone, an attribute still matters: "Paint the house blue", "It must be large".
+            # An attribute matters without a noun, too: "Paint the house blue", "It must be large".
             yield meaning
         else:
             if meaning.role not in ("word", "variety"):
@@ -184,7 +186,7 @@ def _match(tokens: list[str], start: int) -> tuple[Mark | str, int]:
 
 
 def _part_phrase(tokens: list[str], start: int) -> tuple[str, int] | None:
-    """The part in "the front legs of a large orange cat" and the position behind "of"."""
+    """Return the part in "the front legs of a large orange cat" and the position after "of"; None if there is none."""
     if tokens[start] != "the":
         return None
     for end in range(start + 2, min(start + 6, len(tokens) - 1)):
@@ -206,60 +208,64 @@ EMPHASIS = re.compile(r"\b(must|should|has to|make sure|exactly)\b")
 
 
 def parse(text: str) -> Instructions:
-    """Read a prompt or an instruction; what it leaves open stays None, what it does not know is skipped."""
+    """Parse a prompt or an instruction; attributes that it leaves open are None, and unknown words are skipped."""
     operations: list[Operation] = []
     careful = False
     for sentence in sentences(text):
-        lowered = sentence.lower()
-        found = list(phrases(sentence))
-        nouns = [item for item in found if isinstance(item, Noun)]
-        if KEEPING.search(lowered):
+        lower_sentence = sentence.lower()
+        sentence_phrases = list(phrases(sentence))
+        nouns = [item for item in sentence_phrases if isinstance(item, Noun)]
+        if KEEPING.search(lower_sentence):
             careful = True
-        elif EMPHASIS.search(lowered) and operations:
-            operations[-1] = _emphasise(operations[-1], found)
-        elif REMOVING.search(lowered):
+        elif EMPHASIS.search(lower_sentence) and operations:
+            operations[-1] = _emphasise(operations[-1], sentence_phrases)
+        elif REMOVING.search(lower_sentence):
             operations += [Remove(noun.kind) for noun in nouns]
-        elif _repaints(lowered, found, nouns):
-            colour = next(item.value for item in reversed(found) if isinstance(item, Mark) and item.role == "colour")
+        elif _repaints(lower_sentence, sentence_phrases, nouns):
+            colour = next(
+                item.value for item in reversed(sentence_phrases) if isinstance(item, Mark) and item.role == "colour"
+            )
             operations += [Recolour(noun.kind, colour) for noun in nouns]
         else:
-            operations += read_scene(found)
+            operations += read_scene(sentence_phrases)
     return Instructions(tuple(operations), careful)
 
 
-def _repaints(sentence: str, found: list[Noun | Mark], nouns: list[Noun]) -> bool:
-    last_is_colour = bool(found) and isinstance(found[-1], Mark) and found[-1].role == "colour"
+def _repaints(sentence: str, sentence_phrases: list[Noun | Mark], nouns: list[Noun]) -> bool:
+    last_is_colour = (
+        bool(sentence_phrases) and isinstance(sentence_phrases[-1], Mark) and sentence_phrases[-1].role == "colour"
+    )
     return bool(PAINTING.search(sentence)) and last_is_colour and bool(nouns)
 
 
-def _emphasise(operation: Operation, found: list[Noun | Mark]) -> Operation:
-    """Add what an "It must be ..." sentence insists on; it also fills attributes that were left open."""
-    marks = {item.role: item.value for item in found if isinstance(item, Mark)}
-    words = {item.value for item in found if isinstance(item, Mark) and item.role == "word"}
-    stressed = set(operation.emphasis)
+def _emphasise(operation: Operation, sentence_phrases: list[Noun | Mark]) -> Operation:
+    """Add the emphasis of an "It must be ..." sentence to an operation, and fill open attributes from it."""
+    marks = {item.role: item.value for item in sentence_phrases if isinstance(item, Mark)}
+    words = {item.value for item in sentence_phrases if isinstance(item, Mark) and item.role == "word"}
+    emphasis = set(operation.emphasis)
     if not isinstance(operation, Add):
-        stressed |= {"colour"} if "colour" in marks else {"done"}
-        return replace(operation, emphasis=frozenset(stressed))
-    if any(isinstance(item, Noun) and item.kind == operation.kind for item in found) and "clearly" in words:
-        stressed.add("kind")
+        emphasis |= {"colour"} if "colour" in marks else {"done"}
+        return replace(operation, emphasis=frozenset(emphasis))
+    if any(isinstance(item, Noun) and item.kind == operation.kind for item in sentence_phrases) and "clearly" in words:
+        emphasis.add("kind")
     if "exactly" in words:
-        stressed.add("count")
+        emphasis.add("count")
     if "colour" in marks:
-        stressed.add("colour")
+        emphasis.add("colour")
         operation = replace(operation, colour=operation.colour or marks["colour"])
     if "size" in marks:
-        stressed.add("size")
+        emphasis.add("size")
         operation = replace(operation, size=operation.size or marks["size"])
     if "place" in marks or "relation" in marks or "proper" in words:
-        stressed.add("place")
-    return replace(operation, emphasis=frozenset(stressed))
+        emphasis.add("place")
+    return replace(operation, emphasis=frozenset(emphasis))
 
 
-def read_scene(found: list[Noun | Mark]) -> list[Operation]:
-    """The things and the background that phrases ask for."""
+def read_scene(sentence_phrases: list[Noun | Mark]) -> list[Operation]:
+    """Return the operations that draw the things and the background in a sentence."""
     operations: list[Operation] = []
     relation: str | None = None
-    for item in found:
+    for item in sentence_phrases:
         if isinstance(item, Noun):
             if relation and operations and isinstance(operations[-1], Add) and item.definite:
                 operations[-1] = replace(operations[-1], relation=relation, anchor=item.kind)
@@ -359,8 +365,11 @@ NOT_THINGS = frozenset(
 
 
 def unknown_things(text: str) -> list[str]:
-    """Noun phrases that name nothing in the primer: what follows an article or a number up to the next small word."""
-    strange = []
+    """Return the noun phrases that name nothing in the primer.
+
+    A noun phrase begins after an article or a number and ends before the next function word (`STOPS`).
+    """
+    unknown_phrases = []
     for sentence in sentences(text):
         tokens = _tokens(sentence)
         for start, token in enumerate(tokens):
@@ -369,12 +378,12 @@ def unknown_things(text: str) -> list[str]:
                 continue
             words = _unknown_phrase(tokens, start + 1)
             if words:
-                strange.append(" ".join(words))
-    return strange
+                unknown_phrases.append(" ".join(words))
+    return unknown_phrases
 
 
 def _unknown_phrase(tokens: list[str], start: int) -> list[str]:
-    """The unknown words up to the end of a noun phrase; none when it ends in something known."""
+    """Return the unknown words of the noun phrase at `start`; empty if it names something known."""
     words: list[str] = []
     position = start
     while position < len(tokens) and tokens[position] not in STOPS:

@@ -1,7 +1,7 @@
-"""Seeing: what pixels alone tell about a picture of the sandbox world.
+"""Image analysis: what the pixels alone tell about a picture of the sandbox world.
 
-Pictures are looked at with their shorter side at `ACUITY` pixels (less for very long ones), and boxes are in pixels of
-that size.
+Pictures are scaled to a shorter side of `ACUITY` pixels (less for very elongated ones) before they are analysed; boxes
+are in pixels at that scale.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from interleaver.sandbox.world import COLOURS, background_markup, rasterise
 
 ACUITY = 256
 CELL = 4
-"""Changed pixels closer than a cell belong together."""
-SAME = 48
-"""Two pixels whose largest channel difference is below this look the same (of 255)."""
+"""Side in pixels of a grid cell; pixels in the same or in adjacent cells belong to one region."""
+DIFFERENCE_THRESHOLD = 48
+"""Largest channel difference (of 255) from which on two pixels look different."""
 Pixels = NDArray[np.int16]
 Mask = NDArray[np.bool_]
 PALETTE = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in COLOURS.values()], np.int16)
@@ -41,22 +41,22 @@ class Box:
 
     @property
     def width(self) -> float:
-        """Pixels."""
+        """Width in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> float:
-        """Pixels."""
+        """Height in pixels."""
         return self.bottom - self.top
 
     def overlaps(self, other: Box) -> bool:
-        """Whether the two share any pixel."""
+        """Return whether the two boxes share any pixel."""
         return (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
 
     def union(self, other: Box) -> Box:
-        """The smallest box round both."""
+        """Return the smallest box that contains both."""
         return Box(
             min(self.left, other.left),
             min(self.top, other.top),
@@ -66,46 +66,49 @@ class Box:
 
 
 def look(picture: Picture) -> Pixels:
-    """Decode a picture to height x width x 3 values, 0 to 255, its shorter side at `ACUITY`."""
+    """Decode a picture to RGB values (height x width x 3, 0 to 255), scaled to a shorter side of `ACUITY` pixels."""
     with Image.open(io.BytesIO(picture.data)) as image:
         scale = min(ACUITY / min(image.width, image.height), 4 * ACUITY / max(image.width, image.height))
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         rgb = flatten(image)
-        # Averaging keeps edges where they are when a picture shrinks; when it grows they need to be smooth.
+        # Averaging keeps edges in place when a picture is reduced; when it is enlarged, edges need to be smooth.
         filter_ = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
         return np.asarray(rgb.resize(size, filter_) if rgb.size != size else rgb).astype(np.int16)
 
 
-def differs(one: Pixels, other: Pixels) -> Mask:
-    """Where two pictures look different."""
-    return largest(np.abs(one - other)) >= SAME
+def differs(first: Pixels, second: Pixels) -> Mask:
+    """Return where two pictures look different."""
+    return largest(np.abs(first - second)) >= DIFFERENCE_THRESHOLD
 
 
 def largest(values: NDArray[Any]) -> NDArray[Any]:
-    """The largest of the three channels; several times faster than `max(axis=2)`."""
+    """Return the largest of the three channels of each pixel; several times faster than `max(axis=2)`."""
     return np.asarray(np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2]))
 
 
-def matches(one: Pixels, other: Pixels) -> Mask:
-    """Where two pictures are as good as identical; pixels that an edge shares with the background are not."""
-    return largest(np.abs(one - other)) < SAME / 4
+def matches(first: Pixels, second: Pixels) -> Mask:
+    """Return where two pictures are nearly identical; antialiased pixels at edges are not."""
+    return largest(np.abs(first - second)) < DIFFERENCE_THRESHOLD / 4
 
 
-def differs_clearly(one: Pixels, other: Pixels) -> Mask:
-    """Where two pictures differ in more than fine detail: outlines that are half a pixel off cancel out."""
-    padded = np.pad(one - other, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
+def differs_clearly(first: Pixels, second: Pixels) -> Mask:
+    """Return where two pictures differ in more than fine detail: outlines that are half a pixel off cancel out."""
+    padded_difference = np.pad(first - second, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)
+    rows = padded_difference[:-2] + padded_difference[1:-1] + padded_difference[2:]
     mean = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-    return largest(np.abs(mean)) >= SAME
+    return largest(np.abs(mean)) >= DIFFERENCE_THRESHOLD
 
 
 def regions(mask: Mask) -> list[Box]:
-    """The boxes of what hangs together in a mask; boxes that overlap are one, so an outline holds what is inside."""
+    """Return the bounding boxes of the connected regions of a mask.
+
+    Overlapping boxes are merged, so an outline forms one region with what it encloses.
+    """
     height, width = mask.shape
     rows, columns = -(-height // CELL), -(-width // CELL)
-    padded = np.zeros((rows * CELL, columns * CELL), bool)
-    padded[:height, :width] = mask
-    cells: Mask = np.asarray(padded.reshape(rows, CELL, columns, CELL).any(axis=(1, 3)))
+    padded_mask = np.zeros((rows * CELL, columns * CELL), bool)
+    padded_mask[:height, :width] = mask
+    cells: Mask = np.asarray(padded_mask.reshape(rows, CELL, columns, CELL).any(axis=(1, 3)))
     boxes: list[Box] = []
     for row, column in zip(*np.nonzero(cells), strict=True):
         if cells[row, column]:
@@ -114,7 +117,7 @@ def regions(mask: Mask) -> list[Box]:
 
 
 def _flood(cells: Mask, row: int, column: int) -> Box:
-    """Clear the cells connected to one and return their box in pixels."""
+    """Clear a cell and all cells connected to it; return their bounding box in pixels."""
     waiting, box = [(row, column)], Box(column, row, column + 1, row + 1)
     cells[row, column] = False
     while waiting:
@@ -141,14 +144,14 @@ def _tight(mask: Mask, box: Box) -> Box:
 
 
 def _merge(boxes: list[Box]) -> list[Box]:
-    merged: list[Box] = []
+    merged_boxes: list[Box] = []
     for box in sorted(boxes, key=lambda box: -box.width * box.height):
-        touching = [other for other in merged if other.overlaps(box)]
+        touching = [other for other in merged_boxes if other.overlaps(box)]
         for other in touching:
-            merged.remove(other)
+            merged_boxes.remove(other)
             box = box.union(other)
-        merged.append(box)
-    return merged if len(merged) == len(boxes) else _merge(merged)
+        merged_boxes.append(box)
+    return merged_boxes if len(merged_boxes) == len(boxes) else _merge(merged_boxes)
 
 
 @lru_cache(maxsize=64)
@@ -158,12 +161,12 @@ def _backdrop(name: str, width: int, height: int) -> Pixels:
 
 
 def backdrop(name: str, like: Pixels) -> Pixels:
-    """A background as it looks on a canvas of the same size."""
+    """Return a background, rendered at the size of the picture `like`."""
     return _backdrop(name, like.shape[1], like.shape[0])
 
 
 def recognise_background(pixels: Pixels) -> str | None:
-    """The background that explains most of a picture; None when none explains at least a tenth."""
+    """Return the name of the background that matches most of a picture; None if none matches at least a tenth of it."""
     coarse = pixels[::CELL, ::CELL]
     shares = {name: float(1 - differs(coarse, backdrop(name, pixels)[::CELL, ::CELL]).mean()) for name in backgrounds()}
     best = max(shares, key=lambda name: shares[name])
@@ -171,13 +174,13 @@ def recognise_background(pixels: Pixels) -> str | None:
 
 
 def nearest_colour(pixels: Pixels) -> str:
-    """The palette colour nearest to the median of some pixels."""
+    """Return the name of the palette colour nearest to the median of some pixels."""
     median = np.median(pixels.reshape(-1, 3), axis=0)
     return PALETTE_NAMES[int(np.abs(PALETTE - median).sum(axis=1).argmin())]
 
 
 def grown(mask: Mask, by: int = 2) -> Mask:
-    """A mask widened by some pixels on every side."""
+    """Return a mask dilated by `by` pixels on every side."""
     wide = mask.copy()
     for _ in range(by):
         wide[1:] |= wide[:-1].copy()
@@ -188,20 +191,20 @@ def grown(mask: Mask, by: int = 2) -> Mask:
 
 
 def solid(mask: Mask) -> Mask:
-    """What is left of a mask without everything thinner than five pixels, such as edges that are slightly off."""
+    """Return a mask without everything thinner than five pixels, such as edges that are slightly off."""
     return ~grown(~mask, 2)
 
 
 def detail(pixels: Pixels) -> Mask:
-    """Where a picture has edges: what is busy in a picture whose background is not known."""
+    """Return where a picture has edges, which shows its busy parts when the background is not known."""
     edges = np.zeros(pixels.shape[:2], bool)
-    edges[1:] |= largest(np.abs(pixels[1:] - pixels[:-1])) > SAME / 2
-    edges[:, 1:] |= largest(np.abs(pixels[:, 1:] - pixels[:, :-1])) > SAME / 2
+    edges[1:] |= largest(np.abs(pixels[1:] - pixels[:-1])) > DIFFERENCE_THRESHOLD / 2
+    edges[:, 1:] |= largest(np.abs(pixels[:, 1:] - pixels[:, :-1])) > DIFFERENCE_THRESHOLD / 2
     return edges
 
 
 def colour_shares(pixels: Pixels) -> list[tuple[str, float]]:
-    """The palette colours and the share of the picture that is nearest to each, the largest first."""
+    """Return each palette colour with the share of pixels that are nearest to it, the largest share first."""
     flat = pixels[::CELL, ::CELL].reshape(-1, 1, 3)
     nearest = np.abs(flat - PALETTE[None]).sum(axis=2).argmin(axis=1)
     shares = np.bincount(nearest, minlength=len(PALETTE_NAMES)) / len(nearest)

@@ -1,4 +1,4 @@
-"""What a request to the sandbox asks for."""
+"""Parse what a request to the sandbox asks for."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Wish:
     """What a request asks for.
 
     Attributes:
-        things: in the order they are named.
-        edits: changes to what is there already.
-        backdrop: the background that was asked for.
-        links: (first, relation, second) between things, by position.
-        steps: the number of steps that was asked for.
+        things: things to draw, in the order they are named.
+        edits: changes to what is already in the picture.
+        backdrop: name of the requested background; None if the request states none.
+        links: relations between things: (position of the first, relation, position of the second).
+        steps: requested number of steps; None if the request states none.
     """
 
     things: list[Add] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Wish:
     steps: int | None = None
 
     def background(self, subject: Subject | None) -> str:
-        """The background to draw on."""
+        """Return the background to draw on: the requested one, else one that suits the subject or the things."""
         settings = [add.subject.setting for add in self.things if add.subject.setting]
         if self.backdrop:
             return self.backdrop
@@ -46,40 +46,41 @@ class Wish:
 
 
 def read_wish(request: str) -> Wish:
-    """Read a request.
+    """Parse a request.
 
     Raises:
-        BackendError: it asks for something the sandbox does not know, or for nothing that can be drawn.
+        BackendError: the request names something the sandbox does not know, too many things of a kind, or nothing that
+            can be drawn.
     """
     wish = Wish()
     steps = STEPS.search(request)
     if steps:
-        said = steps[1].lower()
-        wish.steps = int(said) if said.isdigit() else NUMBERS[said]
+        step_word = steps[1].lower()
+        wish.steps = int(step_word) if step_word.isdigit() else NUMBERS[step_word]
         request = request.replace(steps[0], " ")
     for sentence in sentences(request):
-        found = list(phrases(sentence))
+        sentence_phrases = list(phrases(sentence))
         operations = parse(sentence).operations
         if operations and isinstance(operations[0], Recolour | Remove):
             wish.edits += operations
         else:
-            _read_things(found, wish)
-    strange = unknown_things(request)
-    if strange or not (wish.things or wish.edits or wish.backdrop):
-        what = " and ".join(repr(name) for name in strange) or "anything to draw in this request"
-        known = ", ".join(name for name, subject in subjects().items() if not subject.is_shape)
+            _read_things(sentence_phrases, wish)
+    unknown_phrases = unknown_things(request)
+    if unknown_phrases or not (wish.things or wish.edits or wish.backdrop):
+        unknown_text = " and ".join(repr(name) for name in unknown_phrases) or "anything to draw in this request"
+        known_subjects = ", ".join(name for name, subject in subjects().items() if not subject.is_shape)
         raise BackendError(
-            f"the sandbox does not know {what}. It knows: {known}. For anything else connect a real model: "
-            "set [planner], [critic] and [generator] in interleaver.toml (see docs/configuration.md)"
+            f"the sandbox does not know {unknown_text}. It knows: {known_subjects}. For anything else connect a real "
+            "model: set [planner], [critic] and [generator] in interleaver.toml (see docs/configuration.md)"
         )
     return wish
 
 
-def _read_things(found: list[Noun | Mark], wish: Wish) -> None:
-    """Add a sentence's things to the wish, with the relations between them."""
+def _read_things(sentence_phrases: list[Noun | Mark], wish: Wish) -> None:
+    """Add the things in a sentence to the wish, with the relations between them."""
     relation: str | None = None
-    varied = any(isinstance(item, Mark) and item.role == "variety" for item in found)
-    for item in found:
+    varies_colours = any(isinstance(item, Mark) and item.role == "variety" for item in sentence_phrases)
+    for item in sentence_phrases:
         if isinstance(item, Mark):
             if item.role == "relation":
                 relation = item.value
@@ -94,18 +95,18 @@ def _read_things(found: list[Noun | Mark], wish: Wish) -> None:
         if relation and wish.things and not item.definite:
             wish.links.append((len(wish.things) - 1, relation, len(wish.things)))
         if relation and wish.things and item.definite:
-            known = [number for number, thing in enumerate(wish.things[:-1]) if thing.kind == add.kind]
-            if known:
-                wish.links.append((len(wish.things) - 1, relation, known[-1]))
+            positions = [number for number, thing in enumerate(wish.things[:-1]) if thing.kind == add.kind]
+            if positions:
+                wish.links.append((len(wish.things) - 1, relation, positions[-1]))
             else:
                 side = "right of" if relation == "beside" else relation
                 wish.things[-1] = replace(wish.things[-1], relation=side, anchor=add.kind)
         else:
-            wish.things += _varied(add) if varied else [add]
+            wish.things += _vary_colours(add) if varies_colours else [add]
         relation = None
 
 
-def _varied(add: Add) -> list[Add]:
-    """Several things in different colours, one by one."""
+def _vary_colours(add: Add) -> list[Add]:
+    """Split an addition of several things into single things of different colours."""
     colours = ("red", "blue", "yellow", "green", "purple", "orange")
     return [replace(add, count=1, colour=colours[number]) for number in range(add.count)]

@@ -50,16 +50,16 @@ BASE_CHUNK = b"ilBs"
 
 
 @dataclass(frozen=True)
-class Item:
+class SceneItem:
     """One thing in a scene: a whole subject, or one part of it.
 
     Attributes:
-        ident: tells items of a scene apart, over all pictures of a run.
-        kind: the subject's proper name.
-        part: the part's name; None for the whole subject.
+        ident: identifier of the item; it stays the same from picture to picture.
+        kind: proper name of the subject.
+        part: name of the part; None for the whole subject.
         colour: main colour, one of `COLOURS`.
-        x: centre of the subject's box.
-        y: centre of the subject's box.
+        x: horizontal centre of the subject's box.
+        y: vertical centre of the subject's box.
         size: side of the subject's box.
     """
 
@@ -73,67 +73,67 @@ class Item:
 
     @property
     def title(self) -> str:
-        """For example "orange cat" or "ears of the orange cat"."""
+        """Phrase that names the item, such as "orange cat" or "ears of the orange cat"."""
         return f"{self.part} of the {self.colour} {self.kind}" if self.part else f"{self.colour} {self.kind}"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The truth behind a sandbox picture.
+    """The ground truth of a sandbox picture.
 
     Attributes:
         background: one of `backgrounds()`.
         items: in painting order.
         smudges: (x, y, size) of blots that a generator left by mistake.
-        base: the picture that was painted over (PNG bytes) when it was not the sandbox's own, else None.
+        base: PNG bytes of a picture from elsewhere that the items are drawn on; None for the sandbox's own pictures.
     """
 
     background: str = PAPER
-    items: tuple[Item, ...] = ()
+    items: tuple[SceneItem, ...] = ()
     smudges: tuple[tuple[float, float, float], ...] = ()
     base: bytes | None = None
 
-    def by_ident(self) -> dict[int, Item]:
-        """The items by their identity."""
+    def by_ident(self) -> dict[int, SceneItem]:
+        """Return the items by their identifier."""
         return {item.ident: item for item in self.items}
 
     def next_ident(self) -> int:
-        """An identity that no item has."""
+        """Return an identifier that no item has."""
         return max((item.ident for item in self.items), default=0) + 1
 
     def to_json(self) -> str:
-        """The scene as JSON, less the picture it was painted over."""
+        """Return the scene as JSON, without `base`."""
         return json.dumps(asdict(replace(self, base=None)), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str, base: bytes | None = None) -> Scene:
-        """The scene that `to_json` wrote (ValueError, KeyError or TypeError when it is something else)."""
+        """Parse the output of `to_json`; raise ValueError, KeyError or TypeError if the text is anything else."""
         data: dict[str, Any] = json.loads(text)
         scene = cls(
             background=data["background"],
-            items=tuple(Item(**item) for item in data["items"]),
+            items=tuple(SceneItem(**item) for item in data["items"]),
             smudges=tuple((float(x), float(y), float(s)) for x, y, s in data["smudges"]),
             base=base,
         )
-        known = all(item.kind in subjects() and item.colour in COLOURS for item in scene.items)
-        if not known or scene.background not in backgrounds():
+        items_known = all(item.kind in subjects() and item.colour in COLOURS for item in scene.items)
+        if not items_known or scene.background not in backgrounds():
             raise ValueError("the scene names something that the primer does not know")
         return scene
 
 
 def place_centre(place: str, width: float, height: float) -> tuple[float, float]:
-    """Where the centre of a box of that width and height goes, so that it stays on the canvas."""
+    """Return the centre of a box at a place, moved if necessary so that the box stays on the canvas."""
     x, y = PLACES[place]
     return keep_inside(x, width), keep_inside(y, height)
 
 
 def nearest_place(x: float, y: float) -> str:
-    """The name of the place nearest to a point."""
+    """Return the name of the place nearest to a point."""
     return min(PLACES, key=lambda name: (PLACES[name][0] - x) ** 2 + (PLACES[name][1] - y) ** 2)
 
 
 def row_of(count: int, size: float) -> list[tuple[float, float]]:
-    """Offsets of the centres of `count` equal things that stand together, in rows as wide as the canvas allows."""
+    """Return the offsets of `count` equal things from their common centre, in rows as wide as the canvas allows."""
     per_row = max(1, min(count, int((1 - 2 * MARGIN + size * (SPACING - 1)) / (size * SPACING))))
     rows = -(-count // per_row)
     offsets = []
@@ -145,21 +145,21 @@ def row_of(count: int, size: float) -> list[tuple[float, float]]:
 
 
 def extent(offsets: list[tuple[float, float]], size: float) -> tuple[float, float]:
-    """Width and height of a group of equal things."""
+    """Return the width and height of a group of equal things, given the offsets of their centres."""
     xs, ys = zip(*offsets, strict=True)
     return max(xs) - min(xs) + size, max(ys) - min(ys) + size
 
 
 def keep_inside(centre: float, length: float) -> float:
-    """The centre nearest to `centre` at which a length stays on the canvas."""
+    """Return the coordinate nearest to `centre` at which a box of the given length stays on the canvas."""
     low = length / 2 + MARGIN
     return min(max(centre, low), 1 - low) if low < 0.5 else 0.5
 
 
 def subject_markup(kind: str, parts: tuple[str, ...], colour: str, x: float, y: float, side: float) -> str:
-    """The SVG of some parts of a subject (of all when none is named), its box centred at (x, y), all in pixels."""
-    shown = [part for part in subjects()[kind].parts if part.name in parts or not parts]
-    inner = "".join(part.markup for part in shown)
+    """Return the SVG of a subject's parts (all if `parts` is empty), in a box centred at (x, y), all in pixels."""
+    shown_parts = [part for part in subjects()[kind].parts if part.name in parts or not parts]
+    inner = "".join(part.markup for part in shown_parts)
     return (
         f'<g transform="translate({x - side / 2:.3f} {y - side / 2:.3f}) scale({side / 100:.5f})" color="{colour}" '
         f'fill="{colour}" stroke="{OUTLINE}" stroke-width="2.1" stroke-linejoin="round" stroke-linecap="round">'
@@ -167,15 +167,15 @@ def subject_markup(kind: str, parts: tuple[str, ...], colour: str, x: float, y: 
     )
 
 
-def item_markup(item: Item, width: int, height: int) -> str:
-    """The SVG of an item on a canvas of that many pixels."""
+def item_markup(item: SceneItem, width: int, height: int) -> str:
+    """Return the SVG of an item on a canvas of the given size in pixels."""
     side = item.size * min(width, height)
     parts = (item.part,) if item.part else ()
     return subject_markup(item.kind, parts, COLOURS[item.colour], item.x * width, item.y * height, side)
 
 
 def background_markup(name: str, width: int, height: int) -> str:
-    """The SVG of a background, stretched over the canvas."""
+    """Return the SVG of a background, stretched over the canvas."""
     return (
         f'<svg width="{width}" height="{height}" viewBox="0 0 100 100" preserveAspectRatio="none">'
         f"{backgrounds()[name].markup}</svg>"
@@ -194,7 +194,7 @@ def rasterise(markup: str, width: int, height: int) -> bytes:
 
 
 def scene_markup(scene: Scene, width: int, height: int) -> str:
-    """The SVG of a scene."""
+    """Return the SVG of a scene."""
     backdrop = "" if scene.base else background_markup(scene.background, width, height)
     items = "".join(item_markup(item, width, height) for item in scene.items)
     side = min(width, height)
@@ -207,9 +207,10 @@ def scene_markup(scene: Scene, width: int, height: int) -> str:
 
 
 def paint(scene: Scene, width: int, height: int) -> Picture:
-    """Render a scene as a PNG that carries the scene in a text chunk.
+    """Render a scene as a PNG that stores the scene in a text chunk.
 
-    The chunk is the generator's and the judge's memory; planner and critic look at pixels alone.
+    The generator, the judge and the exact critic read the scene from the chunk. The sandbox critic looks only at
+    pixels, and so does the planner, except that it checks whether a picture is the sandbox's own.
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -229,7 +230,7 @@ def paint(scene: Scene, width: int, height: int) -> Picture:
 
 @lru_cache(maxsize=64)
 def scene_behind(picture: Picture) -> Scene | None:
-    """The scene that a sandbox picture carries; None for a picture from elsewhere."""
+    """Return the scene stored in a sandbox picture; None for a picture from elsewhere."""
     from PIL import Image
 
     with Image.open(io.BytesIO(picture.data)) as image:
@@ -243,7 +244,7 @@ def scene_behind(picture: Picture) -> Scene | None:
 
 
 def scene_over(picture: Picture) -> Scene:
-    """The scene behind a picture; for a picture from elsewhere, an empty one painted over it."""
+    """Return the scene stored in a picture; for a picture from elsewhere, an empty scene on top of it."""
     from PIL import Image
 
     scene = scene_behind(picture)

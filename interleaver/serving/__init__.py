@@ -1,1 +1,1 @@
-"""Starting planner, critic and generator services, on one machine or many."""
+"""Serving planners, critics and image generators, on one machine or many."""

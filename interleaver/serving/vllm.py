@@ -1,4 +1,4 @@
-"""Planner and critic on vLLM, and the generators that vLLM-Omni serves."""
+"""Commands and profile sections for planners and critics on vLLM, and for generators on vLLM-Omni."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from interleaver.checkpoints import find_checkpoint
 from interleaver.errors import BadInput
+from interleaver.weights import find_weights
 
-OMNI = {
+OMNI_MODELS = {
     "qwen-image": "Qwen/Qwen-Image",
     "flux1-krea-dev": "black-forest-labs/FLUX.1-Krea-dev",
     "qwen-image-edit": "Qwen/Qwen-Image-Edit",
@@ -25,24 +25,26 @@ OMNI = {
     "flux2-klein-9b": "black-forest-labs/FLUX.2-klein-9B",
     "flux2-klein-4b": "black-forest-labs/FLUX.2-klein-4B",
 }
-"""The generators that vLLM-Omni serves, and their weights."""
+"""Generators that vLLM-Omni can serve: the hub id of the weights, by model name."""
 
 
 @dataclass(frozen=True)
-class Serve:
-    """One vLLM server.
+class VllmServer:
+    """Configuration of one vLLM server.
 
     Attributes:
-        weights: a checkpoint folder or hub id, or `interleaver:NAME`.
-        names: what the model is called there; with adapters, the base model's name.
-        host: the address to listen at.
-        port: likewise.
-        adapters: LoRA folders by the name under which each is served: one server can be planner and critic at once.
-        gpus: how many GPUs the model is split over.
-        max_model_len: tokens of prompt and answer together; fewer where a checkpoint folder says that it takes fewer.
-        images: how many pictures one prompt may show.
-        python: the interpreter of an environment that has vLLM.
-        extra: further arguments for vLLM.
+        weights: a folder with weights, a hub id, or `interleaver:NAME` for weights that come with this package.
+        names: names under which the model is served; with adapters, names of the base model.
+        host: address to listen on.
+        port: port to listen on.
+        adapters: LoRA adapter folders by the name under which each is served; one server can provide both planner and
+            critic.
+        gpus: number of GPUs to split the model over.
+        max_model_len: maximum tokens of prompt and answer together; reduced to the limit in the `config.json` of a
+            folder with weights.
+        images: maximum number of pictures in one prompt.
+        python: Python interpreter of an environment with vLLM.
+        extra: further command line arguments for vLLM.
     """
 
     weights: str
@@ -58,16 +60,16 @@ class Serve:
 
     @property
     def url(self) -> str:
-        """Where clients on this machine reach it."""
+        """URL at which clients on this machine reach the server."""
         return url_of(self.host, self.port)
 
     def chat_command(self) -> list[str]:
-        """The command that serves a planner, a critic, or both.
+        """Return the command that serves a planner, a critic, or both.
 
         Raises:
-            BadInput: an adapter is none, or this package has no such checkpoint.
+            BadInput: an adapter folder is not a LoRA adapter, or this package has no weights of that name.
         """
-        weights = find_checkpoint(self.weights)
+        weights = find_weights(self.weights)
         tokens = min(self.max_model_len, _tokens_of(weights) or self.max_model_len)
         command = [self.python, "-m", "vllm.entrypoints.openai.api_server", "--model", weights]
         command += ["--served-model-name", *self.names, "--host", self.host, "--port", str(self.port)]
@@ -81,7 +83,7 @@ class Serve:
         return [*command, *self.extra]
 
     def omni_command(self) -> list[str]:
-        """The command that serves an image generator with vLLM-Omni."""
+        """Return the command that serves an image generator with vLLM-Omni."""
         command = [self.python, "-m", "vllm_omni.entrypoints.cli.main", "serve", self.weights, "--omni"]
         command += ["--served-model-name", *self.names, "--host", self.host, "--port", str(self.port)]
         if self.gpus > 1:
@@ -90,17 +92,22 @@ class Serve:
 
 
 def url_of(host: str, port: int) -> str:
-    """Where clients on this machine reach a server that listens at a host."""
+    """Return the URL at which clients on this machine reach a server that listens on a host and port."""
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def environment(api_key_env: str | None) -> dict[str, str]:
-    """The environment of a vLLM server; its key travels there and not on the command line, where anyone could read it.
+    """Return the environment variables of a vLLM server, with its API key.
+
+    The key is not passed on the command line, where other users of the machine could read it.
+
+    Args:
+        api_key_env: environment variable with the API key; None for a server without authentication.
 
     Raises:
-        BadInput: the variable of the key is not set.
+        BadInput: the variable of the API key is not set.
     """
     if api_key_env is None:
         return dict(os.environ)
@@ -110,19 +117,27 @@ def environment(api_key_env: str | None) -> dict[str, str]:
 
 
 def has_omni() -> bool:
-    """Whether this environment has vLLM-Omni."""
+    """Return whether this environment has vLLM-Omni."""
     return find_spec("vllm_omni") is not None
 
 
 def chat_profile(
     role: Literal["planner", "critic"], name: str, url: str, settings: Mapping[str, Any], api_key_env: str | None
 ) -> str:
-    """The lines of a profile that use a served planner or critic, with further settings of the backend `chat`."""
+    """Return the profile section that uses a served planner or critic.
+
+    Args:
+        role: section of the profile.
+        name: name under which the model is served.
+        url: URL of the server, without `/v1`.
+        settings: further settings of the `chat` backend.
+        api_key_env: environment variable with the API key; None for a server without authentication.
+    """
     return _table(role, {"backend": "chat", "model": name, "base_url": f"{url}/v1", **settings}, api_key_env)
 
 
 def generator_profile(name: str, url: str, max_sources: int, api_key_env: str | None) -> str:
-    """The lines of a profile that use a served generator."""
+    """Return the profile section that uses a served generator."""
     fields = {
         "backend": "openai-images",
         "model": name,
@@ -139,7 +154,7 @@ def _table(section: str, fields: Mapping[str, Any], api_key_env: str | None) -> 
 
 
 def _tokens_of(weights: str) -> int | None:
-    """How many tokens a checkpoint folder's model takes; None where the folder does not say, or is none."""
+    """Return the maximum sequence length in a weights folder's `config.json`; None if it cannot be read there."""
     try:
         config = json.loads((Path(weights) / "config.json").read_text())
         return int(config.get("text_config", config)["max_position_embeddings"])
@@ -148,8 +163,8 @@ def _tokens_of(weights: str) -> int | None:
 
 
 def _rank(folder: str) -> int:
-    """The rank of a LoRA adapter."""
+    """Return the rank of a LoRA adapter from its `adapter_config.json`."""
     try:
         return int(json.loads((Path(folder) / "adapter_config.json").read_text())["r"])
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{folder!r} is no LoRA adapter: its adapter_config.json cannot be read ({error})") from None
+        raise BadInput(f"{folder!r} is not a LoRA adapter: its adapter_config.json cannot be read ({error})") from None

@@ -1,5 +1,5 @@
-"""What the graph calls: image generators, one file a backend."""
+"""Image generators for the graph, one module per backend."""
 
-from interleaver.tools.generators import Capabilities, ImageGenerator
+from interleaver.tools.protocols import Capabilities, ImageGenerator
 
 __all__ = ["Capabilities", "ImageGenerator"]

@@ -1,4 +1,4 @@
-"""Image models in this process, through the diffusers library."""
+"""Image models that run in this process, with the diffusers library."""
 
 from __future__ import annotations
 
@@ -17,38 +17,41 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
 from interleaver.errors import BackendError, BadInput, did_you_mean
-from interleaver.extras import need
-from interleaver.pictures import Picture, encoded, flatten
-from interleaver.tools.generators import Capabilities, Size, nearest, read_mask
+from interleaver.extras import require_extra
+from interleaver.pictures import Picture, flatten
+from interleaver.tools.masks import read_mask
 from interleaver.tools.presets import presets
+from interleaver.tools.protocols import Capabilities, Size
+from interleaver.tools.sizes import nearest_size
+from interleaver.types import Json
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Json = dict[str, Any]
 GRID = 16
-"""Width and height of a picture are multiples of it: eight pixels a latent, two latents a patch."""
+"""Width and height of a picture are multiples of this: eight pixels per latent, two latents per patch."""
 
 
 @settings(config=ConfigDict(extra="forbid"))
 class DiffusersGenerator:
-    """Draws with a diffusers pipeline that is loaded at the first picture.
+    """A generator that runs a diffusers pipeline, which is loaded when the first picture is drawn.
 
-    Generators with the same model, weights, device and precision share one loaded pipeline; their calls take turns,
-    each with a random generator of its own, so that a seed gives the same picture whatever else is drawn.
+    Generators with the same model, weights, LoRA, device, precision and offloading share one loaded pipeline. Calls run
+    one at a time, each with its own random number generator, so that a seed gives the same picture whatever else is
+    drawn.
 
     Attributes:
-        model: the name of a preset, see `presets.toml`.
-        weights: another hub id, or a local folder, for the same pipeline.
-        lora: likewise for the preset's LoRA: a hub id, a folder or a file.
-        device: cuda, cuda:1, mps or cpu; None: the first GPU where there is one.
-        dtype: the precision of the weights; None: bfloat16, or float32 on the CPU.
-        offload: keep the weights in main memory and bring them to the GPU a *model* or a layer (*sequential*) at a
-            time: slower, and with far less GPU memory.
-        sizes: sizes (width, height) of pictures drawn anew, instead of the preset's; [] takes the run's.
-        max_pixels: an edit is drawn at the size of its source, unless that has more pixels than this.
-        mask: a picture file for a model that paints within a mask: white where it may paint.
-        call: parameters of the pipeline that replace or complete the preset's: `num_inference_steps` ...
+        model: name of a preset, see `presets.toml`.
+        weights: Hugging Face Hub id or local folder of other weights for the same pipeline; None for the preset's.
+        lora: Hugging Face Hub id, folder or file of a LoRA; None for the preset's, if it has one.
+        device: cuda, cuda:1, mps or cpu; None for the first GPU, or the CPU if there is none.
+        dtype: precision of the weights; None for bfloat16, or float32 on the CPU.
+        offload: keep the weights in main memory and move them to the GPU one component (*model*) or one layer
+            (*sequential*) at a time, which is slower but needs far less GPU memory; None to keep them on the device.
+        sizes: sizes (width, height) of new pictures; None for the preset's, [] for the size that the run requests.
+        max_pixels: maximum number of pixels of an edit; it has the size of its source, scaled down to this if larger.
+        mask: path of a mask image, white where the model may paint; for models that require a mask.
+        call: pipeline parameters that override or extend the preset's, such as `num_inference_steps`.
     """
 
     model: str
@@ -66,33 +69,33 @@ class DiffusersGenerator:
         if self.model not in presets():
             hint = did_you_mean(self.model, presets())
             raise BadInput(f"model {self.model!r} is unknown{hint}; choose one of: {', '.join(presets())}")
-        need("diffusers", "diffusers")
+        require_extra("diffusers", "diffusers")
         self.preset = presets()[self.model]
         if self.mask and not self.preset.mask:
-            raise BadInput(f"mask: {self.model} takes none")
+            raise BadInput(f"mask: {self.model} does not take a mask; remove it")
         self._mask = read_mask(self.mask) if self.mask else None
         lora = self.lora or self.preset.lora
         self._pipeline = shared_pipeline(
-            Loading(self.model, self.weights or self.preset.weights, lora, self.device, self.dtype, self.offload)
+            PipelineKey(self.model, self.weights or self.preset.weights, lora, self.device, self.dtype, self.offload)
         )
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the model can do."""
+        """The capabilities of the model."""
         return Capabilities(max_sources=self.preset.max_sources)
 
     async def load(self) -> None:
-        """Load the weights now instead of at the first picture.
+        """Load the weights now instead of when the first picture is drawn.
 
         Raises:
-            BackendError: they cannot be loaded.
+            BackendError: the weights cannot be loaded.
         """
         try:
             await asyncio.get_running_loop().run_in_executor(self._pipeline.thread, self._pipeline.load)
         except BackendError:
             raise
         except Exception as error:
-            raise _explained(error, self.model) from error
+            raise _explain(error, self.model) from error
 
     async def generate(
         self,
@@ -108,11 +111,11 @@ class DiffusersGenerator:
 
         Args:
             prompt: what to draw or change.
-            sources: the pictures to edit, oldest first; empty draws anew.
-            seed: 0 to 2**31 - 1.
-            size: of a picture drawn anew.
-            mask: for this picture, instead of the generator's own.
-            call: parameters of the pipeline for this picture alone.
+            sources: the pictures to edit, oldest first; empty for a new picture.
+            seed: seed of the drawing, 0 to 2**31 - 1.
+            size: width and height in pixels of a new picture.
+            mask: mask for this picture; None for the generator's own.
+            call: additional pipeline parameters for this picture only.
 
         Raises:
             BackendError: this prompt cannot be drawn.
@@ -123,64 +126,64 @@ class DiffusersGenerator:
                 "use the backend 'draw-and-edit' to draw the first one with another model"
             )
         if mask and not self.preset.mask:
-            raise BadInput(f"mask: {self.model} takes none")
-        given = await asyncio.to_thread(self._arguments, sources, size, mask or self._mask)
-        return (await self._run([prompt], [seed], {**given, **(call or {})}))[0]
+            raise BadInput(f"mask: {self.model} does not take a mask; remove it")
+        arguments = await asyncio.to_thread(self._arguments, sources, size, mask or self._mask)
+        return (await self._run([prompt], [seed], {**arguments, **(call or {})}))[0]
 
     async def generate_batch(self, prompts: Sequence[str], seeds: Sequence[int], size: Size) -> list[Picture]:
-        """Draw several pictures anew in one pass of the pipeline.
+        """Draw several new pictures in one pass of the pipeline.
 
-        A picture of a batch can differ in a few pixels from the same one drawn alone, since the arithmetic is ordered
-        otherwise.
+        A picture of a batch can differ in a few pixels from the same picture drawn alone, since the order of the
+        arithmetic operations differs.
 
         Raises:
             BackendError: as for `generate`.
         """
         if not self.preset.draws:
-            raise BackendError(f"{self.model} only edits")
+            raise BackendError(f"{self.model} only edits; it cannot draw new pictures")
         return await self._run(list(prompts), list(seeds), self._arguments([], size, None))
 
-    async def _run(self, prompts: list[str], seeds: list[int], given: Json) -> list[Picture]:
+    async def _run(self, prompts: list[str], seeds: list[int], arguments: Json) -> list[Picture]:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pipeline.thread, self._pipeline.draw, prompts, seeds, given)
+            return await loop.run_in_executor(self._pipeline.thread, self._pipeline.draw, prompts, seeds, arguments)
         except BackendError:
             raise
         except Exception as error:
-            raise _explained(error, self.model) from error
+            raise _explain(error, self.model) from error
 
     def _arguments(self, sources: Sequence[Picture], size: Size, mask: Picture | None) -> Json:
-        """The arguments of the pipeline but the prompt and the seed."""
-        given: Json = {**self.preset.call, **self.call}
+        """Return the arguments of the pipeline, except the prompt and the seed."""
+        arguments: Json = {**self.preset.call, **self.call}
         width, height = self._size(sources, size)
         if not self.preset.fixed_size:
-            given |= {"width": width, "height": height}
+            arguments |= {"width": width, "height": height}
         if self.preset.area:
-            given["max_area"] = width * height
+            arguments["max_area"] = width * height
         if sources:
-            images = [_opened(source) for source in sources]
-            given["image"] = images if self.preset.max_sources > 1 else images[-1]
+            images = [_open_image(source) for source in sources]
+            arguments["image"] = images if self.preset.max_sources > 1 else images[-1]
         if self.preset.mask:
             if mask is None:
                 raise BackendError(f"{self.model} paints within a mask only, and there is none; give generator.mask")
-            given["mask_image"] = _opened(mask).convert("L").resize((width, height))
-        return given
+            arguments["mask_image"] = _open_image(mask).convert("L").resize((width, height))
+        return arguments
 
     def _size(self, sources: Sequence[Picture], size: Size) -> Size:
-        """The size to draw at: the source's, else the nearest of the model's."""
+        """Return the size to draw: that of the last source (up to `max_pixels`), or else the nearest one offered."""
         if sources:
             width, height = sources[-1].width, sources[-1].height
             shrink = min(1.0, math.sqrt(self.max_pixels / (width * height)))
             size = round(width * shrink), round(height * shrink)
         else:
             sizes = self.preset.sizes if self.sizes is None else self.sizes
-            size = nearest(size, sizes) if sizes else size
+            size = nearest_size(size, sizes) if sizes else size
         return max(size[0] // GRID, 4) * GRID, max(size[1] // GRID, 4) * GRID
 
 
 @dataclass(frozen=True)
-class Loading:
-    """What a loaded pipeline is shared by."""
+class PipelineKey:
+    """The settings of a loaded pipeline; generators with equal keys share one."""
 
     model: str
     weights: str
@@ -192,18 +195,18 @@ class Loading:
 
 @dataclass
 class Pipeline:
-    """A diffusers pipeline and the one thread that may touch it."""
+    """A diffusers pipeline and the only thread that may use it."""
 
-    loading: Loading
+    key: PipelineKey
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "diffusers"))
-    _loaded: Any = None
+    _pipeline: Any = None
 
     def load(self) -> None:
-        """Load the weights, once; runs in the pipeline's thread."""
-        if self._loaded is None:
-            self._loaded = _load(self.loading)
+        """Load the weights unless they are loaded; runs in the pipeline's thread."""
+        if self._pipeline is None:
+            self._pipeline = _load(self.key)
 
-    def draw(self, prompts: list[str], seeds: list[int], given: Json) -> list[Picture]:
+    def draw(self, prompts: list[str], seeds: list[int], arguments: Json) -> list[Picture]:
         """Draw a picture for each prompt; runs in the pipeline's thread."""
         import torch
 
@@ -211,60 +214,60 @@ class Pipeline:
         # On the CPU, so that a seed means the same on every device.
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         single = len(prompts) == 1
-        if not single and given.get("negative_prompt") is not None:
-            given = {**given, "negative_prompt": [given["negative_prompt"]] * len(prompts)}
-        answer = self._loaded(
+        if not single and arguments.get("negative_prompt") is not None:
+            arguments = {**arguments, "negative_prompt": [arguments["negative_prompt"]] * len(prompts)}
+        answer = self._pipeline(
             prompt=prompts[0] if single else prompts,
             generator=generators[0] if single else generators,
-            **_accepted(self._loaded, given),
+            **_check_arguments(self._pipeline, arguments),
         )
-        return [encoded(image) for image in answer.images]
+        return [Picture.encode(image) for image in answer.images]
 
 
 @cache
-def shared_pipeline(loading: Loading) -> Pipeline:
-    """The one pipeline of its kind in this process; its weights are loaded when it first draws."""
-    return Pipeline(loading)
+def shared_pipeline(key: PipelineKey) -> Pipeline:
+    """Return this process's only pipeline for a key; its weights are loaded when it first draws."""
+    return Pipeline(key)
 
 
-def _load(loading: Loading) -> Any:
+def _load(key: PipelineKey) -> Any:
     """Load a pipeline's weights.
 
     Raises:
-        BackendError: they cannot be found or loaded.
+        BackendError: the weights cannot be found or loaded.
     """
     import diffusers
     import torch
 
-    preset = presets()[loading.model]
-    device = loading.device or _best_device()
-    if loading.offload and device == "cpu":
-        raise BackendError(f"generator.offload is {loading.offload!r}, but there is no GPU to bring the weights to")
-    dtype = getattr(torch, loading.dtype or ("float32" if device == "cpu" else "bfloat16"))
+    preset = presets()[key.model]
+    device = key.device or _best_device()
+    if key.offload and device == "cpu":
+        raise BackendError(f"generator.offload is {key.offload!r}, but there is no GPU; remove generator.offload")
+    dtype = getattr(torch, key.dtype or ("float32" if device == "cpu" else "bfloat16"))
     try:
-        pipeline = getattr(diffusers, preset.pipeline).from_pretrained(loading.weights, dtype=dtype)
+        pipeline = getattr(diffusers, preset.pipeline).from_pretrained(key.weights, dtype=dtype)
         if preset.shift:
-            pipeline.scheduler = _shifted(pipeline.scheduler, preset.shift)
-        if loading.lora:
-            own = loading.lora == preset.lora
-            pipeline.load_lora_weights(loading.lora, weight_name=preset.lora_file if own else None)
+            pipeline.scheduler = _with_fixed_shift(pipeline.scheduler, preset.shift)
+        if key.lora:
+            is_preset_lora = key.lora == preset.lora
+            pipeline.load_lora_weights(key.lora, weight_name=preset.lora_file if is_preset_lora else None)
     except (OSError, ValueError) as error:
         raise BackendError(
-            f"the weights of {loading.model} cannot be loaded from {loading.weights!r}: {_first_line(error)}; set "
+            f"the weights of {key.model} cannot be loaded from {key.weights!r}: {_first_line(error)}; set "
             "generator.weights to a local folder or a hub id"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    if loading.offload == "model":
+    if key.offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
-    elif loading.offload == "sequential":
+    elif key.offload == "sequential":
         pipeline.enable_sequential_cpu_offload(device=device)
     else:
         pipeline.to(device)
     return pipeline
 
 
-def _shifted(scheduler: Any, shift: float) -> Any:
-    """The scheduler that the Lightning LoRAs were distilled with: one time shift whatever the picture's size."""
+def _with_fixed_shift(scheduler: Any, shift: float) -> Any:
+    """Return the scheduler that the Lightning LoRAs were distilled with: the same time shift for every picture size."""
     change = {"base_shift": math.log(shift), "max_shift": math.log(shift), "shift_terminal": None}
     return type(scheduler).from_config(scheduler.config, **change, use_dynamic_shifting=True, shift=1.0)
 
@@ -277,22 +280,21 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _accepted(pipeline: Any, given: Json) -> Json:
-    """The arguments, once they are known to be the pipeline's.
+def _check_arguments(pipeline: Any, arguments: Json) -> Json:
+    """Check that a pipeline has parameters for all arguments, and return the arguments.
 
     Raises:
-        BackendError: a parameter in `generator.call` is none of them.
+        BackendError: the pipeline has no such parameter.
     """
-    known = inspect.signature(pipeline.__call__).parameters
-    for name in given:
-        if name not in known:
-            raise BackendError(
-                f"{type(pipeline).__name__} has no parameter {name!r}{did_you_mean(name, known)}; see generator.call"
-            )
-    return given
+    parameters = inspect.signature(pipeline.__call__).parameters
+    for name in arguments:
+        if name not in parameters:
+            hint = did_you_mean(name, parameters)
+            raise BackendError(f"{type(pipeline).__name__} has no parameter {name!r}{hint}; see generator.call")
+    return arguments
 
 
-def _explained(error: Exception, model: str) -> BackendError:
+def _explain(error: Exception, model: str) -> BackendError:
     import torch
 
     if isinstance(error, torch.cuda.OutOfMemoryError):
@@ -308,7 +310,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def _opened(picture: Picture) -> Image.Image:
+def _open_image(picture: Picture) -> Image.Image:
     from PIL import Image
 
     with Image.open(io.BytesIO(picture.data)) as image:

@@ -11,31 +11,33 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
-from interleaver.endpoints import CHECK_SECONDS, Endpoint
-from interleaver.errors import Refused, UnreadableAnswer
-from interleaver.extras import need
+from interleaver.errors import Refusal, UnreadableAnswer
+from interleaver.extras import require_extra
+from interleaver.net.endpoints import CHECK_SECONDS, Endpoint
 from interleaver.pictures import Picture
-from interleaver.tools.generators import Capabilities, Size, from_base64, nearest
+from interleaver.tools.endpoint_pictures import decode_base64
+from interleaver.tools.protocols import Capabilities, Size
+from interleaver.tools.sizes import nearest_size
 
 RATIOS: dict[Size, str] = {
     (width, height): f"{width}:{height}"
     for width, height in [(1, 1), (2, 3), (3, 2), (3, 4), (4, 3), (4, 5), (5, 4), (9, 16), (16, 9), (21, 9)]
 }
-"""The aspect ratios that the API offers."""
+"""The aspect ratios that the API offers, by width and height."""
 
 
 @settings(config=ConfigDict(extra="forbid"))
 class GeminiImages:
-    """Draws and edits through `google-genai`.
+    """A generator that draws and edits with Google's image models, through `google-genai`.
 
     Attributes:
-        model: the model's name.
-        base_url: another address than Google's own, for a proxy.
-        api_key_env: the environment variable that holds the key.
-        timeout: seconds that one call may take.
-        aspect_ratio: of a picture drawn anew, such as "16:9"; None: the one nearest to the run's width and height.
-        image_size: "1K", "2K" or "4K"; None leaves it to the model (Nano Banana knows 1K only).
-        max_sources: how many pictures an edit may show the model.
+        model: name of the model.
+        base_url: URL of a proxy; None for Google's own endpoint.
+        api_key_env: environment variable with the API key.
+        timeout: timeout of one call in seconds.
+        aspect_ratio: aspect ratio of new pictures, such as "16:9"; None for the one nearest to the run's size.
+        image_size: "1K", "2K" or "4K"; None for the model's default (Nano Banana supports 1K only).
+        max_sources: maximum number of source pictures of an edit.
     """
 
     model: str
@@ -47,26 +49,26 @@ class GeminiImages:
     max_sources: int = Field(default=14, ge=0, le=14)
 
     def __post_init__(self) -> None:
-        need("google.genai", "gemini")
+        require_extra("google.genai", "gemini")
         self.endpoint = Endpoint("generator", self.model, self.base_url, self.api_key_env, self.timeout)
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """The capabilities of the model."""
         return Capabilities(max_sources=self.max_sources)
 
     async def check(self) -> str:
-        """Say that the model can be reached, or raise `BackendError`."""
+        """Check that the model can be reached, or raise `BackendError`."""
         endpoint = replace(self.endpoint, timeout=min(self.timeout, CHECK_SECONDS))
         try:
             async with asyncio.timeout(endpoint.timeout), await self._connect(endpoint) as client:
                 await client.models.get(model=self.model)
         except Exception as error:  # whatever the SDK raises
             raise endpoint.failure(error) from None
-        return f"{self.model} at {endpoint.where} answers"
+        return f"{self.model} at {endpoint.address} answers"
 
     async def _connect(self, endpoint: Endpoint) -> Any:
-        return await asyncio.to_thread(self._client, endpoint)  # it reads certificates from disk
+        return await asyncio.to_thread(self._client, endpoint)  # a new client reads certificates from disk
 
     def _client(self, endpoint: Endpoint) -> Any:
         from google.genai import Client, types
@@ -81,7 +83,7 @@ class GeminiImages:
         from google.genai import types
 
         parts = [types.Part.from_bytes(data=source.data, mime_type=source.media_type) for source in sources]
-        shape = None if sources else (self.aspect_ratio or RATIOS[nearest(size, list(RATIOS))])
+        shape = None if sources else (self.aspect_ratio or RATIOS[nearest_size(size, list(RATIOS))])
         config = types.GenerateContentConfig(
             response_modalities=["TEXT", "IMAGE"],
             seed=seed,
@@ -97,22 +99,24 @@ class GeminiImages:
 
     async def _picture(self, answer: Any) -> Picture:
         name = self.endpoint.name
-        blocked = getattr(answer.prompt_feedback, "block_reason", None)
-        if blocked:
-            raise Refused(f"{name}: a content filter refused the prompt ({_plain(blocked)}); reword it")
+        block_reason = getattr(answer.prompt_feedback, "block_reason", None)
+        if block_reason:
+            raise Refusal(f"{name}: a content filter refused the prompt ({_enum_text(block_reason)}); reword it")
         candidate = answer.candidates[0] if answer.candidates else None
         parts = (candidate.content.parts if candidate and candidate.content else None) or []
         for part in parts:
             if part.inline_data and part.inline_data.data and not part.thought:
-                return await from_base64(base64.b64encode(part.inline_data.data).decode(), name)
-        said = " ".join(part.text for part in parts if part.text)[:300]
+                return await decode_base64(base64.b64encode(part.inline_data.data).decode(), name)
+        answer_text = " ".join(part.text for part in parts if part.text)[:300]
         if candidate is None or candidate.finish_reason is None:
             raise UnreadableAnswer(f"{name} sent no picture")
-        reason = _plain(candidate.finish_reason)
+        reason = _enum_text(candidate.finish_reason)
         if reason not in ("STOP", "MAX_TOKENS"):
-            raise Refused(f"{name} drew nothing ({reason}): {said or candidate.finish_message or 'no reason given'}")
-        raise UnreadableAnswer(f"{name} sent no picture ({reason}){': ' + said if said else ''}")
+            raise Refusal(
+                f"{name} drew nothing ({reason}): {answer_text or candidate.finish_message or 'no reason given'}"
+            )
+        raise UnreadableAnswer(f"{name} sent no picture ({reason}){': ' + answer_text if answer_text else ''}")
 
 
-def _plain(value: Any) -> str:
+def _enum_text(value: Any) -> str:
     return str(getattr(value, "value", value))

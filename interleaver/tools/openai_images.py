@@ -1,4 +1,4 @@
-"""Any endpoint with the OpenAI Images API: OpenAI itself, vLLM-Omni, `interleaver serve generator`, and others."""
+"""Endpoints with the OpenAI Images API: OpenAI itself, vLLM-Omni, `interleaver serve generator`, and others."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
-from interleaver.endpoints import Endpoint, openai_key
 from interleaver.errors import UnreadableAnswer
+from interleaver.net.endpoints import Endpoint, openai_key_variable
 from interleaver.pictures import EXTENSIONS, Picture
-from interleaver.tools.generators import Capabilities, Size, from_base64, mask_for, nearest, read_mask
-
-Json = dict[str, Any]
+from interleaver.tools.endpoint_pictures import decode_base64
+from interleaver.tools.masks import fit_mask, read_mask
+from interleaver.tools.protocols import Capabilities, Size
+from interleaver.tools.sizes import nearest_size
+from interleaver.types import Json
 
 
 @settings(config=ConfigDict(extra="forbid"))
 class OpenAIImages:
-    """Draws by `images/generations` and edits by `images/edits`.
+    """A generator that draws with `images/generations` and edits with `images/edits`.
 
     Attributes:
-        model: the model's name at the endpoint.
-        base_url: the endpoint; None for OpenAI's own.
-        api_key_env: the environment variable that holds the key. None: OPENAI_API_KEY for OpenAI's own endpoint, no
-            key for any other.
-        timeout: seconds that one call may take.
-        max_sources: how many pictures an edit may show the model; 0 for a model that only draws anew.
-        sizes: the sizes that the model offers, as (width, height); of them the one nearest in shape to the wanted is
-            asked for. None: any size.
-        mask: a picture file, white where an edit may paint and black where it must not.
-        extensions: whether the endpoint takes what OpenAI's own does not: `seed`, `response_format` and `mask_image`.
-            None: every endpoint but OpenAI's own.
-        extra_body: further fields, as the server takes them: `quality`, `num_inference_steps`, `guidance_scale` ...
+        model: name of the model at the endpoint.
+        base_url: URL of the endpoint; None for OpenAI's own.
+        api_key_env: environment variable with the API key. None for OPENAI_API_KEY at OpenAI's own endpoint and no key
+            at any other.
+        timeout: timeout of one call in seconds.
+        max_sources: maximum number of source pictures of an edit; 0 for a model that cannot edit.
+        sizes: sizes (width, height) that the model offers, of which the one nearest in aspect ratio is requested; None
+            for a model that takes any size.
+        mask: path of a mask image, white where an edit may paint and black where it must not.
+        extensions: whether the endpoint accepts `seed`, `response_format` and `mask_image`, which OpenAI's own does
+            not; None for yes, except at OpenAI's own endpoint.
+        extra_body: additional fields of the request body, such as `quality`, `num_inference_steps` or
+            `guidance_scale`.
     """
 
     model: str
@@ -48,37 +51,43 @@ class OpenAIImages:
     extra_body: Json = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        key = openai_key(self.api_key_env, self.base_url)
+        key = openai_key_variable(self.api_key_env, self.base_url)
         self.endpoint = Endpoint("generator", self.model, self.base_url, key, self.timeout)
         self._mask = read_mask(self.mask) if self.mask else None
-        self._extended = self.base_url is not None if self.extensions is None else self.extensions
+        self._has_extensions = self.base_url is not None if self.extensions is None else self.extensions
         self._client = self.endpoint.openai()
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """The capabilities of the model."""
         return Capabilities(max_sources=self.max_sources)
 
     async def check(self) -> str:
-        """Say that the model can be reached, or raise; see `Endpoint.check`."""
+        """Check that the model can be reached; see `Endpoint.check`."""
         return await self.endpoint.check()
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw or edit one picture; see `ImageGenerator.generate`."""
         if sources:
             size = sources[-1].width, sources[-1].height
-        width, height = nearest(size, self.sizes) if self.sizes else size
+        width, height = nearest_size(size, self.sizes) if self.sizes else size
         extra = dict(self.extra_body)
-        if self._extended:
+        if self._has_extensions:
             extra |= {"seed": seed, "response_format": "b64_json"}
-        asked: Json = {"model": self.model, "prompt": prompt, "n": 1, "size": f"{width}x{height}", "extra_body": extra}
+        arguments: Json = {
+            "model": self.model,
+            "prompt": prompt,
+            "n": 1,
+            "size": f"{width}x{height}",
+            "extra_body": extra,
+        }
         try:
             async with asyncio.timeout(self.timeout):
                 if sources:
-                    asked |= await asyncio.to_thread(self._files, sources, extra)
-                    answer = await self._client.images.edit(**asked)
+                    arguments |= await asyncio.to_thread(self._files, sources, extra)
+                    answer = await self._client.images.edit(**arguments)
                 else:
-                    answer = await self._client.images.generate(**asked)
+                    answer = await self._client.images.generate(**arguments)
         except Exception as error:  # whatever the SDK raises
             raise self.endpoint.failure(error) from None
         return await self._picture(answer)
@@ -87,8 +96,8 @@ class OpenAIImages:
         files: Json = {"image": [_file(source, f"image-{n}") for n, source in enumerate(sources, start=1)]}
         if self._mask:
             size = sources[-1].width, sources[-1].height
-            mask = mask_for(self._mask, size, transparent=not self._extended)
-            if self._extended:  # vLLM-Omni's name for it; the SDK sends files under the names that it knows only
+            mask = fit_mask(self._mask, size, transparent=not self._has_extensions)
+            if self._has_extensions:  # vLLM-Omni's field; the SDK sends files only in the fields that it knows
                 encoded = base64.b64encode(mask.data).decode()
                 files["extra_body"] = {**extra, "mask_image": f"data:image/png;base64,{encoded}"}
             else:
@@ -99,9 +108,9 @@ class OpenAIImages:
         data = getattr(answer, "data", None)
         encoded = getattr(data[0], "b64_json", None) if data else None
         if encoded:
-            return await from_base64(encoded, self.endpoint.name)
-        where = "a URL instead of the picture; ask the server for b64_json" if data else "no picture"
-        raise UnreadableAnswer(f"{self.endpoint.name} sent {where}")
+            return await decode_base64(encoded, self.endpoint.name)
+        reply_description = "a URL instead of the picture; make the server return b64_json" if data else "no picture"
+        raise UnreadableAnswer(f"{self.endpoint.name} sent {reply_description}")
 
 
 def _file(picture: Picture, name: str) -> tuple[str, bytes, str]:

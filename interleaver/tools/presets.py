@@ -1,21 +1,19 @@
-"""How each image model is run with diffusers."""
+"""Presets: how each image model is run with diffusers."""
 
 from __future__ import annotations
 
 import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from interleaver.tools.generators import Size
-
-Json = dict[str, Any]
+from interleaver.tools.protocols import Size
+from interleaver.types import Json
 
 
 class Preset(BaseModel):
-    """How a model is run; see `presets.toml`."""
+    """The diffusers settings of a model; see `presets.toml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,25 +22,25 @@ class Preset(BaseModel):
     lora: str | None = None
     lora_file: str | None = None
     shift: float | None = Field(
-        None, description="Of a scheduler with a fixed time shift, as a distilled LoRA needs it."
+        None, description="Fixed time shift of the scheduler, as a distilled LoRA needs it; None for the default."
     )
     max_sources: int
     sizes: tuple[Size, ...] = ()
-    mask: bool = Field(False, description="It paints within a mask only.")
-    fixed_size: bool = Field(False, description="The pipeline chooses the size itself, from that of the source.")
+    mask: bool = Field(False, description="Whether the model requires a mask and paints only inside it.")
+    fixed_size: bool = Field(False, description="Whether the pipeline derives the size from the source by itself.")
     area: bool = Field(
-        False, description="The pipeline scales to a number of pixels of its own, unless it is told one."
+        False, description="Whether the pipeline needs `max_area`, without which it scales to a default area."
     )
     call: Json
 
     @property
     def draws(self) -> bool:
-        """Whether it can draw anew; some models only edit."""
+        """Whether the model can draw new pictures; some models only edit."""
         return bool(self.sizes)
 
 
 @cache
 def presets() -> dict[str, Preset]:
-    """The models that this backend knows, by name."""
+    """Return the presets of all supported models, by name."""
     text = files("interleaver.tools").joinpath("presets.toml").read_text(encoding="utf-8")
     return {name: Preset.model_validate(preset) for name, preset in tomllib.loads(text).items()}

@@ -1,4 +1,4 @@
-"""Vector pictures by any chat model: one text endpoint is enough for diagrams and how-tos."""
+"""Vector drawings by any chat model: a text endpoint is enough for diagrams and how-tos."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pydantic.dataclasses import dataclass as settings
 from interleaver.agents.conversation import Ask, ChatModel, Conversation
 from interleaver.agents.prompts import fill
 from interleaver.pictures import Picture
-from interleaver.tools.drawing import draw, drawing_of, read_drawing
-from interleaver.tools.generators import Capabilities, Size
+from interleaver.tools.protocols import Capabilities, Size
+from interleaver.tools.svg_rendering import embedded_drawing, read_drawing, render_drawing
 
 
 @settings(config=ConfigDict(arbitrary_types_allowed=True, extra="forbid"))
 class SvgGenerator(ChatModel):
-    """Draws by having a chat model write SVG, and edits by having it rewrite the SVG of the picture before.
+    """A generator that has a chat model write SVG, and edits by having it rewrite the SVG of the previous picture.
 
-    The drawing is kept inside the PNG. A picture that was not drawn this way, such as a photograph of the request,
-    becomes the background of a new drawing. The seed is not used: a chat model's answer does not repeat.
+    The SVG is embedded in the PNG. A picture without embedded SVG, such as a photograph in the request, becomes the
+    background of a new drawing. The seed is ignored, since a chat model's answers are not reproducible.
 
     Its settings are those of `ChatModel`.
     """
 
     def __post_init__(self) -> None:
         self._conversation = Conversation(self, "generator")
-        _ = _template("draw"), _template("edit")  # read here, where no event loop waits for the disk
+        _ = _template("draw"), _template("edit")  # cached here, so that no event loop has to wait for the disk
 
     @property
     def capabilities(self) -> Capabilities:
-        """It edits one picture."""
+        """The capabilities of the generator: an edit has one source."""
         return Capabilities(max_sources=1)
 
     async def check(self) -> str:
-        """Say that the model can be reached, or raise; see `Endpoint.check`."""
+        """Check that the model can be reached; see `Endpoint.check`."""
         return await self._conversation.check()
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
@@ -49,8 +49,8 @@ class SvgGenerator(ChatModel):
             values["source"], photograph = await asyncio.to_thread(_drawing_to_edit, sources[-1])
         question = fill(_template("edit" if sources else "draw"), **values)
         read = partial(read_drawing, photograph=photograph is not None)
-        written, _ = await self._conversation.ask(Ask(question), read)
-        return await draw(written, photograph, *size)
+        drawing, _ = await self._conversation.ask(Ask(question), read)
+        return await render_drawing(drawing, photograph, *size)
 
 
 @cache
@@ -59,7 +59,7 @@ def _template(name: str) -> str:
 
 
 def _drawing_to_edit(picture: Picture) -> tuple[str, Picture | None]:
-    drawing, photograph = drawing_of(picture)
+    drawing, photograph = embedded_drawing(picture)
     if drawing is not None:
         return drawing, photograph
     width, height = picture.width, picture.height

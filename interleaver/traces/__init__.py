@@ -1,1 +1,1 @@
-"""Runs as data: where pictures and finished runs are kept."""
+"""Runs as data: the run store, traces, and sources of traces."""

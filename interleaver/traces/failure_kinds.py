@@ -1,4 +1,4 @@
-"""What went wrong in a rejected attempt, in a few kinds, read off the words of whoever rejected it."""
+"""Classification of rejected attempts into a few kinds of failure, by the words of the critic's reasoning."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ KINDS = {
     "quality": r"\b(smudge|smear\w*|blurr?\w*|art[ei]facts?|distort\w*|deform\w*|broken|noise|unnatural|garbled)\b",
     "text": r"\b(text|letters?|spell\w*|words?|label(s|led)?)\b",
 }
-"""Patterns by kind; the first that is found names the kind."""
+"""Patterns by kind; the first one that matches determines the kind."""
 _PATTERNS = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in KINDS.items()}
 
 
-def failure_kind(said: str) -> str:
-    """The kind of a failure: one of `KINDS`, or "other".
+def failure_kind(reasoning: str) -> str:
+    """Return the kind of a failure: one of `KINDS`, or "other".
 
-    It is a heuristic over the words of the last sentences, where critics say what is wrong after what they see; good
-    enough to keep one kind of failure from crowding out the others.
+    This heuristic searches the text after the first "But", where critics say what is wrong after describing what they
+    see, or else the whole text. It is accurate enough to keep one kind of failure from crowding out the others.
     """
-    wrong = said.partition("But ")[2] or said
-    return next((kind for kind, pattern in _PATTERNS.items() if pattern.search(wrong)), "other")
+    problem_text = reasoning.partition("But ")[2] or reasoning
+    return next((kind for kind, pattern in _PATTERNS.items() if pattern.search(problem_text)), "other")

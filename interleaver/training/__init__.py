@@ -1,1 +1,1 @@
-"""From traces to trained planners and critics."""
+"""Building training datasets from traces, and training planners and critics on them."""

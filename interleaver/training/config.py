@@ -1,9 +1,11 @@
-"""The settings of a training run: one TOML or YAML file, of which each task takes its part.
+"""Settings of a training job, read from a TOML or YAML file.
 
-model = "Qwen/Qwen3-VL-8B-Instruct"     # for every task
+Top-level fields apply to every task; a table named after a task applies to that task only:
+
+model = "Qwen/Qwen3-VL-8B-Instruct"     # every task
 precision = "bf16"
 
-[sft-critic]                            # for this one
+[sft-critic]                            # this task only
 learning_rate = 2e-5
 epochs = 2
 """
@@ -16,10 +18,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from interleaver.choices import TrainingTask
 from interleaver.errors import BadInput, did_you_mean, explain
 
-Task = Literal["sft-planner", "sft-critic", "grpo-critic", "grpo-planner"]
-TASKS: tuple[Task, ...] = get_args(Task)
+TASKS: tuple[TrainingTask, ...] = get_args(TrainingTask)
 
 
 class _Settings(BaseModel):
@@ -27,7 +29,7 @@ class _Settings(BaseModel):
 
 
 class Lora(_Settings):
-    """Adapters in place of all weights."""
+    """LoRA hyperparameters, as in `peft.LoraConfig`."""
 
     rank: int = Field(64, ge=1)
     alpha: int = Field(128, ge=1)
@@ -35,14 +37,14 @@ class Lora(_Settings):
 
 
 class Vllm(_Settings):
-    """Who samples the answers in GRPO.
+    """How answers are sampled in GRPO.
 
     Attributes:
-        mode: *off* for the trainer itself, *colocate* for vLLM on the trainer's own devices, *server* for one that
-            `trl vllm-serve` started.
-        base_url: of the server.
-        memory: share of a device's memory that vLLM takes in colocate mode.
-        tensor_parallel: devices that a model is spread over in colocate mode.
+        mode: *off* samples with the trainer's own model, *colocate* with vLLM on the trainer's devices, *server* with
+            a server started by `trl vllm-serve`.
+        base_url: URL of the server, in server mode.
+        memory: fraction of the device memory that vLLM reserves in colocate mode, up to 1.
+        tensor_parallel: tensor-parallel size (number of devices per model) in colocate mode.
     """
 
     mode: Literal["off", "colocate", "server"] = "off"
@@ -55,12 +57,12 @@ class Scoring(_Settings):
     """How answers are scored in GRPO.
 
     Attributes:
-        profile: a profile whose generator draws again and whose judge scores; None for `interleaver.toml`, and the
-            sandbox where there is none. The `concurrency` there is how many calls are made at a time.
-        draws: how often a step is drawn with each critic's prompt, with seeds 0, 1, ...; the score is the mean. One in
-            the paper; more say more about a prompt, and cost more.
-        deadline: seconds that one drawing or one judgement may take.
-        max_failed: training stops when more than this share of the last 200 pieces of work gave no score.
+        profile: profile whose generator redraws steps and whose judge scores them; None for `interleaver.toml`, or
+            the sandbox if there is no such file. The profile's `concurrency` limits simultaneous calls.
+        draws: number of times that a step is drawn with each prompt of the critic, with seeds 0, 1, ...; the scores
+            are averaged. 1 in the paper; more drawings reduce the noise of the reward, at a higher cost.
+        deadline: timeout of one drawing or one judge call, in seconds.
+        max_failed: failure rate over the last 200 scoring tasks, 0 to 1, above which training stops.
     """
 
     profile: str | None = None
@@ -70,36 +72,42 @@ class Scoring(_Settings):
 
 
 class TrainConfig(_Settings):
-    """The settings of one task.
+    """The settings of one training task.
 
     Attributes:
-        model: a folder or the name of a model on the hub: where training begins.
-        method: *full* trains all weights that are not frozen, *lora* adapters.
-        freeze_vision: leave the vision tower as it is.
-        freeze_projector: leave what leads from vision to language as it is.
-        precision: *auto* is bf16 on a GPU that has it, else float32.
-        gradient_checkpointing: save memory, at the price of a second forward pass.
-        image_max_pixels: larger pictures are made smaller; None leaves it to the model's processor.
-        max_tokens: of prompt and answer together, in SFT; what is longer loses its end.
-        epochs: passes over the data; `max_steps` overrides it.
-        max_steps: optimizer steps.
-        batch: rows a device and step.
-        accumulate: steps whose gradients make one update.
-        learning_rate: at its highest.
-        schedule: of the learning rate, after the warm-up.
-        warmup: share of all steps.
-        weight_decay: of AdamW.
-        evaluate_every: optimizer steps from one evaluation on the validation split to the next; 0 for none.
-        save_every: optimizer steps from one checkpoint to the next.
-        keep: how many checkpoints are kept.
-        log_every: optimizer steps from one line of the log to the next.
-        report_to: besides the log file.
-        workers: processes that prepare batches.
-        seed: of everything that is random.
-        samples: answers a prompt, in GRPO; `batch` counts answers there.
-        temperature: of these answers.
-        kl: weight of the divergence from the model that training began with, in its low-variance form.
-        max_answer: tokens of an answer that is sampled.
+        model: initial model, as a local folder or a name on the Hugging Face Hub.
+        method: *full* trains all weights that are not frozen, *lora* trains LoRA adapters.
+        lora: LoRA hyperparameters, used by the method *lora*.
+        freeze_vision: whether the vision tower is frozen.
+        freeze_projector: whether the projector from the vision tower to the language model is frozen.
+        precision: *auto* is bf16 on a GPU that supports it, else float32.
+        gradient_checkpointing: whether activations are recomputed in the backward pass, which saves memory and costs a
+            second forward pass.
+        image_max_pixels: maximum number of pixels per picture, above which it is downscaled; None for the default of
+            the model's processor.
+        max_tokens: maximum length of prompt and answer together, in tokens; longer rows are truncated at the end
+            (SFT only).
+        epochs: number of passes over the data; ignored if `max_steps` is set.
+        max_steps: number of optimizer steps; None to train for `epochs`.
+        batch: batch size per device: rows in SFT, sampled answers in GRPO.
+        accumulate: gradient accumulation steps.
+        learning_rate: peak learning rate.
+        schedule: learning rate schedule after the warm-up.
+        warmup: length of the warm-up as a fraction of all optimizer steps.
+        weight_decay: weight decay of AdamW.
+        evaluate_every: number of optimizer steps between evaluations on the validation split; 0 for none.
+        save_every: number of optimizer steps between trainer checkpoints.
+        keep: number of most recent trainer checkpoints to keep.
+        log_every: number of optimizer steps between log lines.
+        report_to: experiment trackers to report to, in addition to the log file.
+        workers: number of data loader worker processes per device.
+        seed: random seed for weights, data order and sampling.
+        samples: number of answers sampled per prompt (group size) in GRPO.
+        temperature: sampling temperature of these answers.
+        kl: coefficient of the KL divergence from the initial model in GRPO (low-variance estimator).
+        max_answer: maximum length of a sampled answer in GRPO, in tokens.
+        vllm: how answers are sampled in GRPO.
+        scoring: how answers are scored in GRPO.
     """
 
     model: str = "Qwen/Qwen3-VL-8B-Instruct"
@@ -134,62 +142,64 @@ class TrainConfig(_Settings):
     scoring: Scoring = Field(default_factory=Scoring)
 
 
-def ready_configs() -> dict[str, Path]:
-    """The configurations that come with this package, by name."""
+def shipped_configs() -> dict[str, Path]:
+    """Return the files of the configurations that come with this package, by name."""
     folder = Path(__file__).with_name("presets")
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
-def load_config(source: str | None, task: Task, changes: dict[str, Any] | None = None) -> TrainConfig:
+def load_config(source: str | None, task: TrainingTask, changes: dict[str, Any] | None = None) -> TrainConfig:
     """Read the settings of a task.
 
     Args:
-        source: a TOML or YAML file, or the name of one that comes with this package; None for the defaults.
-        task: whose part counts, beside what stands for all.
-        changes: fields that override the file's, by name; a dot leads into a part ("lora.rank").
+        source: TOML or YAML file, or the name of a configuration that comes with this package; None for the defaults.
+        task: task whose table is applied over the top-level fields.
+        changes: values that override the file's, by field name; a dot addresses a nested field ("lora.rank").
 
     Raises:
-        BadInput: the file cannot be read, or a field is unknown or has a wrong value.
+        BadInput: the file cannot be read, or a field is unknown or has an invalid value.
     """
-    told = _read(source) if source else {}
-    common = {key: value for key, value in told.items() if key not in TASKS}
-    merged = _merged(common, told.get(task) or {})
+    file_settings = _read(source) if source else {}
+    common = {key: value for key, value in file_settings.items() if key not in TASKS}
+    task_settings = _merge(common, file_settings.get(task) or {})
     for name, value in (changes or {}).items():
         part, _, field = name.rpartition(".")
-        merged = _merged(merged, {part: {field: value}} if part else {field: value})
+        task_settings = _merge(task_settings, {part: {field: value}} if part else {field: value})
     try:
-        return TrainConfig.model_validate(merged)
+        return TrainConfig.model_validate(task_settings)
     except ValidationError as error:
         raise BadInput(f"the configuration {source or 'given'!r}: {explain(error, TrainConfig)}") from None
 
 
 def _read(source: str) -> dict[str, Any]:
-    path = Path(source) if Path(source).exists() else ready_configs().get(source, Path(source))
+    path = Path(source) if Path(source).exists() else shipped_configs().get(source, Path(source))
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix in (".yaml", ".yml"):
             import yaml
 
-            told = yaml.safe_load(text) or {}
+            settings = yaml.safe_load(text) or {}
         else:
-            told = tomllib.loads(text)
+            settings = tomllib.loads(text)
     except FileNotFoundError:
-        hint = did_you_mean(source, ready_configs())
-        ready = ", ".join(ready_configs())
+        hint = did_you_mean(source, shipped_configs())
+        ready = ", ".join(shipped_configs())
         raise BadInput(f"there is no configuration {source!r}{hint}; give a file or one of: {ready}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the configuration {source!r} cannot be read: {error}") from None
-    except Exception as error:  # whatever the two parsers raise
+    except Exception as error:  # the errors of the two parsers have no common base class
         raise BadInput(f"the configuration {source!r} is not valid: {error}") from None
-    if not isinstance(told, dict):
-        raise BadInput(f"the configuration {source!r} is a {type(told).__name__}; it must have fields")
-    return told
+    if not isinstance(settings, dict):
+        raise BadInput(
+            f"the configuration {source!r} is a {type(settings).__name__}; its top level must be a mapping of fields"
+        )
+    return settings
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Two sets of fields as one; the second wins, field by field within parts."""
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Merge two settings dictionaries recursively; values of `above` win."""
     result = dict(below)
     for key, value in above.items():
         inner = result.get(key)
-        result[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        result[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
     return result

@@ -1,4 +1,4 @@
-"""Datasets of `interleaver data` as trainers take them."""
+"""Loading the datasets that `interleaver data` wrote, and checking that a task can be trained on them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interleaver.choices import DatasetKind, TrainingTask
 from interleaver.errors import BadInput
-from interleaver.extras import need
-from interleaver.training.config import Task
+from interleaver.extras import require_extra
+from interleaver.migrations import migrate_dataset
 
-KIND: dict[Task, str] = {
+DATASET_KINDS: dict[TrainingTask, DatasetKind] = {
     "sft-planner": "planner-sft",
     "sft-critic": "critic-sft",
     "grpo-critic": "critic-rl",
@@ -21,14 +22,14 @@ KIND: dict[Task, str] = {
 
 
 @dataclass(frozen=True)
-class Data:
-    """A dataset.
+class TrainingData:
+    """A dataset for one training task.
 
     Attributes:
-        train: the rows, as a `datasets.Dataset`.
-        validation: likewise; None where there are none.
-        fingerprint: SHA-256 over the rows, as `interleaver data` wrote it.
-        card: all that it wrote about the dataset.
+        train: rows of the training split, as a `datasets.Dataset`.
+        validation: rows of the validation split, as a `datasets.Dataset`; None if there is no such split.
+        fingerprint: SHA-256 over all rows, taken from `dataset.json`.
+        card: content of `dataset.json`, migrated to the current format.
     """
 
     train: Any
@@ -37,72 +38,78 @@ class Data:
     card: dict[str, Any]
 
     @property
-    def mixed(self) -> bool:
+    def has_mixed_rows(self) -> bool:
         """Whether some rows have pictures and others have none."""
         counts = set(picture_counts(self.train))
         return 0 in counts and len(counts) > 1
 
 
-def load_data(folder: str, task: Task) -> Data:
-    """Load the dataset of a task.
+def load_data(folder: str, task: TrainingTask) -> TrainingData:
+    """Load the dataset for a task.
 
     Args:
-        folder: that `interleaver data` wrote in the format `hf`.
-        task: what is going to be trained.
+        folder: dataset folder that `interleaver data` wrote in the format `hf`.
+        task: task to train.
 
     Raises:
-        BadInput: there is none, it is of another kind, it has no row to train on, or pictures and their places in a
-            row do not match.
+        BadInput: the folder has no dataset, the dataset is of another kind or format or has no training rows, a row
+            has more or fewer pictures than image parts, or all rows for a critic have the same verdict.
     """
-    need("datasets", "train")
+    require_extra("datasets", "train")
     from datasets import load_dataset
 
     path = Path(folder)
     if not (path / "dataset.json").exists():
         raise BadInput(
-            f"--data {folder!r} is no dataset; make one with: interleaver data {KIND[task]} RUNS --out {folder}"
+            f"--data {folder!r} is not a dataset (it has no dataset.json); "
+            f"create one with: interleaver data {DATASET_KINDS[task]} RUNS --out {folder}"
         )
-    card = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
-    if card["kind"] != KIND[task]:
-        raise BadInput(f"--data {folder!r} is a {card['kind']} dataset; {task} trains on {KIND[task]}")
-    if card["format"] != "hf":
-        raise BadInput(f"--data {folder!r} has the format {card['format']}; {task} reads --format hf")
+    card = migrate_dataset(json.loads((path / "dataset.json").read_text(encoding="utf-8")))
+    if card["kind"] != DATASET_KINDS[task]:
+        raise BadInput(f"--data {folder!r} is a {card['kind']} dataset; {task} trains on {DATASET_KINDS[task]}")
+    if card["dataset_format"] != "hf":
+        raise BadInput(
+            f"--data {folder!r} has the format {card['dataset_format']}; {task} needs a dataset made with --format hf"
+        )
     files = {split: str(path / "data" / f"{split}-*.parquet") for split in card["splits"]}
     if "train" not in files:
-        raise BadInput(f"--data {folder!r} has no rows to train on; its README.md says what was left out and why")
+        raise BadInput(f"--data {folder!r} has no training rows; its README.md lists which rows were left out and why")
     splits = load_dataset("parquet", data_files=files)
     for split, rows in splits.items():
         _check_pictures(rows, f"{folder}, {split}")
     _check_verdicts(splits["train"], card, task, folder)
-    return Data(splits["train"], splits.get("validation"), card["fingerprint"], card)
+    return TrainingData(splits["train"], splits.get("validation"), card["fingerprint"], card)
 
 
 def _check_pictures(rows: Any, name: str) -> None:
-    """See to it that every row has as many pictures as places for them; a trainer would fail in the middle."""
+    """Check that each row has one picture per image part of its prompt; otherwise training would fail midway."""
     for number, (turns, pictures) in enumerate(zip(rows.select_columns("prompt"), picture_counts(rows), strict=True)):
         places = sum(part["type"] == "image" for turn in turns["prompt"] for part in turn["content"])
         if places != pictures:
-            raise BadInput(f"{name}: row {number} has {pictures} pictures in {places} places")
+            raise BadInput(
+                f"{name}: row {number} has {pictures} pictures but {places} image parts in its prompt; "
+                "create the dataset again with `interleaver data`"
+            )
 
 
 def picture_counts(rows: Any) -> list[int]:
-    """How many pictures each row has; none of them is read."""
+    """Return the number of pictures in each row, without reading the pictures."""
     import pyarrow.compute
 
     return pyarrow.compute.list_value_length(rows.data.column("images")).to_pylist()  # type: ignore[no-any-return]
 
 
-def _check_verdicts(rows: Any, card: dict[str, Any], task: Task, folder: str) -> None:
-    """A critic that only ever sees one verdict learns nothing but to give it."""
+def _check_verdicts(rows: Any, card: dict[str, Any], task: TrainingTask, folder: str) -> None:
+    """Check that the rows for a critic have both verdicts; from one alone it would learn to always give that one."""
     if task == "sft-critic":
         accepted = card["groups"]["train"].get("accepted", 0)
     elif task == "grpo-critic":
         accepted = sum(rows["success"])
     else:
         return
-    for count, what in ((accepted, "accepted"), (len(rows) - accepted, "rejected")):
+    for count, verdict in ((accepted, "accepted"), (len(rows) - accepted, "rejected")):
         if count == 0:
             raise BadInput(
-                f"--data {folder!r} has no row with an {what} picture, so a critic would learn to give one verdict "
-                "only; make it from more runs, or with --attempts all"
+                f"--data {folder!r} has no {verdict} pictures, so the critic would learn to always give the same "
+                "verdict; create the dataset from more runs, or with --attempts all"
             )

@@ -1,11 +1,11 @@
-"""Rewards of reinforcement learning, as pure functions of an answer and of what judges said.
+"""Rewards for reinforcement learning, as pure functions of an answer and the judge's scores.
 
-The critic's is the paper's (InterleaveThinker, arXiv 2606.13679), for single steps:
+The reward of the critic is that of the paper (InterleaveThinker, arXiv 2606.13679), for single steps:
 
     reward = 0.5 F + 0.5 (0.2 A + 0.6 S + 0.2 Q)
 
-with F the format, A whether the verdict is right, and S and Q how much better the picture got when the step was drawn
-again with the critic's prompt. All parts lie between 0 and 1, and so does their weighted sum.
+where F is the format, A is whether the verdict is correct, and S and Q are the improvements in semantics and quality
+when the step is redrawn with the critic's prompt. All parts lie between 0 and 1, and so does their weighted sum.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from interleaver.agents.literals import read_literal
 from interleaver.errors import UnreadableAnswer
 
 NEUTRAL = 0.5
-"""What a part is worth that nobody could score: neither a reward nor a punishment."""
+"""Value of a part of the reward that could not be scored; the same as for no improvement."""
 CRITIC_WEIGHTS = {"format": 0.5, "accuracy": 0.1, "semantics": 0.3, "quality": 0.1}
 PLANNER_WEIGHTS = {"format": 0.5, "steps": 0.15, "document": 0.35}
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -30,11 +30,11 @@ class CriticReward:
     """The parts of a critic's reward, each 0 to 1.
 
     Attributes:
-        format: 1 when the answer is well formed.
-        accuracy: 1 when the verdict is right.
-        semantics: 0.5 when the picture drawn with the critic's prompt does what was asked as well as the one before,
-            1 when it went from not at all to fully, 0 the other way round.
-        quality: likewise.
+        format: 1 if the answer is well-formed, else 0.
+        accuracy: 1 if the verdict is correct, else 0.
+        semantics: improvement of the semantics score by the critic's prompt: 0.5 for none, 1 from 0 to 10, 0 from 10
+            to 0.
+        quality: improvement of the quality score by the critic's prompt, on the same scale.
     """
 
     format: float
@@ -44,7 +44,7 @@ class CriticReward:
 
     @property
     def total(self) -> float:
-        """0 to 1: the weighted sum."""
+        """Weighted sum of the parts, 0 to 1."""
         return sum(weight * float(getattr(self, name)) for name, weight in CRITIC_WEIGHTS.items())
 
 
@@ -53,9 +53,9 @@ class PlannerReward:
     """The parts of a planner's reward, each 0 to 1.
 
     Attributes:
-        format: 1 when the answer is well formed.
-        steps: 1 when the plan has as many steps as it should.
-        document: how well the last picture does what the request asked for.
+        format: 1 if the answer is well-formed, else 0.
+        steps: 1 if the plan has the expected number of steps, less the more it deviates.
+        document: how well the last picture fulfils the request.
     """
 
     format: float
@@ -64,7 +64,7 @@ class PlannerReward:
 
     @property
     def total(self) -> float:
-        """0 to 1: the weighted sum."""
+        """Weighted sum of the parts, 0 to 1."""
         return sum(weight * float(getattr(self, name)) for name, weight in PLANNER_WEIGHTS.items())
 
 
@@ -77,16 +77,16 @@ def critic_reward(
     semantics_after: float | None,
     quality_after: float | None,
 ) -> CriticReward:
-    """The reward of a critic's answer about one step.
+    """Return the reward of a critic's answer about one step.
 
     Args:
-        completion: the answer.
-        success: whether the step had succeeded, by the judge.
-        semantics_before: of the picture that the critic looked at, 0 to 10, by the judge.
-        quality_before: likewise.
-        semantics_after: of the picture that was drawn with the critic's prompt; None when nothing was drawn (since
-            the step had succeeded) or nobody could score it.
-        quality_after: likewise.
+        completion: text of the answer.
+        success: whether the step succeeded, according to the judge.
+        semantics_before: the judge's semantics score, 0 to 10, of the picture that the critic reviewed.
+        quality_before: the judge's quality score, 0 to 10, of the picture that the critic reviewed.
+        semantics_after: the judge's semantics score, 0 to 10, of the picture redrawn with the critic's prompt; None if
+            the step was not redrawn (because it had succeeded) or could not be scored.
+        quality_after: the judge's quality score, 0 to 10, of the redrawn picture; None in the same cases.
     """
     return CriticReward(
         format=verdict_format(completion),
@@ -97,12 +97,13 @@ def critic_reward(
 
 
 def planner_reward(completion: str, *, steps: int, document: float | None) -> PlannerReward:
-    """The reward of a planner's answer.
+    """Return the reward of a planner's answer.
 
     Args:
-        completion: the answer.
-        steps: how many the plan should have.
-        document: 0 to 10, how well the last picture does what the request asked for; None when nobody could score it.
+        completion: text of the answer.
+        steps: expected number of steps in the plan.
+        document: the judge's overall score, 0 to 10, of the last picture against the request; None if it could not be
+            scored.
     """
     return PlannerReward(
         format=plan_format(completion),
@@ -112,14 +113,16 @@ def planner_reward(completion: str, *, steps: int, document: float | None) -> Pl
 
 
 def verdict_format(completion: str) -> float:
-    """1 when an answer is reasoning, then a verdict's two keys with a boolean and a text, else 0."""
-    found = _tagged_object(completion, "previous_step_success")
-    well = isinstance(found.get("previous_step_success"), bool) and isinstance(found.get("refine_prompt"), str)
-    return float(well)
+    """Return 1 if an answer is reasoning followed by a verdict whose two keys have a boolean and a string, else 0."""
+    answer = _tagged_object(completion, "previous_step_success")
+    is_well_formed = isinstance(answer.get("previous_step_success"), bool) and isinstance(
+        answer.get("refine_prompt"), str
+    )
+    return float(is_well_formed)
 
 
 def plan_format(completion: str) -> float:
-    """1 when an answer is reasoning, then an object with a plan that can be read, else 0."""
+    """Return 1 if an answer is reasoning followed by an object with a plan that can be parsed, else 0."""
     if not _tagged_object(completion, "execution_plan"):
         return 0.0
     try:
@@ -130,7 +133,7 @@ def plan_format(completion: str) -> float:
 
 
 def accuracy(completion: str, success: bool) -> float:
-    """1 when the verdict can be read and says whether the step had succeeded, else 0."""
+    """Return 1 if the verdict can be parsed and agrees with the judge on whether the step succeeded, else 0."""
     try:
         return float(parse_verdict(completion).accepted == success)
     except UnreadableAnswer:
@@ -138,21 +141,21 @@ def accuracy(completion: str, success: bool) -> float:
 
 
 def improvement(before: float, after: float | None) -> float:
-    """How much better a score of 0 to 10 got, from 0 to 1; 0.5 where it stayed the same or is not known."""
+    """Return the change between two scores of 0 to 10, scaled to 0 to 1; 0.5 for no change or an unknown score."""
     return NEUTRAL if after is None else ((after - before) / 10 + 1) / 2
 
 
 def step_count(completion: str, steps: int) -> float:
-    """1 when a plan can be read and has that many steps; less in proportion to how many it has too many or too few."""
+    """Return 1 minus the relative deviation from the expected number of steps, at least 0; 0 for an unreadable plan."""
     try:
-        planned = len(parse_plan(completion).steps)
+        planned_count = len(parse_plan(completion).steps)
     except UnreadableAnswer:
         return 0.0
-    return max(0.0, 1 - abs(planned - steps) / steps)
+    return max(0.0, 1 - abs(planned_count - steps) / steps)
 
 
 def document_worth(completion: str, document: float | None) -> float:
-    """A document's score of 0 to 10 from 0 to 1: 0.5 where nobody could score it, 0 where there is no plan."""
+    """Return a document's score of 0 to 10 scaled to 0 to 1; 0.5 if there is no score, 0 if there is no plan."""
     try:
         parse_plan(completion)
     except UnreadableAnswer:
@@ -161,7 +164,7 @@ def document_worth(completion: str, document: float | None) -> float:
 
 
 def refined_prompt(completion: str, previous: str) -> str:
-    """The prompt that a critic's answer would have the step drawn with: its own, or the previous one if it has none."""
+    """Return the prompt to redraw a step with: the one in the critic's answer, or else the previous prompt."""
     try:
         return parse_verdict(completion).refined_prompt or previous
     except UnreadableAnswer:
@@ -169,13 +172,16 @@ def refined_prompt(completion: str, previous: str) -> str:
 
 
 def _tagged_object(completion: str, key: str) -> dict[str, object]:
-    """The object of an answer that is exactly reasoning and answer; empty when it is anything else."""
+    """Return the object inside `<answer>`.
+
+    Empty unless the completion is exactly one `<think>` and one `<answer>` block, and the object has the key.
+    """
     tagged = _TAGGED.fullmatch(completion)
     if not tagged or any(tag in part for part in tagged.groups() for tag in _TAGS):
         return {}
     answer = tagged[2].strip()
     try:
-        found, length = read_literal(answer)
+        value, length = read_literal(answer)
     except UnreadableAnswer:
         return {}
-    return found if length == len(answer) and isinstance(found, dict) and key in found else {}
+    return value if length == len(answer) and isinstance(value, dict) and key in value else {}

@@ -1,4 +1,7 @@
-"""Drawing again and judging, for rewards: many at a time, each piece of work once, and no failure breaks a batch."""
+"""Scoring for GRPO rewards: draws and judges concurrently, caches results, and survives failures of the backends.
+
+A scoring task is one redrawn step or one whole document, drawn and then scored by the judge.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +13,36 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field, fields
 
 from interleaver.agents import Judge
-from interleaver.graph.backends import call
-from interleaver.pictures import Picture, resized, white_canvas
+from interleaver.calling import call
+from interleaver.pictures import Picture, resize_picture, white_canvas
 from interleaver.tools import ImageGenerator
-from interleaver.types import Judgement, Plan, Step
+from interleaver.types import Plan, Scores, Step
 
 log = logging.getLogger(__name__)
-DEADLINE = 70.0
-"""Seconds after which a piece of work counts as failed, as in the paper."""
-KEPT = 100_000
-"""Scores that are remembered; each is some hundred bytes."""
+DEADLINE_SECONDS = 70.0
+"""Default timeout of one drawing or one judge call in seconds, as in the paper."""
+CACHE_SIZE = 100_000
+"""Maximum number of cached results; each takes a few hundred bytes."""
 WINDOW = 200
-"""Pieces of work that the share of failures is counted over."""
-MOST_STEPS = 30
-"""Of a plan that are drawn; a model that has gone astray may plan hundreds."""
+"""Number of most recent scoring tasks over which the failure rate is computed."""
+MAX_STEPS = 30
+"""Maximum number of steps that are drawn per plan; a degenerate model may plan hundreds."""
 
 
 @dataclass(frozen=True)
 class Redraw:
-    """A step that is to be drawn again.
+    """A step to redraw with another prompt.
 
     Attributes:
-        before: the picture that the step started from.
-        blank: whether that is only the white page that a critic sees where there was none.
+        before: picture that the step starts from.
+        blank: whether `before` is only the blank canvas that the critic was shown because the step has no source
+            picture.
         instruction: what the step should achieve.
-        origin_prompt: the plan's prompt; a judge that reads prompts is shown this one.
-        prompt: what it is drawn with.
-        size: of the picture, where it is drawn anew.
-        seed: of the drawing; 0 in the paper. The same for all answers, so that they are compared and not their luck.
+        origin_prompt: prompt of the step in the plan, shown to judges that read prompts.
+        prompt: prompt to draw with.
+        size: width and height in pixels of the new picture, for steps without a source picture.
+        seed: seed of the drawing; 0 in the paper. All answers share it, so that their scores differ by the prompt and
+            not by the seed.
     """
 
     before: Picture
@@ -50,26 +55,26 @@ class Redraw:
 
 
 @dataclass
-class Counts:
-    """What happened since the last report.
+class ScoringCounts:
+    """Statistics of the scoring tasks since the last report.
 
     Attributes:
-        done: pieces of work that gave a score.
-        cached: questions that had been answered before, or were being answered.
-        failed: pieces of work without a score, by reason.
-        judge_seconds: of each call.
-        draw_seconds: likewise.
+        done_count: number of tasks that gave a score.
+        cached_count: number of requests answered from the cache or by a task already in progress.
+        failed: number of tasks without a score, by reason.
+        judge_seconds: duration of each judge call, in seconds.
+        draw_seconds: duration of each drawing, in seconds.
     """
 
-    done: int = 0
-    cached: int = 0
+    done_count: int = 0
+    cached_count: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     judge_seconds: list[float] = field(default_factory=list)
     draw_seconds: list[float] = field(default_factory=list)
 
 
 class Scorer:
-    """Draws steps and plans with a generator and has a judge score them."""
+    """Draws steps and plans with a generator and has a judge score the pictures."""
 
     def __init__(
         self,
@@ -78,18 +83,18 @@ class Scorer:
         *,
         drawings: int = 8,
         judgements: int = 8,
-        deadline: float = DEADLINE,
+        deadline: float = DEADLINE_SECONDS,
         give_up: float = 1.0,
     ):
-        """Set up a scorer.
+        """Create a scorer.
 
         Args:
-            generator: draws; any backend, pools included.
-            judge: scores; any backend.
-            drawings: at a time.
-            judgements: at a time.
-            deadline: seconds that one drawing or judgement may take once it has begun.
-            give_up: once more than this share of the last pieces of work failed, nothing is tried any more.
+            generator: backend that draws; may be a pool.
+            judge: backend that scores.
+            drawings: maximum number of simultaneous drawings.
+            judgements: maximum number of simultaneous judge calls.
+            deadline: timeout of one drawing or one judge call in seconds, without the time spent waiting for a slot.
+            give_up: failure rate over the last `WINDOW` tasks, 0 to 1, above which no further task is started.
         """
         self._generator = generator
         self._judge = judge
@@ -97,113 +102,125 @@ class Scorer:
         self._slots: tuple[asyncio.Semaphore, asyncio.Semaphore] | None = None
         self._deadline = deadline
         self._give_up = give_up
-        self._known: OrderedDict[Hashable, asyncio.Task[Judgement | None]] = OrderedDict()
+        self._tasks: OrderedDict[Hashable, asyncio.Task[Scores | None]] = OrderedDict()
         self._recent: deque[bool] = deque(maxlen=WINDOW)
-        self.counts = Counts()
+        self.counts = ScoringCounts()
 
     @property
     def failing(self) -> float:
-        """The share of the last pieces of work that failed, 0 to 1; 0 until a tenth of the window is full."""
+        """Failure rate over the last `WINDOW` tasks, 0 to 1; 0 until a tenth of the window is filled."""
         return sum(self._recent) / len(self._recent) if len(self._recent) >= WINDOW // 10 else 0.0
 
-    def take_counts(self) -> Counts:
-        """What happened since this was last called."""
-        taken, self.counts = self.counts, Counts()
-        return taken
+    def take_counts(self) -> ScoringCounts:
+        """Return the statistics since the last call, and reset them."""
+        counts, self.counts = self.counts, ScoringCounts()
+        return counts
 
-    async def redraw(self, work: Redraw) -> Judgement | None:
-        """Draw a step again and score it; None when that failed. Must always be called in the same event loop."""
-        key = (work.before.ref.sha256, *(getattr(work, one.name) for one in fields(work) if one.name != "before"))
-        return await self._once(key, lambda: self._redraw(work))
+    async def redraw(self, redraw_task: Redraw) -> Scores | None:
+        """Redraw a step and return its scores; None if that failed.
 
-    async def document(
-        self, request: str, plan: Plan, pictures: list[Picture], size: tuple[int, int]
-    ) -> Judgement | None:
-        """Draw every step of a plan once and score how well the last picture does what was requested.
+        Equal tasks share one result, so all calls must be made in the same event loop.
+        """
+        key = (
+            redraw_task.before.ref.sha256,
+            *(getattr(redraw_task, attribute.name) for attribute in fields(redraw_task) if attribute.name != "before"),
+        )
+        return await self._once(key, lambda: self._redraw(redraw_task))
+
+    async def document(self, request: str, plan: Plan, pictures: list[Picture], size: tuple[int, int]) -> Scores | None:
+        """Draw every step of a plan once and return the scores of the last picture against the request.
 
         Args:
-            request: what was asked for.
-            plan: the plan.
-            pictures: that came with the request.
-            size: of a picture that is drawn anew.
+            request: text of the request.
+            plan: plan to draw; only its first `MAX_STEPS` drawn steps count.
+            pictures: pictures of the request.
+            size: width and height in pixels of pictures that are drawn without a source picture.
+
+        Returns:
+            The judge's scores; None if drawing or judging failed.
         """
-        prompts = tuple(step.prompt for step in plan.steps if step.prompt and step.draws)[:MOST_STEPS]
+        prompts = tuple(step.prompt for step in plan.steps if step.prompt and step.draws)[:MAX_STEPS]
         key = (request, prompts, size, *(picture.ref.sha256 for picture in pictures))
         return await self._once(key, lambda: self._document(request, prompts, pictures, size))
 
-    async def _once(self, key: Hashable, work: Callable[[], Awaitable[Judgement | None]]) -> Judgement | None:
-        """Do a piece of work, or share what was or is being done; what failed is tried again the next time."""
-        task = self._known.get(key)
+    async def _once(self, key: Hashable, work: Callable[[], Awaitable[Scores | None]]) -> Scores | None:
+        """Return the cached result for a key, or that of the task in progress, or start a new task.
+
+        Failures are not cached: the next call with the same key tries again.
+        """
+        task = self._tasks.get(key)
         if self.failing > self._give_up:
             self.counts.failed["given up"] += 1
             return None
         if task is None or (task.done() and task.result() is None):
-            self._known[key] = task = asyncio.ensure_future(self._safely(work))
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
+            self._tasks[key] = task = asyncio.ensure_future(self._safely(work))
+            if len(self._tasks) > CACHE_SIZE:
+                self._tasks.popitem(last=False)
         else:
-            self.counts.cached += 1
-            self._known.move_to_end(key)
+            self.counts.cached_count += 1
+            self._tasks.move_to_end(key)
         return await asyncio.shield(task)
 
-    async def _safely(self, work: Callable[[], Awaitable[Judgement | None]]) -> Judgement | None:
+    async def _safely(self, work: Callable[[], Awaitable[Scores | None]]) -> Scores | None:
         try:
-            scored = await work()
+            scores = await work()
         except TimeoutError:
             self._fail("deadline", f"no score within {self._deadline:g} s")
             return None
-        except Exception as error:  # whatever breaks in a backend must not break the batch
+        except Exception as error:  # an error in a backend must not abort the batch
             self._fail(type(error).__name__, str(error))
             return None
         self._recent.append(False)
-        self.counts.done += 1
-        return scored
+        self.counts.done_count += 1
+        return scores
 
-    def _fail(self, reason: str, said: str) -> None:
+    def _fail(self, reason: str, message: str) -> None:
         self._recent.append(True)
         self.counts.failed[reason] += 1
-        log.warning("a reward is neutral, since drawing or judging failed: %s", said)
+        log.warning("using a neutral reward because drawing or judging failed: %s", message)
 
-    async def _redraw(self, work: Redraw) -> Judgement:
-        sources = [] if work.blank else [work.before]
-        picture = await self._draw(work.prompt, sources, work.size, work.seed)
-        if (picture.width, picture.height) != (work.before.width, work.before.height):
-            picture = await asyncio.to_thread(resized, picture, (work.before.width, work.before.height))
-        step = Step(number=1, instruction=work.instruction, prompt=work.origin_prompt)
-        return await self._score(step, work.before, picture)
+    async def _redraw(self, redraw_task: Redraw) -> Scores:
+        sources = [] if redraw_task.blank else [redraw_task.before]
+        picture = await self._draw(redraw_task.prompt, sources, redraw_task.size, redraw_task.seed)
+        if (picture.width, picture.height) != (redraw_task.before.width, redraw_task.before.height):
+            picture = await asyncio.to_thread(
+                resize_picture, picture, (redraw_task.before.width, redraw_task.before.height)
+            )
+        step = Step(number=1, instruction=redraw_task.instruction, prompt=redraw_task.origin_prompt)
+        return await self._score(step, redraw_task.before, picture)
 
     async def _document(
-        self, request: str, prompts: tuple[str, ...], given: list[Picture], size: tuple[int, int]
-    ) -> Judgement:
-        drawn = list(given)
+        self, request: str, prompts: tuple[str, ...], request_pictures: list[Picture], size: tuple[int, int]
+    ) -> Scores:
+        pictures = list(request_pictures)
         for prompt in prompts:
-            drawn.append(await self._draw(prompt, drawn[-1:], size))
-        before = given[-1] if given else await asyncio.to_thread(white_canvas, *size)
+            pictures.append(await self._draw(prompt, pictures[-1:], size))
+        before = request_pictures[-1] if request_pictures else await asyncio.to_thread(white_canvas, *size)
         step = Step(number=1, instruction=request, prompt=request)
-        return await self._score(step, before, drawn[-1] if drawn else before)
+        return await self._score(step, before, pictures[-1] if pictures else before)
 
     async def _draw(self, prompt: str, sources: list[Picture], size: tuple[int, int], seed: int = 0) -> Picture:
-        many = self._generator.capabilities.max_sources
+        max_sources = self._generator.capabilities.max_sources
         async with self._slot(0):
-            began = time.monotonic()
+            start = time.monotonic()
             async with asyncio.timeout(self._deadline):
                 picture = await call(
                     self._generator,
-                    lambda: self._generator.generate(prompt, sources[-many:] if many else [], seed, size),
+                    lambda: self._generator.generate(prompt, sources[-max_sources:] if max_sources else [], seed, size),
                     Picture,
                 )
-            self.counts.draw_seconds.append(time.monotonic() - began)
+            self.counts.draw_seconds.append(time.monotonic() - start)
         return picture
 
-    async def _score(self, step: Step, before: Picture, after: Picture) -> Judgement:
+    async def _score(self, step: Step, before: Picture, after: Picture) -> Scores:
         async with self._slot(1):
-            began = time.monotonic()
+            start = time.monotonic()
             async with asyncio.timeout(self._deadline):
-                scored = await call(self._judge, lambda: self._judge.score(step, before, after), Judgement)
-            self.counts.judge_seconds.append(time.monotonic() - began)
-        return scored
+                scores = await call(self._judge, lambda: self._judge.score(step, before, after), Scores)
+            self.counts.judge_seconds.append(time.monotonic() - start)
+        return scores
 
-    def _slot(self, which: int) -> asyncio.Semaphore:
+    def _slot(self, index: int) -> asyncio.Semaphore:
         if self._slots is None:
             self._slots = (asyncio.Semaphore(self._limits[0]), asyncio.Semaphore(self._limits[1]))
-        return self._slots[which]
+        return self._slots[index]

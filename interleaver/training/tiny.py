@@ -1,8 +1,7 @@
-"""Tiny planners and critics, made from scratch: the architecture of Qwen3-VL at a few million parameters.
+"""Tiny planners and critics with random weights: the architecture of Qwen3-VL at a few million parameters.
 
-They stand for checkpoints of 8 billion wherever a whole training run must fit a laptop: the classes, the chat format,
-the tokenizer's kind and the files on disk are the real ones, so whatever trains or serves Qwen3-VL trains and serves
-these.
+They replace models of 8 billion parameters where a whole training job must run on a laptop. The model classes, the chat
+template, the type of tokenizer and the files on disk are those of Qwen3-VL, so the same code trains and serves both.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from random import Random
 from typing import Any
 
 from interleaver.errors import BadInput
-from interleaver.extras import need
+from interleaver.extras import require_extra
 
 SPECIAL = (
     "<|endoftext|>",
@@ -31,11 +30,14 @@ TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""A conversation as Qwen's own template writes it, where there are neither tools nor a system turn."""
+"""Chat template that gives the same text as Qwen's own for conversations without tools or a system turn."""
 SIGHT_RATE = 2e-3
 PATCH = 16
 MERGE = 2
-"""Pixels of a patch, and patches of a token along each side: a token covers 32x32 pixels, as in Qwen3-VL."""
+"""`PATCH` is the side of a patch in pixels, `MERGE` the side of a token in patches.
+
+A token covers 32x32 pixels, as in Qwen3-VL.
+"""
 
 
 def make_tiny(
@@ -49,31 +51,31 @@ def make_tiny(
     vocabulary: int = 1024,
     seed: int = 0,
 ) -> int:
-    """Make a checkpoint with random weights.
+    """Create a model with random weights, and its processor.
 
     Args:
-        texts: what the tokenizer learns its words from: the prompts and answers of the training data.
-        folder: where the checkpoint goes.
-        width: of the residual stream, of text and of vision; a multiple of 32.
-        layers: of the language model.
-        vision_layers: of the vision tower.
-        pixels: the most that a picture is shown at; larger ones are made smaller.
-        vocabulary: the most tokens; 256 bytes and the special tokens are always among them.
-        seed: of the weights.
+        texts: texts to train the tokenizer on, such as the prompts and answers of the training data.
+        folder: folder to write the model to.
+        width: hidden size of the language model and of the vision tower; a multiple of 32.
+        layers: number of layers of the language model.
+        vision_layers: number of layers of the vision tower.
+        pixels: maximum number of pixels per picture, above which it is downscaled.
+        vocabulary: maximum number of tokens, including the 256 bytes and the special tokens.
+        seed: seed of the random weights.
 
     Returns:
         The number of parameters.
     """
-    need("torch", "train")
+    require_extra("torch", "train")
     import torch
     import transformers
 
-    from interleaver.agents.processors import PictureProcessor, save_processor
+    from interleaver.agents.hf_processors import PictureProcessor, save_processor
 
     tokenizer = _tokenizer(texts, vocabulary)
     torch.manual_seed(seed)
     model = transformers.Qwen3VLForConditionalGeneration(_config(tokenizer, width, layers, vision_layers))
-    # As large as what a patch contributes.
+    # Initialize the position embeddings at the scale of the patch embeddings.
     torch.nn.init.normal_(model.model.visual.pos_embed.weight, std=1.0)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config = transformers.GenerationConfig(
@@ -90,58 +92,60 @@ def make_tiny(
 def teach_to_see(
     folder: Path, samples: Sequence[tuple[Any, list[list[str]]]], *, steps: int = 300, batch: int = 32, seed: int = 0
 ) -> float:
-    """Align the vision tower of a tiny model with its words, as the pretraining of a large one has done long before.
+    """Align the vision tower of a tiny model with its word embeddings, which large models learn in pretraining.
 
-    Each token of a picture learns to point to the words for what is in it, among all words that occur. Only then does
-    a language model find anything in the pictures within a thousand steps.
+    Each picture token is trained to predict which of all the words in the samples describe its part of the picture.
+    Without this step, the language model learns next to nothing from pictures within a thousand steps.
 
     Args:
-        folder: of the checkpoint, which is changed.
-        samples: RGB pictures, and the words for each of their tokens, in reading order. The words are single tokens.
-        steps: of training.
-        batch: pictures a step.
-        seed: of their order.
+        folder: folder of the model, which is overwritten.
+        samples: RGB pictures, each with the list of words for each of its tokens, in reading order. Every word must
+            be a single token of the model.
+        steps: number of optimizer steps.
+        batch: number of pictures per step.
+        seed: seed of the order of the pictures.
 
     Returns:
-        The share of picture tokens of the last tenth of the samples, which are held out, whose words are all right.
+        The accuracy on the last tenth of the samples, which is held out: the share of picture tokens, 0 to 1, for
+        which all words are predicted correctly.
 
     Raises:
-        BadInput: a word is no single token of the model.
+        BadInput: a word is not a single token of the model.
     """
-    need("torch", "train")
+    require_extra("torch", "train")
     import torch
     import transformers
 
-    from interleaver.agents.processors import load_processor
+    from interleaver.agents.hf_processors import load_processor
 
     processor = load_processor(folder)
     model = transformers.Qwen3VLForConditionalGeneration.from_pretrained(folder)
     words = sorted({word for _, cells in samples for cell in cells for word in cell})
     rows = torch.tensor([_single_token(processor.tokenizer, word) for word in words])
     pixels = [processor.image_processor(images=[image], return_tensors="pt") for image, _ in samples]
-    wanted = [torch.tensor([[float(word in cell) for word in words] for cell in cells]) for _, cells in samples]
+    targets = [torch.tensor([[float(word in cell) for word in words] for cell in cells]) for _, cells in samples]
     table = model.get_input_embeddings().weight
     optimizer = torch.optim.AdamW([*model.model.visual.parameters(), table], lr=SIGHT_RATE, weight_decay=0.01)
     schedule = transformers.get_cosine_schedule_with_warmup(optimizer, 30, steps)
 
-    def logits(chosen: list[int]) -> Any:
-        patches = torch.cat([pixels[n]["pixel_values"] for n in chosen])
-        seen = model.model.visual(patches, grid_thw=torch.cat([pixels[n]["image_grid_thw"] for n in chosen]))
-        directions = torch.nn.functional.normalize(seen.pooler_output, dim=-1)
+    def logits(indices: list[int]) -> Any:
+        patches = torch.cat([pixels[n]["pixel_values"] for n in indices])
+        vision_output = model.model.visual(patches, grid_thw=torch.cat([pixels[n]["image_grid_thw"] for n in indices]))
+        directions = torch.nn.functional.normalize(vision_output.pooler_output, dim=-1)
         return 16 * directions @ torch.nn.functional.normalize(table[rows], dim=-1).T - 4
 
     held_out = max(1, len(samples) // 10)
     random = Random(seed)
     for _ in range(steps):
-        chosen = random.sample(range(len(samples) - held_out), min(batch, len(samples) - held_out))
-        target = torch.cat([wanted[n] for n in chosen])
-        torch.nn.functional.binary_cross_entropy_with_logits(logits(chosen), target).backward()
+        indices = random.sample(range(len(samples) - held_out), min(batch, len(samples) - held_out))
+        target = torch.cat([targets[n] for n in indices])
+        torch.nn.functional.binary_cross_entropy_with_logits(logits(indices), target).backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
     last = list(range(len(samples) - held_out, len(samples)))
     with torch.inference_mode():
-        right = ((logits(last) > 0) == (torch.cat([wanted[n] for n in last]) > 0)).all(dim=-1)
+        right = ((logits(last) > 0) == (torch.cat([targets[n] for n in last]) > 0)).all(dim=-1)
     model.save_pretrained(folder)
     return float(right.float().mean())
 
@@ -150,13 +154,14 @@ def _single_token(tokenizer: Any, word: str) -> int:
     tokens = tokenizer.encode(f" {word}")
     if len(tokens) != 1:
         raise BadInput(
-            f"{word!r} is {len(tokens)} tokens of this model; it must be one, so let the tokenizer see it more"
+            f"{word!r} is split into {len(tokens)} tokens by this model's tokenizer but must be one; "
+            "add it more often to the texts that the tokenizer is trained on"
         )
     return int(tokens[0])
 
 
 def _tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
-    """Byte-level BPE with Qwen's way of splitting words."""
+    """Train a byte-level BPE tokenizer and return it as a Qwen tokenizer."""
     import json
 
     import transformers
@@ -172,16 +177,16 @@ def _tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    learned = json.loads(tokenizer.to_str())["model"]
-    made = transformers.Qwen2Tokenizer(
-        vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],
+    model_data = json.loads(tokenizer.to_str())["model"]
+    qwen_tokenizer = transformers.Qwen2Tokenizer(
+        vocab=model_data["vocab"],
+        merges=[tuple(merge) for merge in model_data["merges"]],
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
     )
-    made.add_special_tokens({"additional_special_tokens": list(SPECIAL[1:])})
-    made.chat_template = TEMPLATE
-    return made
+    qwen_tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL[1:])})
+    qwen_tokenizer.chat_template = TEMPLATE
+    return qwen_tokenizer
 
 
 def _config(tokenizer: Any, width: int, layers: int, vision_layers: int) -> Any:

@@ -102,7 +102,7 @@ async def test_illustrate_fetch_list_and_look(transport, tmp_path, http_server):
         assert again.structuredContent == told
         listed = (await client.call_tool("list_runs", {"limit": 1})).structuredContent["result"]
         assert listed[0]["run_id"] == told["run_id"]
-        assert RunStore(folder / "out").document(told["run_id"])["status"] == "complete"  # the command line sees it too
+        assert RunStore(folder / "out").document(told["run_id"]).status == "complete"  # the command line sees it too
 
         more = await client.call_tool("illustrate", {"request": "add a sun", "images": [told["parts"][-1]["uri"]]})
         assert more.structuredContent["status"] == "complete" and len(more.structuredContent["parts"]) == 2
@@ -185,7 +185,7 @@ async def test_a_review_that_is_declined_can_be_taken_up_again(tmp_path):
 
     async with over_stdio(tmp_path, elicitation_callback=answer) as client:
         declined = await client.call_tool("illustrate", TWO_THINGS)
-        run_id = re.search(r"run (\S+) waits for an answer; resume_run asks again", declined.content[0].text)[1]
+        run_id = re.search(r"run (\S+) is waiting for an answer; call resume_run", declined.content[0].text)[1]
         made = await client.call_tool("resume_run", {"run_id": run_id})
     assert made.structuredContent["status"] == "complete" and made.structuredContent["run_id"] == run_id
     assert "action: Input should be" in asked[2]

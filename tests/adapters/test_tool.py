@@ -5,19 +5,19 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage, ToolCall, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from langgraph_supervisor import create_supervisor
 from langgraph_swarm import create_handoff_tool, create_swarm
-from scripted_server import Reply, serving
+from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
+from support.scripted_server import Reply, serving
 
 from interleaver import Document, as_tool, build_graph
 from interleaver.errors import BadInput
+from interleaver.graph.boundary.events import read_event
 from interleaver.graph.context import RunSettings
-from interleaver.graph.events import read_event
 from interleaver.sandbox.assistant import SandboxAssistant
 from interleaver.types import Plan, Step
 

@@ -1,10 +1,10 @@
 import json
 import time
 
-import malformed
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import malformed
 
 from interleaver.agents import parse_plan, parse_verdict
 from interleaver.errors import UnreadableAnswer

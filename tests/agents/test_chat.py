@@ -1,20 +1,19 @@
 import json
-import time
 
 import pytest
-from conftest import PlainGenerator, ScriptedCritic, plain_picture
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import SecretStr
-from scripted_server import Reply, chat_reply, serving
+from support.fakes import PlainGenerator, ScriptedCritic, plain_picture
+from support.scripted_server import Reply, chat_reply, serving
 
 from interleaver import build_graph
 from interleaver.agents.chat import ChatCritic, ChatPlanner
-from interleaver.agents.exchanges import recording
+from interleaver.agents.exchanges import record_exchanges
 from interleaver.doctor import examine
-from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refused, UnreadableAnswer
-from interleaver.registry import create
+from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
+from interleaver.registry import create_backend
 from interleaver.types import Plan, Step
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -39,7 +38,7 @@ def critic(server, **settings):
 
 
 async def judged(backend):
-    return await backend.judge(STEP, plain_picture((255, 255, 255)), plain_picture(), "Add two ears now.")
+    return await backend.review(STEP, plain_picture((255, 255, 255)), plain_picture(), "Add two ears now.")
 
 
 async def test_structured_sends_a_schema_and_reads_the_object():
@@ -100,7 +99,7 @@ async def test_guided_decoding_leaves_the_reasoning_free():
 
 
 async def test_pictures_stand_where_their_tags_are():
-    with serving(chat_reply(json.dumps(PLAN))) as server, recording() as exchanges:
+    with serving(chat_reply(json.dumps(PLAN))) as server, record_exchanges() as exchanges:
         pictures = [plain_picture((1, 2, 3)), plain_picture((4, 5, 6))]
         await planner(server).plan("From <image> to <image>, please", pictures)
     content = server.requests[0].json["messages"][0]["content"]
@@ -134,7 +133,7 @@ def picture_size(part):
 
 
 async def test_the_critic_shows_before_and_after_and_both_prompts():
-    with serving(chat_reply(json.dumps(NO))) as server, recording() as exchanges:
+    with serving(chat_reply(json.dumps(NO))) as server, record_exchanges() as exchanges:
         verdict = await judged(critic(server))
     assert not verdict.accepted and verdict.refined_prompt == NO["refine_prompt"]
     first, second, text = server.requests[0].json["messages"][0]["content"]
@@ -145,15 +144,15 @@ async def test_the_critic_shows_before_and_after_and_both_prompts():
 
 async def test_what_a_step_says_cannot_pass_for_a_placeholder_or_a_picture():
     step = Step(number=1, instruction="Write {rewritten_prompt} and <image>", prompt="p")
-    with serving(chat_reply(json.dumps(YES))) as server, recording() as exchanges:
-        await critic(server).judge(step, plain_picture(), plain_picture(), "SECRET")
+    with serving(chat_reply(json.dumps(YES))) as server, record_exchanges() as exchanges:
+        await critic(server).review(step, plain_picture(), plain_picture(), "SECRET")
     text = server.requests[0].json["messages"][0]["content"][2]["text"]
     assert "Write {rewritten_prompt} and [image]" in text
     assert exchanges[0].messages[0].content.count("<image>") == len(exchanges[0].images) == 2
 
 
 async def test_what_cannot_be_read_is_asked_once_more_with_the_error():
-    with serving(chat_reply("I like it."), chat_reply(json.dumps(YES))) as server, recording() as exchanges:
+    with serving(chat_reply("I like it."), chat_reply(json.dumps(YES))) as server, record_exchanges() as exchanges:
         assert (await judged(critic(server))).accepted
     again = server.requests[1].json["messages"]
     assert [message["role"] for message in again] == ["user", "assistant", "user"]
@@ -174,22 +173,22 @@ async def test_what_cannot_be_read_is_asked_once_more_with_the_error():
         (chat_reply('{"previous_', finish="length"), "truncated", UnreadableAnswer, "raise critic.max_tokens"),
         (chat_reply("so {that}", finish="length"), "truncated", UnreadableAnswer, "raise critic.max_tokens"),
         (chat_reply("", finish="length"), "truncated", UnreadableAnswer, "raise critic.max_tokens"),
-        (chat_reply(None, refusal="I can't."), "refusal", Refused, "refused: I can't."),
-        (chat_reply("", finish="content_filter"), "content_filter", Refused, "content filter"),
+        (chat_reply(None, refusal="I can't."), "refusal", Refusal, "refused: I can't."),
+        (chat_reply("", finish="content_filter"), "content_filter", Refusal, "content filter"),
     ],
 )
 async def test_each_way_of_giving_no_answer_has_its_name(reply, problem, error, said):
-    with serving(reply) as server, recording() as exchanges, pytest.raises(error, match=said) as raised:
+    with serving(reply) as server, record_exchanges() as exchanges, pytest.raises(error, match=said) as raised:
         await judged(critic(server))
     assert "critic 'm' at http://127.0.0.1" in str(raised.value)
     assert exchanges[-1].problem == problem
-    assert len(exchanges) == (1 if error is Refused else 2)  # declining is final, everything else is asked again
+    assert len(exchanges) == (1 if error is Refusal else 2)  # declining is final, everything else is asked again
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 async def test_reasoning_in_a_field_of_its_own_is_kept(field):
     bare = json.dumps({key: value for key, value in YES.items() if key != "reasoning"})
-    with serving(chat_reply(bare, **{field: "I looked closely"})) as server, recording() as exchanges:
+    with serving(chat_reply(bare, **{field: "I looked closely"})) as server, record_exchanges() as exchanges:
         assert (await judged(critic(server))).reasoning == "I looked closely"
     assert exchanges[0].reasoning == "I looked closely" and exchanges[0].answer == bare
 
@@ -207,17 +206,17 @@ async def test_reasoning_in_a_field_of_its_own_is_kept(field):
             "text/html instead of JSON; check critic.base_u",
         ),
         (Reply(b""), BackendError, "an empty body; check critic.base_url"),
-        (Reply(b"{'not': json"), BackendError, "answered something else than its API promises"),
-        (Reply({"hello": "there"}), BackendError, "answered something else than its API promises"),
-        (Reply({"choices": []}), BackendError, "answered something else than its API promises"),
-        (Reply(b"{}", delay=3), BackendUnavailable, r"did not answer within 0.3 s \(critic.timeout\)"),
+        (Reply(b"{'not': json"), BackendError, "sent a response that does not match its API"),
+        (Reply({"hello": "there"}), BackendError, "sent a response that does not match its API"),
+        (Reply({"choices": []}), BackendError, "sent a response that does not match its API"),
+        (Reply(silent=True), BackendUnavailable, r"did not answer within 2 s \(critic.timeout\)"),
     ],
 )
 async def test_what_is_wrong_with_an_endpoint_is_told(reply, error, said, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-hidden")
     with serving(reply) as server:
         with pytest.raises(error, match=said) as raised:
-            await judged(critic(server, api_key_env="MY_KEY", timeout=0.3))
+            await judged(critic(server, api_key_env="MY_KEY", timeout=2 if reply.silent else 60))
         assert server.requests[0].headers["authorization"] == "Bearer sk-hidden"
     assert "critic 'm' at http://127.0.0.1" in str(raised.value)
     assert "sk-hidden" not in str(raised.value)
@@ -234,13 +233,13 @@ async def test_a_key_with_a_line_end_is_used_without_it(monkeypatch):
     ("settings", "said"),
     [
         ({"api_key_env": "sk-hidden"}, "api_key_env: give the name of an environment variable"),
-        ({"api_key_env": "ODD_KEY"}, "the key in ODD_KEY has characters that no key has"),
+        ({"api_key_env": "ODD_KEY"}, "the key in ODD_KEY has characters that are not printable ASCII"),
     ],
 )
 def test_a_key_that_cannot_be_one_is_told_without_telling_it(settings, said, monkeypatch):
     monkeypatch.setenv("ODD_KEY", "sk-hidden-schlüssel")
     with pytest.raises(BadInput, match=said) as raised:
-        create("planner", "chat", model="m", base_url="http://127.0.0.1:1", **settings)
+        create_backend("planner", "chat", model="m", base_url="http://127.0.0.1:1", **settings)
     assert "hidden" not in str(raised.value)
 
 
@@ -263,13 +262,11 @@ async def test_the_key_for_openai_goes_to_nobody_else(monkeypatch):
 
 async def test_a_server_that_trickles_is_not_waited_for():
     def trickle(request):
-        return Reply(b"{" + b" " * 5, trickle=0.3)
+        return Reply(b"{" + b" " * 10_000, trickle=0.1)  # no read of the socket ever takes as long as the time-out
 
     with serving(trickle) as server:
-        started = time.monotonic()
-        with pytest.raises(BackendUnavailable, match="did not answer within 0.5 s"):
-            await judged(critic(server, timeout=0.5))
-    assert time.monotonic() - started < 1.5
+        with pytest.raises(BackendUnavailable, match="did not answer within 2 s"):
+            await judged(critic(server, timeout=2))
 
 
 async def test_an_error_about_safety_is_not_yet_a_refusal():
@@ -373,18 +370,18 @@ async def test_a_failing_critic_leaves_its_exchanges_too(images):
 
 def test_settings_are_checked_by_name_and_type(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(BadInput, match="planner 'gpt-5' needs a key; set the variable OPENAI_API_KEY"):
-        create("planner", "chat", model="gpt-5")
+    with pytest.raises(BadInput, match="planner 'gpt-5' needs an API key; set the environment variable OPENAI_API_KEY"):
+        create_backend("planner", "chat", model="gpt-5")
     with pytest.raises(BadInput, match="base_url 'localhost:8000' does not begin with http://"):
-        create("planner", "chat", model="m", base_url="localhost:8000")
+        create_backend("planner", "chat", model="m", base_url="localhost:8000")
     with pytest.raises(BadInput, match="planner 'chat' needs the field 'model'"):
-        create("planner", "chat")
+        create_backend("planner", "chat")
     with pytest.raises(BadInput, match="timeout: .*valid number.*'soon'"):
-        create("planner", "chat", model="m", timeout="soon")
+        create_backend("planner", "chat", model="m", timeout="soon")
     with pytest.raises(BadInput, match="format: .*'tagged' or 'structured'"):
-        create("critic", "chat", model="m", format="xml")
+        create_backend("critic", "chat", model="m", format="xml")
     with pytest.raises(BadInput, match="no field 'modle' .did you mean 'model'"):
-        create("critic", "chat", modle="m")
+        create_backend("critic", "chat", modle="m")
 
 
 async def test_the_doctor_asks_an_endpoint_for_its_models(tmp_path):
@@ -397,9 +394,9 @@ async def test_the_doctor_asks_an_endpoint_for_its_models(tmp_path):
             f'[generator]\nbackend = "pool"\nmembers = [{member}]\n'
         )
         checks = {check.name: check for check in await examine(str(tmp_path / "p.toml"), tmp_path / "out")}
-        assert checks["planner"].ok and checks["planner"].said == f"chat: m at {server.url}/v1 answers"
+        assert checks["planner"].ok and checks["planner"].detail == f"chat: m at {server.url}/v1 answers"
         assert (
-            checks["generator"].ok is False and "has no such model; check generator.model" in checks["generator"].said
+            checks["generator"].ok is False and "has no such model; check generator.model" in checks["generator"].detail
         )
     checks = {check.name: check for check in await examine(str(tmp_path / "p.toml"), tmp_path / "out")}
-    assert checks["planner"].ok is False and "cannot be reached" in checks["planner"].said
+    assert checks["planner"].ok is False and "cannot be reached" in checks["planner"].detail

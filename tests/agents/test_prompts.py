@@ -1,9 +1,9 @@
 import pytest
-from conftest import plain_picture
+from support.fakes import plain_picture
 
-from interleaver.agents.prompts import fill, load_prompts, with_pictures
+from interleaver.agents.prompts import fill, interleave_pictures, load_prompts
 from interleaver.errors import BadInput
-from interleaver.registry import create
+from interleaver.registry import create_backend
 
 OFFICIAL = '''
 import os
@@ -19,7 +19,7 @@ Iterative_T2I_PROMPT_QWEN = (
 
 def test_the_own_prompts_say_how_to_answer():
     own = load_prompts()
-    for template in (own.narrative, own.guidance, own.judging):
+    for template in (own.narrative, own.guidance, own.review):
         assert "{answer_format}" in template
 
 
@@ -29,13 +29,13 @@ def test_the_official_constants_are_read_and_not_executed(tmp_path):
     prompts = load_prompts(str(file))
     assert file.exists()
     assert fill(prompts.narrative, text_input="a cat") == ["Plan this: a cat as {'execution_plan': []}"]
-    assert prompts.judging.startswith("<image><image>\nAsked: ")
+    assert prompts.review.startswith("<image><image>\nAsked: ")
 
 
 def test_a_folder_replaces_the_templates_that_it_has(tmp_path):
-    (tmp_path / "judging.md").write_text("Was {original_instruction} done by {rewritten_prompt}?")
+    (tmp_path / "review.md").write_text("Was {original_instruction} done by {rewritten_prompt}?")
     prompts = load_prompts(str(tmp_path))
-    assert prompts.judging.startswith("Was ") and prompts.narrative == load_prompts().narrative
+    assert prompts.review.startswith("Was ") and prompts.narrative == load_prompts().narrative
 
 
 @pytest.mark.parametrize(
@@ -60,19 +60,19 @@ def test_prompts_that_cannot_be_used_are_refused(tmp_path, name, content, said):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="has none of: narrative.md, guidance.md, judging.md"):
+    with pytest.raises(BadInput, match="has none of: narrative.md, guidance.md, review.md"):
         load_prompts(str(tmp_path))
 
 
 def test_wrong_prompts_are_told_when_the_planner_is_made():
     with pytest.raises(BadInput, match="nowhere"):
-        create("planner", "chat", model="m", base_url="http://127.0.0.1:1", prompts="nowhere")
+        create_backend("planner", "chat", model="m", base_url="http://127.0.0.1:1", prompts="nowhere")
 
 
 def test_pictures_without_tags_stand_before_the_request():
     picture = plain_picture()
-    assert with_pictures("go on", [picture]) == [picture, "\ngo on"]
-    assert with_pictures("a <image> b", [picture]) == ["a ", picture, " b"]
+    assert interleave_pictures("go on", [picture]) == [picture, "\ngo on"]
+    assert interleave_pictures("a <image> b", [picture]) == ["a ", picture, " b"]
 
 
 def test_values_are_not_filled_again():

@@ -6,8 +6,8 @@ from email.parser import BytesParser
 from uuid import uuid4
 
 import pytest
-from harness import run, wise_rows, write_json, write_picture
-from scripted_server import Reply, chat_reply, serving
+from support.evaluations import run, wise_rows, write_json, write_picture
+from support.scripted_server import Reply, chat_reply, serving
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 NOW = "2026-01-01T00:00:00+00:00"
@@ -102,7 +102,7 @@ def test_items_outputs_and_scores_are_uploaded(tmp_path, monkeypatch):
             assert len(there.examples) == 3
             run(*asked, "--langsmith")
             assert len(there.examples) == 3  # the dataset is there already
-    assert "LangSmith has the experiment wise-verified mine m-" in result.output
+    assert "Uploaded the LangSmith experiment wise-verified mine m-" in result.output
     scores = [one["score"] for one in there.feedback if one["key"] == "score"]
     assert sorted(scores) == [0, 0, 1, 1, 1, 1]
     results = json.loads((tmp_path / "out/eval/wise-verified/results.json").read_text())
@@ -113,4 +113,4 @@ def test_items_outputs_and_scores_are_uploaded(tmp_path, monkeypatch):
     assert "LangSmith: " in output and "lsv2-secret" not in output
     monkeypatch.setenv("LANGSMITH_API_KEY", "lsv2-se\ncret")
     output = run(*asked[:5], "--judge", f"m@{judge.url}/v1", "--langsmith", code=2).output
-    assert "LANGSMITH_API_KEY has characters that no key has" in output and "cret" not in output
+    assert "LANGSMITH_API_KEY contains invalid characters" in output and "cret" not in output

@@ -6,16 +6,16 @@ from typing import Annotated, Any
 
 import aiosqlite
 import pytest
-from conftest import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, interrupt
+from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan
 from typing_extensions import TypedDict
 
 from interleaver import build_graph
-from interleaver.graph.events import read_event
+from interleaver.graph.boundary.events import read_event
 
 
 class Report(TypedDict, total=False):

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import plain_picture
-from test_images_server import free_port
+from support.fakes import plain_picture
+from support.processes import free_port
 
 from interleaver.cli.traces import open_sources
 from interleaver.traces.runs import RunStore

@@ -1,24 +1,24 @@
 """The sandbox bench as a guard against getting worse, and ablations."""
 
 import json
-from pathlib import Path
 
 import pytest
-from harness import run
+from support import SUPPORT
+from support.evaluations import run
 
-from interleaver.config import Profile
-from interleaver.evals.bench import bench, processes, without_critic
+from interleaver.evals.sandbox_bench import run_bench, start_processes, without_critic
+from interleaver.profile import Profile
 
 pytestmark = pytest.mark.integration
-RECORDED = json.loads(Path(__file__).with_name("recorded_bench.json").read_text())
+RECORDED = json.loads((SUPPORT / "recorded_bench.json").read_text())
 
 
 async def test_the_score_is_not_below_the_recorded_one():
     profile = Profile()
-    with processes() as pool:
-        found = await bench(profile, RECORDED["cases"], RECORDED["seed"], pool=pool)
-        alone = await bench(without_critic(profile), RECORDED["cases"], RECORDED["seed"], pool=pool)
-    assert found.score.value >= RECORDED["score"] - RECORDED["noise"], [one for one in found.made if one.score < 1]
+    with start_processes() as pool:
+        found = await run_bench(profile, RECORDED["cases"], RECORDED["seed"], pool=pool)
+        alone = await run_bench(without_critic(profile), RECORDED["cases"], RECORDED["seed"], pool=pool)
+    assert found.score.value >= RECORDED["score"] - RECORDED["noise"], [one for one in found.results if one.score < 1]
     assert alone.score.value == pytest.approx(RECORDED["generator_alone"], abs=RECORDED["generator_alone_noise"])
     assert alone.score.high < found.score.low
 

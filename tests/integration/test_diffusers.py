@@ -5,13 +5,13 @@ import inspect
 import io
 
 import pytest
-from conftest import ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
 from PIL import Image
+from support.fakes import ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
 
 from interleaver import build_graph
 from interleaver.errors import BackendError, BadInput
-from interleaver.registry import create
-from interleaver.tools.diffusers import DiffusersGenerator, Loading, presets, shared_pipeline
+from interleaver.registry import create_backend
+from interleaver.tools.diffusers import DiffusersGenerator, PipelineKey, presets, shared_pipeline
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
 STEPS = 1
@@ -35,7 +35,7 @@ EXPECTED = {  # as the models' makers recommend: steps, guidance, true guidance,
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A folder of weights, and of LoRA weights where the preset has one, for a preset."""
-    import tiny_pipelines
+    from support import tiny_pipelines
 
     root = tmp_path_factory.mktemp("weights")
 
@@ -140,7 +140,7 @@ async def test_lightning_has_its_lora_and_its_scheduler(name, made):
     generator = made(name)
     sources = SOURCES[: presets()[name].max_sources]
     with_lora = await generator.generate("a cat", sources, 1, (64, 64))
-    pipeline = generator._pipeline._loaded
+    pipeline = generator._pipeline._pipeline
     assert pipeline.get_active_adapters()
     scheduler = pipeline.scheduler.config
     assert scheduler.base_shift == scheduler.max_shift == pytest.approx(1.0986, abs=1e-4)  # log 3
@@ -218,7 +218,7 @@ async def test_a_model_that_needs_a_mask_says_so(made):
 
 async def test_one_model_draws_and_another_edits(weights):
     common = {"backend": "diffusers", "call": {"num_inference_steps": STEPS}}
-    generator = create(
+    generator = create_backend(
         "generator",
         "draw-and-edit",
         draw={**common, "model": "qwen-image", "weights": weights("qwen-image")[0], "sizes": [[64, 64]]},
@@ -267,10 +267,10 @@ async def test_weights_that_are_not_there_are_told():
 )
 def test_settings_are_checked_at_once(settings, said):
     with pytest.raises(BadInput, match=said):
-        create("generator", "diffusers", **settings)
+        create_backend("generator", "diffusers", **settings)
 
 
 def test_what_differs_in_kind_is_not_shared():
-    one = Loading("qwen-image", "w", None, None, None, None)
-    assert shared_pipeline(one) is shared_pipeline(Loading("qwen-image", "w", None, None, None, None))
-    assert shared_pipeline(one) is not shared_pipeline(Loading("qwen-image", "w", None, "cuda:1", None, None))
+    one = PipelineKey("qwen-image", "w", None, None, None, None)
+    assert shared_pipeline(one) is shared_pipeline(PipelineKey("qwen-image", "w", None, None, None, None))
+    assert shared_pipeline(one) is not shared_pipeline(PipelineKey("qwen-image", "w", None, "cuda:1", None, None))

@@ -5,9 +5,9 @@ import io
 
 import openai
 import pytest
-from conftest import plain_picture
 from PIL import Image
-from test_images_server import served
+from support.fakes import plain_picture
+from support.processes import served
 
 from interleaver.pictures import Picture
 from interleaver.tools.openai_images import OpenAIImages
@@ -20,7 +20,7 @@ QUICK = {"num_inference_steps": 1}
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A folder of tiny weights for a pipeline's class."""
-    import tiny_pipelines
+    from support import tiny_pipelines
 
     return lambda name: tiny_pipelines.save(name, tmp_path_factory.mktemp(name))
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import openai
 import pytest
-from test_images_server import free_port, get, processes, served
+from support.processes import free_port, get, processes, served
 
 from interleaver.errors import BadInput
 from interleaver.serving.nginx import nginx_config
@@ -124,7 +124,7 @@ async def test_ray_tells_errors_as_the_other_server_does():
 
 
 async def test_ray_draws_several_orders_in_one_pass(tmp_path):
-    import tiny_pipelines
+    from support import tiny_pipelines
 
     weights = tiny_pipelines.save("QwenImagePipeline", tmp_path / "qwen")
     settings = ["--set", "device=cpu", "--set", "sizes=[]", "--set", "call={num_inference_steps=1}"]

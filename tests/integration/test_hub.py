@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow
 import pytest
-from harness import COMMAND, write_json, write_picture
 from pyarrow import parquet
-from scripted_server import Reply, chat_reply, serving
+from support.evaluations import EVAL_COMMAND, write_json, write_picture
+from support.scripted_server import Reply, chat_reply, serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_hosts(["127.0.0.1"])]
 COMMIT = "c0ffee" + "0" * 34
@@ -49,7 +49,7 @@ def in_parquet(rows):
 def ueval(folder, endpoint, judge):
     asked = ["ueval", "--outputs", "mine=outputs.json", "--judge", f"m@{judge}/v1", "--limit", "2", "--json"]
     return subprocess.run(
-        [*COMMAND, *asked],
+        [*EVAL_COMMAND, *asked],
         cwd=folder,
         env={**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "hub"), "HF_HUB_DISABLE_TELEMETRY": "1"},
         capture_output=True,
@@ -97,6 +97,6 @@ def test_what_to_put_where_when_there_is_no_such_dataset(tmp_path):
     with serving(hub("another/dataset", {})) as there:
         refused = ueval(tmp_path, there.url, "http://127.0.0.1:9")
     assert refused.returncode == 2
-    assert "could not be had from the hub (RepositoryNotFoundError)" in refused.stderr
-    assert "give its folder with --data: it must hold *.parquet or *.jsonl or *.json" in refused.stderr
+    assert "could not be downloaded from the hub (RepositoryNotFoundError)" in refused.stderr
+    assert "give its folder with --data; the folder must contain *.parquet or *.jsonl or *.json" in refused.stderr
     assert "Traceback" not in refused.stderr

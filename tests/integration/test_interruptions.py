@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import COMMAND, wise_rows, write_json, write_picture
-from scripted_server import Reply, chat_reply, serving
+from support.evaluations import EVAL_COMMAND, wise_rows, write_json, write_picture
+from support.scripted_server import Reply, chat_reply, serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_hosts(["127.0.0.1"])]
 
@@ -21,7 +21,7 @@ def here(tmp_path, monkeypatch):
 
 def started(*arguments, **options):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*COMMAND, "wise-verified", *map(str, arguments)], **pipes, **options)
+    return subprocess.Popen([*EVAL_COMMAND, "wise-verified", *map(str, arguments)], **pipes, **options)
 
 
 def finished(process, code=0):

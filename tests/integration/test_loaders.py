@@ -2,16 +2,15 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support import REPOSITORY, SUPPORT
 
 from interleaver.cli import main
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
-HERE = Path(__file__).parent
-PYTHON = HERE.parents[1] / ".venv-loaders" / "bin" / "python"
+PYTHON = REPOSITORY / ".venv-loaders" / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def invoke(*arguments):
 
 
 def loaded(script, argument, cwd):
-    command = [PYTHON, "-W", "ignore", HERE / "loaders" / script, argument]
+    command = [PYTHON, "-W", "ignore", SUPPORT / "loaders" / script, argument]
     result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.strip().splitlines()[-1])

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from interleaver.checkpoints import find_checkpoint
-from interleaver.config import load_profile
-from interleaver.sandbox.judge import judge
+from interleaver.profile import load_profile
+from interleaver.runner import open_run_store
+from interleaver.sandbox.judge import score_step
 from interleaver.sandbox.world import scene_behind
+from interleaver.weights import find_weights
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
 REQUESTS = {
@@ -29,14 +30,14 @@ def test_a_document_by_learned_models(request_text, wanted, tmp_path):
     command = [sys.executable, "-m", "interleaver.cli", "run", "--profile", "miniature", "--out", str(tmp_path)]
     result = subprocess.run([*command, request_text], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    runs = load_profile("miniature").store.open(tmp_path)
+    runs = open_run_store(load_profile("miniature"), tmp_path)
     (run_id,) = runs.run_ids()
     trace = runs.trace(run_id)
     last = asyncio.run(runs.images.get([found.image for found in trace.results if found.image][-1]))
-    assert judge(wanted, None, scene_behind(last)).success
+    assert score_step(wanted, None, scene_behind(last)).success
     assert {one.role for one in trace.exchanges()} == {"planner", "critic"}
 
 
 def test_the_pair_is_small():
-    folder = Path(find_checkpoint("interleaver:miniature-critic")).parent
+    folder = Path(find_weights("interleaver:miniature-critic")).parent
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 12e6

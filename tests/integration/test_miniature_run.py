@@ -1,4 +1,4 @@
-"""`runs/miniature.sh` from end to end, with so few steps that nothing is learned."""
+"""`experiments/miniature.sh` from end to end, with so few steps that nothing is learned."""
 
 import json
 import os
@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
 pytestmark = pytest.mark.integration
-SCRIPT = Path(__file__).parents[2] / "runs" / "miniature.sh"
+SCRIPT = REPOSITORY / "experiments" / "miniature.sh"
 
 
 def test_the_script_goes_all_the_way(tmp_path):

@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
-PLUGIN = Path(__file__).parents[2] / "examples" / "plugin"
+PLUGIN = REPOSITORY / "examples" / "plugin"
 pytestmark = pytest.mark.integration
 
 

@@ -20,18 +20,19 @@ from langchain_mcp_adapters.client import MultiServerMCPClient
 from langgraph_sdk import get_client
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
+from support import REPOSITORY
 
 from interleaver import Plan
-from interleaver.graph.events import read_event
-from interleaver.graph.revision import edit_plan
+from interleaver.graph.boundary.events import read_event
+from interleaver.graph.planning import edit_plan
 from interleaver.pictures import Picture
 from interleaver.sandbox.assistant import SandboxAssistant
-from interleaver.traces.images import ImageStore
+from interleaver.store.images import ImageStore
 from interleaver.traces.sources.server import ServerSource
 from interleaver.traces.trace import Trace
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
+ROOT = REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,7 @@ class TestThreads:
 
         _, before = await say("a boat and a tree and a star")
         second, after = await say("make the third picture a night scene")
-        assert after["kept"] == 2 and after["results"]["1"] == before["results"]["1"]
+        assert after["kept_steps"] == 2 and after["results"]["1"] == before["results"]["1"]
         assert after["results"]["2"] != before["results"]["2"]
         assert "night sky" in second["content"][-1]["text"]
         preview = next(block for block in second["content"] if block["type"] == "image")
@@ -299,5 +300,5 @@ class TestTraces:
         assert (first.source, first.status, second.status) == ("server", "complete", "complete")
         assert first.request == "a boat and a tree" and "night scene" in second.request
         assert first.attempts[0].image == second.attempts[0].image  # the first step stayed as it was
-        for ref in {**first.pictures(), **second.pictures()}.values():
+        for ref in {**first.images_by_hash(), **second.images_by_hash()}.values():
             assert (await images.get(ref)).ref == ref

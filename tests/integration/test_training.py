@@ -4,16 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support import REPOSITORY, SUPPORT
 
 from interleaver.cli import main
 from interleaver.training.launchers import find_launcher
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
-TEACHER = Path(__file__).parents[2] / "runs" / "miniature" / "profiles" / "teacher.toml"
+TEACHER = REPOSITORY / "experiments" / "miniature" / "profiles" / "teacher.toml"
 QUICK = [
     "--set", "freeze_vision=false", "--set", "freeze_projector=false", "--set", "gradient_checkpointing=false",
     "--set", "precision=float32", "--set", "accumulate=1", "--set", "log_every=1", "--set", "warmup=0",
@@ -78,12 +78,12 @@ def test_labels_are_the_answers_tokens_and_pictures_reach_the_model(made, tmp_pa
 
     from interleaver.training.config import TrainConfig
     from interleaver.training.datasets import load_data
-    from interleaver.training.runs import Run
+    from interleaver.training.jobs import TrainingJob
     from interleaver.training.sft import make_trainer
 
     config = TrainConfig(model=str(made / "tiny"), batch=6, precision="float32", gradient_checkpointing=False)
     data = load_data(str(made / "critic-sft"), "sft-critic")
-    trainer = make_trainer(Run("sft-critic", config, data, tmp_path))
+    trainer = make_trainer(TrainingJob("sft-critic", config, data, tmp_path))
     rows = [data.train[number] for number in range(6)]
     batch = trainer.data_collator([dict(row) for row in rows])
     tokenizer = trainer.processing_class.tokenizer
@@ -106,7 +106,7 @@ def test_labels_are_the_answers_tokens_and_pictures_reach_the_model(made, tmp_pa
 def test_pictures_are_shown_at_most_at_the_size_that_is_set(made):
     from PIL import Image
 
-    from interleaver.agents.processors import load_processor
+    from interleaver.agents.hf_processors import load_processor
 
     picture = Image.new("RGB", (96, 96), "red")
     shown = {}
@@ -159,11 +159,11 @@ def test_a_run_goes_on_from_its_last_checkpoint(made, sft, tmp_path):
               "--set", "evaluate_every=6"]  # fmt: skip
     train(*common, "--set", "max_steps=8")
     again = train(*common, "--set", "max_steps=12", code=2)
-    assert "has a training run already; give another folder, or --resume" in again.stderr
+    assert "already contains a training job; give another folder, or add --resume" in again.stderr
     half = tmp_path / "r" / "checkpoints" / "checkpoint-8"
     (half / "trainer_state.json").rename(half / "gone")  # as if the disk had been full while it was written
     other = train(*common, "--set", "max_steps=12", "--set", "learning_rate=1e-3", "--resume", code=2)
-    assert "learning_rate was 0.003 when this run began and is 0.001 now" in other.stderr
+    assert "learning_rate was 0.003 when this training job was started and is 0.001 now" in other.stderr
     train(*common, "--set", "max_steps=12", "--resume")
     steps = [line["step"] for line in history(tmp_path / "r") if "loss" in line]
     assert steps == [*range(1, 9), *range(5, 13)]
@@ -226,7 +226,7 @@ def test_grpo_logs_every_part_of_the_reward(grpo):
 
 def test_grpo_in_two_processes_learns_what_one_does(made, sft, tmp_path):
     """With the same answers, since each process samples by itself."""
-    script = Path(__file__).with_name("canned_grpo.py")
+    script = SUPPORT / "canned_grpo.py"
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(find_launcher("two-cpus"))]
     for name, start, batch in (("one", [], 8), ("two", launch, 4)):
         command = [sys.executable, *start, str(script)]
@@ -258,14 +258,12 @@ def test_an_endpoint_that_dies_in_the_middle(made, sft, tmp_path):
               "--set", "samples=4", "--set", "max_steps=2", "--set", "max_answer=20", "--set", "evaluate_every=0",
               "--set", f"scoring.profile={profile}", "--set", "scoring.deadline=0.3"]  # fmt: skip
     patient = train(*common, "--out", tmp_path / "patient", "--set", "scoring.max_failed=1")
-    assert "a reward is neutral, since drawing or judging failed" in patient.stderr
+    assert "using a neutral reward because drawing or judging failed" in patient.stderr
     assert all(line["rewards/semantics/mean"] == 0.5 for line in history(tmp_path / "patient")[:2])
     assert sum(line["scoring/failed"] for line in history(tmp_path / "patient")[:2]) > 0
     strict = train(*common, "--out", tmp_path / "strict", "--set", "scoring.max_failed=0.3",
                    "--set", "max_steps=30", code=3)  # fmt: skip
-    assert (
-        "of the last drawings and judgements failed, more than scoring.max_failed; the state was saved" in strict.stderr
-    )
+    assert "of the last scoring tasks failed, more than scoring.max_failed = 0.3; the training state" in strict.stderr
     assert list((tmp_path / "strict" / "checkpoints").glob("checkpoint-*/trainer_state.json"))
     assert not (tmp_path / "strict" / "model").exists()
 
@@ -283,19 +281,19 @@ def test_grpo_of_the_planner(made, tmp_path):
     ("arguments", "said"),
     [
         (["sft-planner", "--data", "{critic-sft}"], "is a critic-sft dataset; sft-planner trains on planner-sft"),
-        (["sft-critic", "--data", "nowhere"], "is no dataset; make one with: interleaver data critic-sft RUNS"),
+        (["sft-critic", "--data", "nowhere"], "create one with: interleaver data critic-sft RUNS"),
         (["sft-critic", "--data", "{critic-sft}", "--model", "/nowhere"], "model '/nowhere' cannot be loaded"),
         (["sft-critic", "--data", "{critic-sft}", "--config", "qwen3"], "there is no configuration 'qwen3'"),
         (["sft-critic", "--data", "{critic-sft}", "--set", "learning_rat=1"], "learning_rat"),
         (["sft-critic", "--data", "{critic-sft}", "--launch", "fsdp"], "there is no launcher 'fsdp'"),
         (
             ["grpo-critic", "--data", "{critic-rl}", "--set", "batch=6", "--set", "accumulate=1"],
-            "8 samples a prompt do not divide",
+            "is not a multiple of samples = 8",
         ),
-        (["sft-critic", "--data", "{uneven}"], "row 1 has 1 pictures in 2 places"),
-        (["sft-critic", "--data", "{onesided}"], "no row with an accepted picture"),
-        (["sft-critic", "--data", "{critic-sft}", "--model", "{text}"], "which does not see pictures"),
-        (["sft-critic", "--data", "{critic-sft}", "--model", "{other}"], "a checkpoint of another architecture"),
+        (["sft-critic", "--data", "{uneven}"], "row 1 has 1 pictures but 2 image parts in its prompt"),
+        (["sft-critic", "--data", "{onesided}"], "has no accepted pictures"),
+        (["sft-critic", "--data", "{critic-sft}", "--model", "{text}"], "which cannot read pictures"),
+        (["sft-critic", "--data", "{critic-sft}", "--model", "{other}"], "weights that do not match its config.json"),
     ],
 )
 def test_what_cannot_be_used_is_told(made, tmp_path, arguments, said):
@@ -391,4 +389,4 @@ def test_a_full_disk_costs_nothing_that_was_saved(made, tmp_path):
     )  # fmt: skip
     assert result.returncode != 0
     assert {file.name: file.stat().st_size for file in (out / "checkpoints" / "checkpoint-2").iterdir()} == saved
-    assert "checkpoint-2 is whole" in result.stderr, result.stderr[-2000:]
+    assert "checkpoint-2 is complete" in result.stderr, result.stderr[-2000:]

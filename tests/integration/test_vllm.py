@@ -7,31 +7,31 @@ import sys
 import tomllib
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from conftest import PlainGenerator, plain_picture
-from test_images_server import free_port
+from support import REPOSITORY, SUPPORT
+from support.fakes import PlainGenerator, plain_picture
+from support.processes import free_port
 
 from interleaver import build_graph
 from interleaver.agents.chat import ChatCritic, ChatPlanner
-from interleaver.agents.exchanges import recording
-from interleaver.config import Profile, load_profile
+from interleaver.agents.exchanges import record_exchanges
 from interleaver.errors import BackendError, UnreadableAnswer
 from interleaver.pictures import white_canvas
+from interleaver.profile import Profile, load_profile
+from interleaver.runner import make_backend
 from interleaver.sandbox.generator import FAULTLESS, SandboxGenerator
 from interleaver.types import Step
 
-HERE = Path(__file__).parent
-PYTHON = HERE.parents[1] / ".venv-vllm" / "bin" / "python"
+PYTHON = REPOSITORY / ".venv-vllm" / "bin" / "python"
 ON_CPU = ["--", "--enforce-eager", "--dtype", "float32"]
-ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONPATH": str(HERE / "vllm_on_cpu"), "VLLM_SERVER_KEY": "sk-vllm"}
+ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONPATH": str(SUPPORT / "vllm_on_cpu"), "VLLM_SERVER_KEY": "sk-vllm"}
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    import tiny_vlm
+def weights(tmp_path_factory):
+    from support import tiny_vlm
 
     return tiny_vlm.trained(tmp_path_factory)
 
@@ -64,14 +64,14 @@ def serving(arguments, folder, tables):
 
 
 @pytest.fixture(scope="module")
-def profile(checkpoint, tmp_path_factory):
+def profile(weights, tmp_path_factory):
     """The profile of one server with two adapters."""
-    import tiny_vlm
+    from support import tiny_vlm
 
     folder = tmp_path_factory.mktemp("adapters")
-    arguments = ["planner", checkpoint, "--max-model-len", 2048, "--images", 8, "--api-key-env", "VLLM_SERVER_KEY"]
+    arguments = ["planner", weights, "--max-model-len", 2048, "--images", 8, "--api-key-env", "VLLM_SERVER_KEY"]
     for name in ("planner", "critic"):
-        arguments += ["--adapter", f"{name}={tiny_vlm.adapter(checkpoint, folder / name)}"]
+        arguments += ["--adapter", f"{name}={tiny_vlm.adapter(weights, folder / name)}"]
     with serving(arguments, folder, ("planner", "critic")) as printed:
         os.environ["VLLM_SERVER_KEY"] = ENVIRONMENT["VLLM_SERVER_KEY"]
         yield printed
@@ -90,7 +90,7 @@ def agents(profile, **settings):
     made = Profile.model_validate(
         {"planner": {**profile["planner"], **common}, "critic": {**profile["critic"], **common}}
     )
-    return made.create("planner"), made.create("critic")
+    return make_backend(made, "planner"), make_backend(made, "critic")
 
 
 @pytest.mark.parametrize(
@@ -125,20 +125,20 @@ async def test_guided_decoding_makes_malformed_answers_impossible(profile):
 
 async def problems(profile, guided):
     _, critic = agents(profile, format="tagged", guided=guided, temperature=1.6, max_tokens=600)
-    with recording() as exchanges:
+    with record_exchanges() as exchanges:
         await asyncio.gather(*[judged(critic) for _ in range(8)], return_exceptions=True)
     return Counter(one.problem for one in exchanges)
 
 
 async def judged(critic):
     step = Step(number=1, instruction="A red square.", prompt="a red square")
-    return await critic.judge(step, plain_picture((255, 255, 255)), plain_picture((240, 10, 10)), "a red square")
+    return await critic.review(step, plain_picture((255, 255, 255)), plain_picture((240, 10, 10)), "a red square")
 
 
 async def test_a_prompt_with_many_pictures_is_planned(profile):
     planner, _ = agents(profile, format="structured")
     pictures = [plain_picture((9, 9, 9 * n)) for n in range(6)]
-    with recording() as exchanges:
+    with record_exchanges() as exchanges:
         await planner.plan("go on with <image>" + ", <image>" * 5, pictures)
     assert len(exchanges[0].images) == 6 and exchanges[0].usage.input_tokens > 300
 
@@ -148,7 +148,7 @@ async def test_a_prompt_with_many_pictures_is_planned(profile):
     [
         ({"model": "judge"}, BackendError, r"answered 404: check critic.model and critic.base_url"),
         ({"api_key_env": "NO_SUCH_KEY"}, BackendError, "answered 401: the key in NO_SUCH_KEY is not set"),
-        ({"max_tokens": 5, "format": "tagged"}, UnreadableAnswer, "cut at the token limit after 5 tokens"),
+        ({"max_tokens": 5, "format": "tagged"}, UnreadableAnswer, "cut off at the token limit after 5 tokens"),
         ({"max_tokens": 100_000}, BackendError, "answered 400: .*check the settings of .critic."),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
     result = subprocess.run(
         [*command, "--port", str(free_port())], capture_output=True, text=True, env={**os.environ, **ENVIRONMENT}
     )
-    assert result.returncode == 3 and "vLLM ended with code" in result.stderr
+    assert result.returncode == 3 and "vLLM exited with code" in result.stderr
 
 
 def test_planner_and_critic_are_what_the_profile_names(profile):
@@ -173,14 +173,14 @@ def test_planner_and_critic_are_what_the_profile_names(profile):
 
 
 async def test_the_learned_critic_of_the_miniature_judges_as_it_does_in_the_process(tmp_path):
-    local = load_profile("miniature").create("critic")
+    local = make_backend(load_profile("miniature"), "critic")
     steady = SandboxGenerator(FAULTLESS, level="miniature")
     wanted = "Draw a red circle at the top left."
     step = Step(number=1, instruction=wanted, prompt=wanted)
     with serving(["critic", "--profile", "miniature", "--wait", 300], tmp_path, ["critic"]) as printed:
         assert printed["critic"]["prompts"] == "miniature" and printed["critic"]["temperature"] == 0
-        served = Profile.model_validate(printed).create("critic")
+        served = make_backend(Profile.model_validate(printed), "critic")
         for shown in (wanted, "Draw a red star at the top left.", "Draw a red circle on the right."):
             after = await steady.generate(shown, [], 5, (96, 96))
-            pair = [await critic.judge(step, white_canvas(96, 96), after, wanted) for critic in (local, served)]
+            pair = [await critic.review(step, white_canvas(96, 96), after, wanted) for critic in (local, served)]
             assert pair[0] == pair[1] and pair[1].accepted == (shown == wanted)

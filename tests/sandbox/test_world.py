@@ -13,8 +13,8 @@ from interleaver.sandbox.world import (
     COLOURS,
     PLACES,
     SIZES,
-    Item,
     Scene,
+    SceneItem,
     paint,
     place_centre,
     rasterise,
@@ -56,7 +56,7 @@ def test_every_part_shows(kind):
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 160), (300, 200)])
 def test_rendering_has_any_size_and_keeps_circles_round(size):
-    scene = Scene(items=(Item(1, "circle", None, "red", 0.5, 0.5, 0.6),))
+    scene = Scene(items=(SceneItem(1, "circle", None, "red", 0.5, 0.5, 0.6),))
     picture = paint(scene, *size)
     assert (picture.width, picture.height) == size
     red = np.abs(pixels(picture) - (0xE0, 0x39, 0x3E)).max(axis=2) < 60
@@ -65,13 +65,13 @@ def test_rendering_has_any_size_and_keeps_circles_round(size):
 
 
 def test_rendering_is_anti_aliased_and_repeatable():
-    scene = Scene(items=(Item(1, "circle", None, "black", 0.5, 0.5, 0.6),))
+    scene = Scene(items=(SceneItem(1, "circle", None, "black", 0.5, 0.5, 0.6),))
     assert paint(scene, 128, 128).data == paint(scene, 128, 128).data
     assert len(np.unique(pixels(paint(scene, 128, 128)).reshape(-1, 3), axis=0)) > 10
 
 
 def test_a_picture_carries_its_scene():
-    scene = Scene("a night sky", (Item(3, "cat", "ears", "blue", 0.4, 0.6, 0.3),), ((0.1, 0.2, 0.05),))
+    scene = Scene("a night sky", (SceneItem(3, "cat", "ears", "blue", 0.4, 0.6, 0.3),), ((0.1, 0.2, 0.05),))
     assert scene_behind(paint(scene, 96, 96)) == scene
 
 
@@ -81,7 +81,7 @@ def test_a_picture_from_elsewhere_is_kept_under_what_is_drawn():
     Image.fromarray(noise).save(buffer, "PNG")
     photo = Picture.decode(buffer.getvalue())
     assert scene_behind(photo) is None
-    scene = replace(scene_over(photo), items=(Item(1, "star", None, "yellow", 0.5, 0.5, 0.3),))
+    scene = replace(scene_over(photo), items=(SceneItem(1, "star", None, "yellow", 0.5, 0.5, 0.3),))
     first = paint(scene, 120, 80)
     again = scene_behind(first)
     assert again == scene  # the photograph survives a second edit

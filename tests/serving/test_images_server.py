@@ -4,48 +4,20 @@ import asyncio
 import base64
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
 
 import openai
 import pytest
-from conftest import plain_picture
+from support.fakes import plain_picture
+from support.processes import get, processes, served
 
 from interleaver.pictures import Picture
 from interleaver.tools.openai_images import OpenAIImages
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 KEY = "sk-for-this-test"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def served(*arguments, name="sandbox", **environment):
-    """`interleaver serve generator` as a process of its own; its address and the process."""
-    port = free_port()
-    command = [sys.executable, "-m", "interleaver.cli", "serve", "generator", name, "--port", str(port), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
-    try:
-        for line in process.stdout:
-            if line.startswith("base_url"):
-                break
-        else:
-            pytest.fail(f"the server ended with {process.wait()}")
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        process.terminate()
-        process.wait(20)
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +36,6 @@ def picture(item):
 
 def file(picture):
     return ("image.png", picture.data, "image/png")
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return answer.read().decode()
 
 
 def test_generations_and_edits(url):
@@ -147,16 +114,6 @@ async def test_when_the_queue_is_full_clients_are_told_when_to_come_back():
             assert all(await asyncio.gather(*[patient.images.generate(**asked) for _ in range(6)]))
 
 
-def processes(word):
-    """Process and parent id of every process whose command line has a word."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if word in (folder / "cmdline").read_bytes().decode(errors="replace"):
-                yield int(folder.name), int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            pass  # it has ended meanwhile
-
-
 def workers_of(process):
     """The processes that draw: children of the server that were spawned."""
     return [pid for pid, parent in processes("spawn_main") if parent == process.pid]
@@ -211,7 +168,7 @@ def test_a_port_that_is_taken_is_told(url):
     command = [sys.executable, "-m", "interleaver.cli", "serve"]
     for arguments in (["generator", "sandbox", "--port", port], ["planner", "weights", "--port", port]):
         result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
-        assert result.returncode == 2 and f"127.0.0.1:{port} cannot be listened at" in result.stderr
+        assert result.returncode == 2 and f"cannot listen on 127.0.0.1:{port}" in result.stderr
 
 
 def test_workers_do_not_outlive_a_server_that_was_killed():

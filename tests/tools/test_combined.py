@@ -1,13 +1,14 @@
 import asyncio
-import time
+import itertools
+from types import SimpleNamespace
 
 import pytest
-from conftest import PlainGenerator, plain_picture
-from scripted_server import Reply, serving
-from test_openai_images import image_reply
+from support.fakes import PlainGenerator, plain_picture
+from support.image_endpoint import image_reply
+from support.scripted_server import Reply, serving
 
 from interleaver.errors import BackendError, BackendUnavailable, BadInput
-from interleaver.registry import create
+from interleaver.registry import create_backend
 from interleaver.tools import combined
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -31,11 +32,37 @@ class Slow(PlainGenerator):
             self.now -= 1
 
 
+class Stuck(PlainGenerator):
+    """Draws nothing until it is released."""
+
+    def __init__(self):
+        super().__init__()
+        self.called, self.released = asyncio.Event(), asyncio.Event()
+
+    async def generate(self, *args):
+        self.called.set()
+        await self.released.wait()
+        return await super().generate(*args)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that moves when a test moves it, and by a thousandth of a second whenever it is read."""
+    clock = SimpleNamespace(now=0.0)
+
+    def read():
+        clock.now += 0.001
+        return clock.now
+
+    monkeypatch.setattr(combined, "time", SimpleNamespace(monotonic=read))
+    return clock
+
+
 @pytest.fixture
 def pool(monkeypatch):
     def made(*members, **settings):
         queue = list(members)
-        monkeypatch.setattr(combined, "create", lambda *args, **kwargs: queue.pop(0))
+        monkeypatch.setattr(combined, "create_backend", lambda *args, **kwargs: queue.pop(0))
         return combined.GeneratorPool(members=[{"backend": "x"}] * len(members), **settings)
 
     return made
@@ -46,17 +73,18 @@ def draw(generator, times=1):
 
 
 async def test_work_goes_to_the_one_with_the_least_to_do(pool):
-    fast, slow = Slow(0.01), Slow(0.2)
-    both = pool(fast, slow)
-    workers = [draw(both) for _ in range(4)]
-    await asyncio.gather(*workers)
-    assert fast.most == slow.most == 2
-    for _ in range(10):
-        await draw(both)
-    many = asyncio.gather(*[one_after_another(both, 8) for _ in range(2)])
-    before = len(fast.calls)
-    await many
-    assert len(fast.calls) - before > 10  # of 16: the slow one is at its first while the fast one works
+    first, second = Slow(), Slow()
+    await draw(pool(first, second), 4)
+    assert first.most == second.most == 2
+    free, stuck = PlainGenerator(), Stuck()
+    both = pool(free, stuck)
+    calls = draw(both, 2)
+    await stuck.called.wait()
+    await one_after_another(both, 8)
+    assert (len(free.calls), len(stuck.calls)) == (9, 0)  # the one that is stuck gets no more
+    stuck.released.set()
+    await calls
+    assert len(stuck.calls) == 1
 
 
 async def one_after_another(generator, times):
@@ -64,27 +92,30 @@ async def one_after_another(generator, times):
         await draw(generator)
 
 
-async def test_a_failing_one_is_set_aside_and_tried_again_later(pool):
+async def test_a_failing_one_is_set_aside_and_tried_again_later(pool, clock):
     ill, well = PlainGenerator({0: DOWN}), PlainGenerator()
-    both = pool(ill, well, set_aside=0.1)
+    both = pool(ill, well, set_aside=30)
     await one_after_another(both, 4)
     assert (len(ill.calls), len(well.calls)) == (1, 4)  # nothing is lost, and it is left alone after its failure
-    await asyncio.sleep(0.12)
+    clock.now += 31
     await one_after_another(both, 4)
     assert len(ill.calls) == 3  # tried again once its rest was over, and back in turn since
 
 
-async def test_it_rests_longer_each_time(pool):
+async def test_it_rests_longer_each_time(pool, clock):
     ill = PlainGenerator({n: DOWN for n in range(9)})
-    both = pool(ill, PlainGenerator(), set_aside=0.05)
-    for _ in range(20):
+    both = pool(ill, PlainGenerator(), set_aside=5, timeout=1e9)
+    tries = []
+    for second in range(40):
+        clock.now, count = float(second), len(ill.calls)
         await draw(both)
-        await asyncio.sleep(0.02)
-    assert 2 <= len(ill.calls) <= 4  # after 0, 0.05, 0.15 and 0.35 s
+        tries += [second] * (len(ill.calls) - count)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert gaps[0] >= 5 and gaps[1] >= 10 and gaps == sorted(gaps)
 
 
 async def test_when_all_fail_the_error_says_so(pool):
-    with pytest.raises(BackendUnavailable, match="2 of the pool's 2 generators were tried in vain; the last one: down"):
+    with pytest.raises(BackendUnavailable, match=r"failed \(2 of the pool's 2\); last error: down"):
         await draw(pool(PlainGenerator({0: DOWN}), PlainGenerator({0: DOWN})))
 
 
@@ -96,10 +127,10 @@ async def test_what_no_other_could_do_better_is_not_tried_again(pool):
 
 
 async def test_a_time_limit_covers_all_of_it(pool):
-    started = time.monotonic()
+    first, second = Stuck(), Stuck()
     with pytest.raises(BackendUnavailable, match=r"within 0.1 s \(generator.timeout\)"):
-        await draw(pool(Slow(5), Slow(5), timeout=0.1))
-    assert time.monotonic() - started < 2
+        await draw(pool(first, second, timeout=0.1))
+    assert not (first.called.is_set() and second.called.is_set())  # no time was left for the second
 
 
 async def test_a_real_pool_loses_nothing_when_an_endpoint_dies():
@@ -108,7 +139,7 @@ async def test_a_real_pool_loses_nothing_when_an_endpoint_dies():
             {"backend": "openai-images", "model": "m", "base_url": f"{server.url}/v1"} for server in (gone, ill, alive)
         ]
         gone.stop()
-        pool = create("generator", "pool", members=members)
+        pool = create_backend("generator", "pool", members=members)
         pictures = await draw(pool, 20)
         gone.start()
     assert pictures == [plain_picture()] * 20
@@ -118,7 +149,7 @@ async def test_a_real_pool_loses_nothing_when_an_endpoint_dies():
 async def test_one_draws_and_another_edits():
     settings = {"backend": "openai-images", "model": "m"}
     with serving(image_reply()) as drawing, serving(image_reply()) as editing:
-        generator = create(
+        generator = create_backend(
             "generator",
             "draw-and-edit",
             draw={**settings, "base_url": drawing.url},
@@ -133,9 +164,9 @@ async def test_one_draws_and_another_edits():
 def test_time_limits_follow_from_the_members():
     member = {"backend": "openai-images", "model": "m", "base_url": "http://127.0.0.1:1"}
     members = [{**member, "timeout": 10}, {**member, "timeout": 20}]
-    assert create("generator", "pool", members=members).timeout == 30
-    assert create("generator", "pool", members=members, timeout=5).timeout == 5
-    assert create("generator", "draw-and-edit", draw=members[0], edit=members[1]).timeout == 20
+    assert create_backend("generator", "pool", members=members).timeout == 30
+    assert create_backend("generator", "pool", members=members, timeout=5).timeout == 5
+    assert create_backend("generator", "draw-and-edit", draw=members[0], edit=members[1]).timeout == 20
 
 
 @pytest.mark.parametrize(
@@ -149,4 +180,4 @@ def test_time_limits_follow_from_the_members():
 )
 def test_members_are_checked(backend, settings, said):
     with pytest.raises(BadInput, match=said):
-        create("generator", backend, **settings)
+        create_backend("generator", backend, **settings)

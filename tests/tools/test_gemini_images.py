@@ -1,11 +1,11 @@
 import base64
 
 import pytest
-from conftest import plain_picture
-from scripted_server import Reply, serving
+from support.fakes import plain_picture
+from support.scripted_server import Reply, serving
 
-from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refused, UnreadableAnswer
-from interleaver.registry import create
+from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
+from interleaver.registry import create_backend
 from interleaver.tools.gemini_images import GeminiImages
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -55,8 +55,8 @@ async def test_editing_shows_all_sources_first():
 @pytest.mark.parametrize(
     ("reply", "error", "said"),
     [
-        (gemini_reply(finish="IMAGE_SAFETY"), Refused, r"drew nothing \(IMAGE_SAFETY\)"),
-        (Reply({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}), Refused, "refused the prompt .PROHIBITED"),
+        (gemini_reply(finish="IMAGE_SAFETY"), Refusal, r"drew nothing \(IMAGE_SAFETY\)"),
+        (Reply({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}), Refusal, "refused the prompt .PROHIBITED"),
         (gemini_reply({"text": "I would rather talk."}), UnreadableAnswer, "sent no picture .STOP.: I would rather"),
         (Reply({}), UnreadableAnswer, "sent no picture"),
         (
@@ -74,13 +74,13 @@ async def test_editing_shows_all_sources_first():
         (Reply({"error": {"code": 503, "message": "overloaded"}}, 503), BackendUnavailable, "has a problem"),
         (Reply(b"<html>", type="text/html"), BackendError, "text/html instead of JSON; check generator.base"),
         (Reply(b""), BackendError, "an empty body; check generator.base_url"),
-        (Reply(b"{}", delay=3), BackendUnavailable, "did not answer within 0.5 s"),
+        (Reply(silent=True), BackendUnavailable, "did not answer within 2 s"),
     ],
 )
 async def test_what_is_wrong_is_told(reply, error, said):
     with serving(reply) as server:
         with pytest.raises(error, match=said) as raised:
-            await generator(server, timeout=0.5).generate("a cat", [], 1, (64, 64))
+            await generator(server, timeout=2 if reply.silent else 60).generate("a cat", [], 1, (64, 64))
     assert "generator 'gemini-3-pro-image-preview' at http://127.0.0.1" in str(raised.value)
     assert "AIza-hidden" not in str(raised.value)
 
@@ -94,8 +94,8 @@ async def test_a_host_that_is_down_is_told():
 
 def test_a_missing_key_is_told(monkeypatch):
     monkeypatch.delenv("GEMINI_API_KEY")
-    with pytest.raises(BadInput, match="generator 'm' needs a key; set the variable GEMINI_API_KEY"):
-        create("generator", "gemini-images", model="m")
+    with pytest.raises(BadInput, match="generator 'm' needs an API key; set the environment variable GEMINI_API_KEY"):
+        create_backend("generator", "gemini-images", model="m")
 
 
 async def test_the_doctor_asks_for_the_model():

@@ -2,21 +2,17 @@ import base64
 import io
 
 import pytest
-from conftest import plain_picture
 from PIL import Image
-from scripted_server import Reply, serving
+from support.fakes import plain_picture
+from support.image_endpoint import image_reply
+from support.scripted_server import Reply, serving
 
-from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refused, UnreadableAnswer
+from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
 from interleaver.pictures import Picture
-from interleaver.registry import create
+from interleaver.registry import create_backend
 from interleaver.tools.openai_images import OpenAIImages
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
-
-
-def image_reply(picture=None, **item):
-    data = (picture or plain_picture()).data
-    return Reply({"created": 1, "data": [{"b64_json": base64.b64encode(data).decode(), **item}]})
 
 
 def generator(server, **settings):
@@ -98,12 +94,12 @@ NOT_ALLOWED = {
     [
         (Reply({"error": {"message": "Bad key sk-hidden"}}, 401), BackendError, "the key in MY_KEY was refused"),
         (Reply({"detail": "Not Found"}, 404), BackendError, "check generator.model and generator.base_url"),
-        (Reply(NOT_ALLOWED, 400), Refused, "content filter"),
+        (Reply(NOT_ALLOWED, 400), Refusal, "content filter"),
         (Reply({"detail": "size must be smaller"}, 422), BackendError, "size must be smaller.*settings of .generator"),
         (Reply({"error": "oom"}, 500), BackendUnavailable, "has a problem .500."),
         (Reply(b"<html>", type="text/html"), BackendError, "text/html instead of JSON; check generator.base_url"),
         (Reply(b""), BackendError, "an empty body; check generator.base_url"),
-        (Reply(b"{}", delay=3), BackendUnavailable, r"did not answer within 0.4 s \(generator.timeout\)"),
+        (Reply(silent=True), BackendUnavailable, r"did not answer within 2 s \(generator.timeout\)"),
         (Reply({"data": []}), UnreadableAnswer, "sent no picture"),
         (Reply({"hello": 1}), UnreadableAnswer, "sent no picture"),
         (Reply({"data": [{"url": "http://127.0.0.1/x.png"}]}), UnreadableAnswer, "a URL instead of the picture"),
@@ -116,10 +112,12 @@ async def test_what_is_wrong_with_an_endpoint_is_told(reply, error, said, monkey
     monkeypatch.setenv("MY_KEY", "sk-hidden")
     with serving(reply) as server:
         with pytest.raises(error, match=said) as raised:
-            await generator(server, api_key_env="MY_KEY", timeout=0.4).generate("a cat", [], 1, (64, 64))
+            await generator(server, api_key_env="MY_KEY", timeout=2 if reply.silent else 60).generate(
+                "a cat", [], 1, (64, 64)
+            )
     assert "generator 'm' at http://127.0.0.1" in str(raised.value) and "sk-hidden" not in str(raised.value)
 
 
 def test_a_mask_that_is_not_there_is_told_at_once():
     with pytest.raises(BadInput, match="the mask 'nowhere.png' cannot be read"):
-        create("generator", "openai-images", model="m", base_url="http://127.0.0.1:1", mask="nowhere.png")
+        create_backend("generator", "openai-images", model="m", base_url="http://127.0.0.1:1", mask="nowhere.png")

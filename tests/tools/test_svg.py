@@ -2,15 +2,15 @@ import io
 import time
 
 import pytest
-from conftest import ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
 from PIL import Image
-from scripted_server import chat_reply, serving
+from support.fakes import ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
+from support.scripted_server import chat_reply, serving
 
 from interleaver import build_graph
-from interleaver.agents.exchanges import recording
+from interleaver.agents.exchanges import record_exchanges
 from interleaver.errors import BackendError, UnreadableAnswer
-from interleaver.tools.drawing import draw, drawing_of, read_drawing
 from interleaver.tools.svg import SvgGenerator
+from interleaver.tools.svg_rendering import embedded_drawing, read_drawing, render_drawing
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 RED = '<svg viewBox="0 0 100 100"><rect id="r" width="100" height="100" fill="red"/></svg>'
@@ -25,7 +25,7 @@ async def test_a_model_draws_and_edits_what_it_drew():
     blue = RED.replace("red", "blue")
     with (
         serving(chat_reply(f"Here you are:\n```svg\n{RED}\n```"), chat_reply(blue)) as server,
-        recording() as exchanges,
+        record_exchanges() as exchanges,
     ):
         generator = SvgGenerator(model="m", base_url=server.url)
         first = await generator.generate("a red square", [], 1, (120, 80))
@@ -113,23 +113,23 @@ def test_svg_that_is_broken_or_too_large_is_refused(answer, said):
 
 
 async def test_drawing_is_given_up_when_it_takes_too_long(monkeypatch):
-    monkeypatch.setattr("interleaver.tools.drawing.RENDER_SECONDS", 0.5)
+    monkeypatch.setattr("interleaver.tools.svg_rendering.RENDER_SECONDS", 0.5)
     blur = '<filter id="f"><feGaussianBlur stdDeviation="5000"/></filter>'
     slow = f'<svg>{blur}<rect filter="url(#f)" width="9" height="9"/></svg>'
     started = time.monotonic()
     with pytest.raises(BackendError, match=r"more than 0.5 s to draw"):
-        await draw(read_drawing(slow), None, 4000, 4000)
+        await render_drawing(read_drawing(slow), None, 4000, 4000)
     assert time.monotonic() - started < 5
 
 
 async def test_parts_that_multiply_are_not_drawn():
     layers = "".join(f'<g id="a{n + 1}">{f"""<use href="#a{n}"/>""" * 8}</g>' for n in range(12))
     with pytest.raises(BackendError, match="cannot be drawn"):
-        await draw(read_drawing(f'<svg><rect id="a0" width="1" height="1"/>{layers}</svg>'), None, 64, 64)
+        await render_drawing(read_drawing(f'<svg><rect id="a0" width="1" height="1"/>{layers}</svg>'), None, 64, 64)
 
 
 def test_a_photograph_has_no_drawing():
-    assert drawing_of(plain_picture()) == (None, None)
+    assert embedded_drawing(plain_picture()) == (None, None)
 
 
 async def test_one_text_endpoint_makes_a_document(images):

@@ -4,6 +4,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.answers import NONSENSE, PLAN, RIGHT, WRONG
 
 from interleaver.training.rewards import (
     CRITIC_WEIGHTS,
@@ -13,11 +14,6 @@ from interleaver.training.rewards import (
     refined_prompt,
     verdict_format,
 )
-
-RIGHT = '<think>\nred, as asked\n</think>\n<answer>\n{"previous_step_success": true, "refine_prompt": "p"}\n</answer>'
-WRONG = "<think>blue</think><answer>{'previous_step_success': False, 'refine_prompt': 'red!'}</answer>"
-NONSENSE = "I like it."
-PLAN = {"execution_plan": [{"step_number": n, "prompt": "draw", "instruction": "i"} for n in (1, 2, 3)]}
 
 
 def reward(completion, success=False, after=(None, None), before=(4.0, 10.0)):

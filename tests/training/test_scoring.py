@@ -1,15 +1,15 @@
 import asyncio
 
 import pytest
-from conftest import plain_picture
+from support.fakes import plain_picture
 
+from interleaver import calling
 from interleaver.errors import BackendError, BackendUnavailable
-from interleaver.graph import backends
 from interleaver.tools import Capabilities
 from interleaver.training.scoring import Redraw, Scorer
-from interleaver.types import Judgement, Plan, Step
+from interleaver.types import Plan, Scores, Step
 
-GOOD = Judgement(editing=9, preserving=8, naturalness=7, soundness=10, success=True)
+GOOD = Scores(editing=9, preserving=8, naturalness=7, soundness=10, success=True)
 
 
 class Generator:
@@ -68,8 +68,8 @@ async def test_the_same_work_is_done_once_also_at_the_same_time():
     await scorer.redraw(work(shade=11))
     assert len(generator.calls) == len(judge.steps) == 3
     counts = scorer.take_counts()
-    assert (counts.done, counts.cached, counts.failed.total()) == (3, 10, 0)
-    assert len(counts.judge_seconds) == len(counts.draw_seconds) == 3 and scorer.take_counts().done == 0
+    assert (counts.done_count, counts.cached_count, counts.failed.total()) == (3, 10, 0)
+    assert len(counts.judge_seconds) == len(counts.draw_seconds) == 3 and scorer.take_counts().done_count == 0
 
 
 async def test_no_more_than_allowed_at_a_time():
@@ -103,7 +103,7 @@ async def test_what_failed_is_tried_again_the_next_time():
 async def test_an_unavailable_judge_is_asked_again(monkeypatch):
     from tenacity import wait_none
 
-    monkeypatch.setattr(backends, "BACKOFF", wait_none())
+    monkeypatch.setattr(calling, "BACKOFF", wait_none())
     judge = Judging([BackendUnavailable("busy"), BackendUnavailable("busy")])
     assert await Scorer(Generator(), judge).redraw(work()) == GOOD
 

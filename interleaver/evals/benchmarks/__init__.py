@@ -9,6 +9,15 @@ from interleaver.evals.benchmarks.ueval import UEval
 from interleaver.evals.benchmarks.wise import Wise
 
 BENCHMARKS: dict[str, Benchmark] = {
-    one.name: one
-    for one in (Wise("wise-verified"), Wise("wise-legacy"), UEval(), RiseBench(), Comm(1), Comm(2), Comm(3), Comm(4))
+    benchmark.name: benchmark
+    for benchmark in (
+        Wise("wise-verified"),
+        Wise("wise-legacy"),
+        UEval(),
+        RiseBench(),
+        Comm(1),
+        Comm(2),
+        Comm(3),
+        Comm(4),
+    )
 }

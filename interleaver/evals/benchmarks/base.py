@@ -1,4 +1,4 @@
-"""What a benchmark is to the rest: items to ask, questions for the judge, and a table of what it said."""
+"""The interface of a benchmark: its items, the questions for the judge, and the table of the judge's scores."""
 
 from __future__ import annotations
 
@@ -13,56 +13,57 @@ from pydantic import BaseModel, Field
 
 from interleaver.errors import BadInput
 from interleaver.evals.scores import Score, Table
-from interleaver.pictures import Picture, encoded_as
+from interleaver.pictures import Picture, convert_picture
 
-Row = Mapping[str, Any]
+BenchmarkRow = Mapping[str, Any]
 Answers = Mapping[str, Any]
-"""What the judge said of one item, by the key of the question."""
+"""Values of the judge's answers about one item, by question key."""
 
 
 @dataclass(frozen=True)
-class Item:
-    """One task of a benchmark.
+class BenchmarkItem:
+    """One item of a benchmark.
 
     Attributes:
-        id: as the benchmark names it.
-        group: its category or task.
-        request: what a system is asked; an `<image>` tag stands where each picture belongs.
-        pictures: that come with the request.
-        row: as published.
-        folder: where the files are that the row names.
+        id: id that the benchmark gives the item.
+        group: category or task of the item.
+        request: request to the system; an `<image>` tag marks the position of each picture.
+        row: published row of the item.
+        folder: folder that the paths in the row are relative to.
+        pictures: files of the pictures that come with the request.
     """
 
     id: str
     group: str
     request: str
-    row: Row
+    row: BenchmarkRow
     folder: Path
     pictures: tuple[Path, ...] = ()
 
 
-class Block(BaseModel):
-    """A piece of an output: words, or a picture's file."""
+class OutputBlock(BaseModel):
+    """A block of an output: a text or a picture."""
 
-    step: int = Field(1, description="The step that it belongs to, from 1.")
+    step: int = Field(1, description="Number of the step that the block belongs to, from 1.")
     text: str | None = None
-    picture: str | None = Field(None, description="Relative to the folder of the outputs.")
+    picture: str | None = Field(None, description="Path of the picture, relative to the folder of the outputs.")
 
 
 class Output(BaseModel):
-    """What a system made of an item.
+    """The output of a system for an item.
 
     Attributes:
-        blocks: in reading order.
-        run_id: the run behind it, if it was one.
-        problem: why there is less than was asked for.
-        drawings: generator calls.
-        seconds: that it took.
-        cost: by the profile's prices.
+        id: id of the item.
+        blocks: texts and pictures in reading order.
+        run_id: id of the run that made the output; None if it was not made in a run.
+        problem: reason why the output is missing or incomplete; None if it is complete.
+        drawings: number of generator calls.
+        seconds: time that the output took.
+        cost: cost of the output at the profile's prices.
     """
 
     id: str
-    blocks: list[Block] = Field(default_factory=list)
+    blocks: list[OutputBlock] = Field(default_factory=list)
     run_id: str | None = None
     problem: str | None = None
     drawings: int = 0
@@ -71,53 +72,57 @@ class Output(BaseModel):
 
     @property
     def text(self) -> str:
-        """All words."""
+        """All texts, separated by blank lines."""
         return "\n\n".join(block.text for block in self.blocks if block.text)
 
     def pictures(self, folder: Path) -> list[Path]:
-        """The files of all pictures."""
+        """Return the files of all pictures.
+
+        Args:
+            folder: folder of the outputs, which the picture paths are relative to.
+        """
         return [folder / block.picture for block in self.blocks if block.picture]
 
 
 @dataclass(frozen=True)
 class Question:
-    """One thing that the judge is asked of an item.
+    """A question to the judge about an item.
 
     Attributes:
-        key: what its answer is called.
-        template: the prompt's name, see `interleaver.evals.prompts`.
-        read: makes sense of the answer, as plain JSON; raises `UnreadableAnswer`.
-        fields: what stands at the prompt's placeholders.
-        shown: what follows the prompt: pictures, and where they belong to a text, its words between them.
-        then: makes the question that the judge is asked next out of what was read; only the last answer counts.
+        key: key of the answer, unique among the questions about the item.
+        template: name of the prompt template, see `interleaver.evals.prompts`.
+        read: parser that turns the raw answer into plain JSON, or raises `UnreadableAnswer`.
+        fields: values of the template's placeholders.
+        content: pictures, and texts between them, that follow the prompt.
+        follow_up: function that makes the next question from the parsed answer; only the last answer counts.
     """
 
     key: str
     template: str
     read: Callable[[str], Any]
     fields: Mapping[str, str] = field(default_factory=dict)
-    shown: tuple[str | Path, ...] = ()
-    then: Callable[[Any], Question] | None = None
+    content: tuple[str | Path, ...] = ()
+    follow_up: Callable[[Any], Question] | None = None
 
     @property
     def calls(self) -> int:
-        """How many times the judge is called for it."""
-        return 1 if self.then is None else 2
+        """Number of judge calls that the question takes."""
+        return 1 if self.follow_up is None else 2
 
 
 @dataclass(frozen=True)
-class Model:
+class PrescribedJudge:
     """The judge that a benchmark prescribes.
 
     Attributes:
-        name: of the model.
-        base_url: of its endpoint; None for OpenAI's own.
-        key: the variable that holds the key.
-        temperature: None leaves it to the server.
-        max_tokens: of an answer; None leaves it to the server.
-        extra_body: further fields of the request.
-        prices: of a million tokens in and out, in US dollars, as listed by the provider.
-        answer_tokens: that an answer is likely to have, its reasoning included; for estimates.
+        name: name of the model.
+        base_url: base URL of the endpoint; None for OpenAI's.
+        key: name of the environment variable with the API key.
+        temperature: sampling temperature; None uses the server's default.
+        max_tokens: maximum number of tokens of an answer; None uses the server's default.
+        extra_body: additional fields of the request body.
+        prices: list prices of a million input tokens and of a million output tokens, in US dollars.
+        answer_tokens: expected number of tokens of an answer, including its reasoning, for estimates.
     """
 
     name: str
@@ -134,158 +139,165 @@ class Benchmark(ABC):
     """A benchmark.
 
     Attributes:
-        name: on the command line and in every file.
-        title: in a sentence.
-        source: its data on the hub.
-        files: names of the data's files anywhere in a folder, in one way or another; patterns are allowed.
-        beside: what else a folder with the data must hold, in words.
-        count: of its items; None where that is not fixed.
-        judge: the model that it prescribes.
-        side: pixels that pictures for the judge have at most; None shows them as they are.
-        scale: what the best possible score is, 1 or 100.
-        headline: the overall score that leaderboards sort by.
-        needs_picture: whether an output without one is none.
+        name: name on the command line and in files.
+        title: name in prose.
+        source: id of the published dataset on the hub.
+        files: alternative sets of data files, as glob patterns; the first set found in a folder is read.
+        companions: what a folder with the data must contain besides these files, in words; "" if nothing.
+        count: number of published items; None if it is not fixed.
+        judge: prescribed judge.
+        max_side: maximum width and height in pixels of pictures for the judge; None sends them unchanged.
+        scale: best possible score: 1, 10 or 100.
+        headline: name of the overall score by which leaderboards are sorted.
+        needs_picture: whether an output without a picture counts as failed.
     """
 
     name: str
     title: str
     source: str
     files: tuple[tuple[str, ...], ...]
-    beside: str = ""
+    companions: str = ""
     count: int | None
-    judge: Model
-    side: int | None
+    judge: PrescribedJudge
+    max_side: int | None
     scale: float
     headline: str
     needs_picture: bool
 
     @abstractmethod
-    def item(self, row: Row, folder: Path) -> Item:
-        """An item.
+    def item(self, row: BenchmarkRow, folder: Path) -> BenchmarkItem:
+        """Return the item of a row.
+
+        Args:
+            row: row of the dataset.
+            folder: folder that the paths in the row are relative to.
 
         Raises:
-            BadInput: the row lacks something, or has something else there.
+            BadInput: a field of the row is missing or invalid.
         """
 
     @abstractmethod
-    def questions(self, item: Item, output: Output, folder: Path) -> list[Question]:
-        """What the judge is asked of an output.
+    def questions(self, item: BenchmarkItem, output: Output, folder: Path) -> list[Question]:
+        """Return the questions to the judge about an output.
 
         Args:
-            item: what was to be made.
-            output: what was made of it.
-            folder: of the output's pictures.
+            item: item that the output was made for.
+            output: output to judge.
+            folder: folder that the output's picture paths are relative to.
         """
 
     @abstractmethod
-    def score(self, item: Item, answers: Answers) -> float | None:
-        """How good an output is, from 0 to 1, to tell the best from the worst; None where nothing was asked."""
+    def score(self, item: BenchmarkItem, answers: Answers) -> float | None:
+        """Return the score of an output, 0 to 1, for ranking in the gallery; None if the judge was asked nothing."""
 
     @abstractmethod
-    def table(self, items: Sequence[Item], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
-        """The scores of a system.
+    def table(self, items: Sequence[BenchmarkItem], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
+        """Return the scores of a system.
 
         Args:
-            items: all that were asked for.
-            answers: the judge's, by id; only of items that are judged wholly.
-            allow_partial: do not refuse when some are missing.
+            items: all selected items.
+            answers: the judge's answers by item id, for completely judged items only.
+            allow_partial: whether to accept items without answers.
 
         Raises:
-            BadInput: some are missing and that is not allowed.
+            BadInput: items have no answers and `allow_partial` is false.
         """
 
     def measures(
-        self, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path
+        self, items: Sequence[BenchmarkItem], outputs: Mapping[str, Output], folder: Path
     ) -> tuple[dict[str, Score], list[str]]:
-        """What is measured without a judge.
+        """Return the metrics that need no judge.
 
         Args:
-            items: all that were asked for.
-            outputs: what was made, by id.
-            folder: of their pictures.
+            items: all selected items.
+            outputs: outputs by item id.
+            folder: folder that the outputs' picture paths are relative to.
 
         Returns:
-            The scores by name, and why others that belong there are missing.
+            The scores by metric name, and messages that say why other metrics are missing.
         """
         return {}, []
 
     @abstractmethod
-    def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
-        """The outputs of another system, in the format that the benchmark publishes.
+    def read_outputs(self, path: Path, items: Sequence[BenchmarkItem]) -> Iterator[Output]:
+        """Yield the outputs of another system from files in the benchmark's own format.
 
         Args:
-            path: the file or folder.
-            items: those that are asked for; others are passed over.
+            path: file or folder with the outputs.
+            items: selected items; outputs for other items are ignored.
 
         Raises:
-            BadInput: it is not in that format.
+            BadInput: the file or folder does not have the benchmark's format.
         """
 
     @abstractmethod
-    def write_outputs(self, path: Path, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path) -> None:
-        """Write outputs in the benchmark's own format, for its own scripts.
+    def write_outputs(
+        self, path: Path, items: Sequence[BenchmarkItem], outputs: Mapping[str, Output], folder: Path
+    ) -> None:
+        """Write outputs in the benchmark's own format, so that its own scripts can score them.
 
         Args:
-            path: a new folder.
-            items: what was to be made.
-            outputs: what was made, by id.
-            folder: of their pictures.
+            path: new folder to write to.
+            items: selected items.
+            outputs: outputs by item id.
+            folder: folder that the outputs' picture paths are relative to.
         """
 
 
-def absent(value: object) -> bool:
-    """Whether a row says nothing there; tables have NaN where JSON has nothing."""
+def is_absent(value: object) -> bool:
+    """Return whether a field of a row is empty: None, an empty string, or NaN, which tables have for missing values."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def text_in(row: Row, name: str) -> str:
-    """A text of a row.
+def read_text(row: BenchmarkRow, name: str) -> str:
+    """Return the string in a field of a row.
 
     Raises:
-        BadInput: it is missing, or something else.
+        BadInput: the field is missing or not a string.
     """
     value = row.get(name)
-    if absent(value):
+    if is_absent(value):
         raise BadInput(f"the field {name!r} is missing")
     if not isinstance(value, str):
-        raise BadInput(f"the field {name!r} is {value!r:.80}; it must be a text")
+        raise BadInput(f"the field {name!r} is {value!r:.80}; it must be a string")
     return value
 
 
-def id_in(row: Row, name: str) -> str:
-    """An id of a row: a text or a whole number.
+def read_id(row: BenchmarkRow, name: str) -> str:
+    """Return the id in a field of a row as a string.
 
     Raises:
-        BadInput: it is missing, or something else.
+        BadInput: the field is missing, or neither a string nor an integer.
     """
     value = row.get(name)
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # whole numbers in a table that has gaps
-    if absent(value):
+        value = int(value)  # integer columns with missing values are read as floats
+    if is_absent(value):
         raise BadInput(f"the field {name!r} is missing")
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BadInput(f"the field {name!r} is {value!r:.80}; it must be a text or a whole number")
+        raise BadInput(f"the field {name!r} is {value!r:.80}; it must be a string or an integer")
     return str(value).strip()
 
 
 def write_png(picture: Path, path: Path) -> None:
-    """Write a picture's file as PNG."""
+    """Convert a picture file to PNG and write it to a path, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded_as(Picture.decode(picture.read_bytes(), str(picture)), "PNG").data)
+    path.write_bytes(convert_picture(Picture.decode(picture.read_bytes(), str(picture)), "PNG").data)
 
 
 class MissingPicture(BadInput):
-    """A row names a picture that is not there."""
+    """The picture file that a row names does not exist."""
 
 
-def picture_in(row: Row, name: str, folder: Path) -> Path:
-    """The file of a picture that a row names, in the folder or in the folder `data` of it.
+def find_picture(row: BenchmarkRow, name: str, folder: Path) -> Path:
+    """Return the picture file that a field of a row names, relative to the folder or to its subfolder `data`.
 
     Raises:
-        MissingPicture: there is no such file.
+        MissingPicture: the file does not exist.
+        BadInput: the field is missing or not a string.
     """
-    said = text_in(row, name)
-    for path in (folder / said, folder / "data" / said):
+    file_name = read_text(row, name)
+    for path in (folder / file_name, folder / "data" / file_name):
         if path.is_file():
             return path
-    raise MissingPicture(f"the picture {str(folder / said)!r} (field {name!r}) is not there")
+    raise MissingPicture(f"the picture {str(folder / file_name)!r} (field {name!r}) does not exist")

@@ -1,7 +1,7 @@
-"""RISEBench: edits that take reasoning, judged for consistency, reasoning and plausibility, 1 to 5 each.
+"""RISEBench: edits that require reasoning, judged for consistency, reasoning and plausibility, 1 to 5 each.
 
-An item's score weighs its dimensions, is halved where the reasoning failed altogether, and is told in percent. The
-headline is stricter: the share of items with full marks in every dimension that they have.
+An item's score is the weighted mean of its dimensions, halved where the reasoning failed completely, in percent. The
+headline, accuracy, is stricter: the share of items with full marks in all of their dimensions.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from interleaver.errors import BadInput, UnreadableAnswer
 from interleaver.evals.benchmarks.base import (
     Answers,
     Benchmark,
-    Block,
-    Item,
-    Model,
+    BenchmarkItem,
+    BenchmarkRow,
     Output,
+    OutputBlock,
+    PrescribedJudge,
     Question,
-    Row,
-    absent,
-    id_in,
-    picture_in,
-    text_in,
+    find_picture,
+    is_absent,
+    read_id,
+    read_text,
     write_png,
 )
-from interleaver.evals.scores import Table, complete, weighted
+from interleaver.evals.scores import Table, missing_ids, weighted_mean
 
 CATEGORIES = ("temporal", "causal", "spatial", "logical")
 Dimension = Literal["consistency", "reasoning", "plausibility"]
-LOWEST, HIGHEST = 1, 5
+MIN_SCORE, MAX_SCORE = 1, 5
 
 
 class RiseBench(Benchmark):
@@ -42,135 +42,145 @@ class RiseBench(Benchmark):
     title = "RISEBench"
     source = "PhoenixZ/RISEBench"
     files = (("datav2_total_w_subtask.json",), ("data_total.json",))
-    beside = "the pictures in data/ or data.zip"
+    companions = "the pictures in data/ or data.zip"
     count = 360
-    judge = Model("gpt-4.1-2025-04-14", key="OPENAI_API_KEY", prices=(2.0, 8.0), answer_tokens=300)
-    side = 768
+    judge = PrescribedJudge("gpt-4.1-2025-04-14", key="OPENAI_API_KEY", prices=(2.0, 8.0), answer_tokens=300)
+    max_side = 768
     scale = 100.0
     headline = "accuracy"
     needs_picture = True
 
-    def item(self, row: Row, folder: Path) -> Item:
-        """An item."""
-        category = text_in(row, "category").removesuffix("_reasoning")
+    def item(self, row: BenchmarkRow, folder: Path) -> BenchmarkItem:
+        """Return the item of a row."""
+        category = read_text(row, "category").removesuffix("_reasoning")
         if category not in CATEGORIES:
-            raise BadInput(f"category {category!r} is unknown to RISEBench; it has: {', '.join(CATEGORIES)}")
-        instruction = text_in(row, "instruction")
-        pictures = (picture_in(row, "image", folder),)
-        made = Item(id_in(row, "index"), category, f"<image>\n{instruction}", row, folder, pictures)
-        _asks(made, Path())  # a row that lacks what a question needs is told of now
-        return made
+            raise BadInput(
+                f"category {category!r} is unknown to RISEBench; its categories are: {', '.join(CATEGORIES)}"
+            )
+        instruction = read_text(row, "instruction")
+        pictures = (find_picture(row, "image", folder),)
+        benchmark_item = BenchmarkItem(
+            read_id(row, "index"), category, f"<image>\n{instruction}", row, folder, pictures
+        )
+        _dimension_prompts(benchmark_item, Path())  # raises now if the row lacks anything that a question needs
+        return benchmark_item
 
-    def questions(self, item: Item, output: Output, folder: Path) -> list[Question]:
-        """One question a dimension that the item has; none without a picture."""
+    def questions(self, item: BenchmarkItem, output: Output, folder: Path) -> list[Question]:
+        """Return one question per dimension of the item, about the last picture; none if there is no picture."""
         pictures = output.pictures(folder)
         if not pictures:
             return []
-        told = {"instruct": str(item.row["instruction"]), "reference": _reference(item.row)}
+        fields = {"instruct": str(item.row["instruction"]), "reference": _reference(item.row)}
         return [
-            Question(name, f"risebench.{template}", reader(item.group == "logical"), told, shown)
-            for name, (template, shown) in _asks(item, pictures[-1]).items()
+            Question(name, f"risebench.{template}", score_reader(item.group == "logical"), fields, images)
+            for name, (template, images) in _dimension_prompts(item, pictures[-1]).items()
         ]
 
-    def score(self, item: Item, answers: Answers) -> float:
-        """The score of an item, as a share."""
-        return item_score(_kind(item), answers) / 100
+    def score(self, item: BenchmarkItem, answers: Answers) -> float:
+        """Return the score of an item, scaled to 0 to 1."""
+        return item_score(_scored_item(item), answers) / 100
 
-    def table(self, items: Sequence[Item], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
-        """The table of a system."""
-        return table({item.id: _kind(item) for item in items}, answers, allow_partial)
+    def table(self, items: Sequence[BenchmarkItem], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
+        """Return accuracy and score of a system, in percent, overall and by category."""
+        return table({item.id: _scored_item(item) for item in items}, answers, allow_partial)
 
-    def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
-        """A folder with `images/{category}/{index}.png`, or .jpg or .jpeg."""
+    def read_outputs(self, path: Path, items: Sequence[BenchmarkItem]) -> Iterator[Output]:
+        """Yield the outputs in a folder that has `images/{category}/{index}.png` (or .jpg or .jpeg) for each item."""
         if not (path / "images").is_dir():
-            raise BadInput(f"{str(path)!r} has no folder 'images'; RISEBench takes images/CATEGORY/INDEX.png")
+            raise BadInput(f"{str(path)!r} has no folder 'images'; RISEBench needs images/CATEGORY/INDEX.png")
         for item in items:
             stem = f"images/{item.row['category']}/{item.id}"
-            found = next((f"{stem}.{end}" for end in ("png", "jpg", "jpeg") if (path / f"{stem}.{end}").exists()), None)
-            if found:
-                yield Output(id=item.id, blocks=[Block(picture=found)])
+            picture_path = next(
+                (f"{stem}.{end}" for end in ("png", "jpg", "jpeg") if (path / f"{stem}.{end}").exists()), None
+            )
+            if picture_path:
+                yield Output(id=item.id, blocks=[OutputBlock(picture=picture_path)])
 
-    def write_outputs(self, path: Path, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path) -> None:
-        """The same."""
+    def write_outputs(
+        self, path: Path, items: Sequence[BenchmarkItem], outputs: Mapping[str, Output], folder: Path
+    ) -> None:
+        """Write the last picture of each output as `images/{category}/{index}.png`."""
         for item in items:
             if item.id in outputs:
                 for picture in outputs[item.id].pictures(folder)[-1:]:
                     write_png(picture, path / f"images/{item.row['category']}/{item.id}.png")
 
 
-def _kind(item: Item) -> Kind:
+def _scored_item(item: BenchmarkItem) -> ScoredItem:
     free = item.row.get("consistency_free")
-    return Kind(item.group, not absent(free) and bool(free))
+    return ScoredItem(item.group, not is_absent(free) and bool(free))
 
 
-def _reference(row: Row) -> str:
+def _reference(row: BenchmarkRow) -> str:
     for name in ("reference", "reference_txt"):
-        if not absent(row.get(name)):
-            return text_in(row, name)
+        if not is_absent(row.get(name)):
+            return read_text(row, name)
     return ""
 
 
-def _asks(item: Item, made: Path) -> dict[Dimension, tuple[str, tuple[Path, ...]]]:
-    """The prompt and the pictures of each dimension; a picture of the answer stands in for the given one.
+def _dimension_prompts(item: BenchmarkItem, output: Path) -> dict[Dimension, tuple[str, tuple[Path, ...]]]:
+    """Return the template and the pictures of each dimension of an item.
+
+    The output is compared with the picture of the right answer where the row has one, or else with the given picture.
 
     Raises:
-        BadInput: there is nothing to compare the answer with.
+        BadInput: the row has no reference to compare the output with.
     """
-    row, given = item.row, item.pictures[0]
-    shown: Path | None = None
-    in_words = item.group == "logical" and not absent(row.get("reference_txt"))
-    if item.group in ("spatial", "logical") and not in_words and not absent(row.get("reference_img")):
-        shown = picture_in(row, "reference_img", item.folder)
-    if shown is None and not _reference(row):
+    row, source = item.row, item.pictures[0]
+    reference: Path | None = None
+    in_words = item.group == "logical" and not is_absent(row.get("reference_txt"))
+    if item.group in ("spatial", "logical") and not in_words and not is_absent(row.get("reference_img")):
+        reference = find_picture(row, "reference_img", item.folder)
+    if reference is None and not _reference(row):
         raise BadInput("the field 'reference' is missing, and there is no 'reference_txt' or 'reference_img' instead")
-    compared = (shown or given, made)
+    image_pair = (reference or source, output)
     if item.group == "logical":
-        how = ("image" if absent(row.get("reasoning_wo_ins")) else "image.alone") if shown else "text"
-        reasoning = (f"logical.{how}", compared if shown else (made,))
-        style = "logical.consistency" if shown else "logical.consistency.text"
-        return {"consistency": (style, compared), "reasoning": reasoning}
+        variant = ("image" if is_absent(row.get("reasoning_wo_ins")) else "image.alone") if reference else "text"
+        reasoning = (f"logical.{variant}", image_pair if reference else (output,))
+        style = "logical.consistency" if reference else "logical.consistency.text"
+        return {"consistency": (style, image_pair), "reasoning": reasoning}
     kind = "spatial" if item.group == "spatial" else "change"
-    if shown:
-        reasoning = (f"{kind}.image", compared)
-    elif absent(row.get("reasoning_img")):
-        reasoning = (f"{kind}.reasoning", (made,))
+    if reference:
+        reasoning = (f"{kind}.image", image_pair)
+    elif is_absent(row.get("reasoning_img")):
+        reasoning = (f"{kind}.reasoning", (output,))
     else:
-        reasoning = (f"{kind}.reasoning.shown", compared)
-    asks: dict[Dimension, tuple[str, tuple[Path, ...]]] = {
-        "consistency": (f"{kind}.consistency", compared),
+        reasoning = (f"{kind}.reasoning.shown", image_pair)
+    prompts: dict[Dimension, tuple[str, tuple[Path, ...]]] = {
+        "consistency": (f"{kind}.consistency", image_pair),
         "reasoning": reasoning,
-        "plausibility": (f"{kind}.plausibility", (made,)),
+        "plausibility": (f"{kind}.plausibility", (output,)),
     }
-    return {name: ask for name, ask in asks.items() if name in _kind(item).weights}
+    return {name: prompt for name, prompt in prompts.items() if name in _scored_item(item).weights}
 
 
-def reader(bit: bool) -> Callable[[str], int]:
-    """What reads the line "Final Score: 4" of an answer.
+def score_reader(bit: bool) -> Callable[[str], int]:
+    """Return a parser of the line "Final Score: 4" in an answer.
 
     Args:
-        bit: the judge says 0 or 1, as of logical items, which stand for the lowest and the highest.
+        bit: whether the judge answers 0 or 1, as for logical items, which is mapped to the lowest or highest score.
     """
-    lowest, highest = (0, 1) if bit else (LOWEST, HIGHEST)
+    lowest, highest = (0, 1) if bit else (MIN_SCORE, MAX_SCORE)
 
     def read(text: str) -> int:
-        said = re.findall(r"final\s+score[\s*_]*[:=][\s*_]*(\d+)(?![.,]?\d)", text, re.IGNORECASE)
-        if not said:
+        scores = re.findall(r"final\s+score[\s*_]*[:=][\s*_]*(\d+)(?![.,]?\d)", text, re.IGNORECASE)
+        if not scores:
             raise UnreadableAnswer("the answer must end with a line such as 'Final Score: 1'")
-        value = int(said[-1])
+        value = int(scores[-1])
         if not lowest <= value <= highest:
             raise UnreadableAnswer(f"Final Score is {value}; it must be from {lowest} to {highest}")
-        return (HIGHEST if value else LOWEST) if bit else value
+        return (MAX_SCORE if value else MIN_SCORE) if bit else value
 
     return read
 
 
 @dataclass(frozen=True)
-class Kind:
-    """An item as it is scored.
+class ScoredItem:
+    """The properties of an item that its scoring depends on.
 
     Attributes:
-        category: one of `CATEGORIES`.
-        consistency_free: nothing but the subject of the edit need look the same.
+        category: category of the item, one of `CATEGORIES`.
+        consistency_free: whether consistency is not scored, because only the subject of the edit must stay the same.
     """
 
     category: str
@@ -178,7 +188,7 @@ class Kind:
 
     @property
     def weights(self) -> dict[Dimension, float]:
-        """The dimensions that it is judged in, and what each weighs."""
+        """The weights of the item's dimensions; other dimensions are not judged."""
         if self.category == "logical":
             return {"consistency": 0.3, "reasoning": 0.7}
         if self.consistency_free:
@@ -186,63 +196,70 @@ class Kind:
         return {"consistency": 0.3, "reasoning": 0.5, "plausibility": 0.2}
 
 
-def item_score(item: Kind, said: Mapping[str, int]) -> float:
-    """The score of an item, 0 to 100.
+def item_score(item: ScoredItem, scores: Mapping[str, int]) -> float:
+    """Return the score of an item, 0 to 100.
 
     Args:
-        item: what it is.
-        said: the judge's whole numbers, 1 to 5; those of logical items are 1 or 5.
+        item: properties of the item.
+        scores: the judge's integer scores by dimension, 1 to 5; only 1 or 5 for logical items.
 
     Raises:
-        BadInput: a dimension that the item has is missing or out of range.
+        BadInput: the score of one of the item's dimensions is missing or out of range.
     """
-    _check(item, said)
-    score = sum(weight * said[name] for name, weight in item.weights.items())
-    if said["reasoning"] == LOWEST:
-        score = max(float(LOWEST), score / 2)
+    _check_scores(item, scores)
+    score = sum(weight * scores[name] for name, weight in item.weights.items())
+    if scores["reasoning"] == MIN_SCORE:
+        score = max(float(MIN_SCORE), score / 2)
     return 25 * (score - 1)
 
 
-def is_accurate(item: Kind, said: Mapping[str, int]) -> bool:
-    """Whether every dimension that the item has is at its best."""
-    _check(item, said)
-    return all(said[name] == HIGHEST for name in item.weights)
+def is_accurate(item: ScoredItem, scores: Mapping[str, int]) -> bool:
+    """Return whether all dimensions of the item have the maximum score."""
+    _check_scores(item, scores)
+    return all(scores[name] == MAX_SCORE for name in item.weights)
 
 
-def _check(item: Kind, said: Mapping[str, int]) -> None:
+def _check_scores(item: ScoredItem, scores: Mapping[str, int]) -> None:
     for name in item.weights:
-        value = said.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or not LOWEST <= value <= HIGHEST:
-            raise BadInput(f"{name} is {value!r}; RISEBench knows whole numbers from {LOWEST} to {HIGHEST}")
+        value = scores.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not MIN_SCORE <= value <= MAX_SCORE:
+            raise BadInput(f"{name} is {value!r}; scores of RISEBench are integers from {MIN_SCORE} to {MAX_SCORE}")
 
 
-def table(items: Mapping[str, Kind], said: Mapping[str, Mapping[str, int]], allow_partial: bool = False) -> Table:
-    """The table of one system: accuracy and score, in percent, over all items and by category.
+def table(
+    items: Mapping[str, ScoredItem], scores: Mapping[str, Mapping[str, int]], allow_partial: bool = False
+) -> Table:
+    """Return accuracy and score of one system, in percent, overall and by category.
 
     Args:
-        items: all that were asked for, by id.
-        said: the judge's numbers by id.
-        allow_partial: do not refuse an incomplete set of ids.
+        items: scoring properties of all selected items, by item id.
+        scores: the judge's scores by item id and dimension.
+        allow_partial: whether to accept items without scores.
 
     Raises:
-        BadInput: a category is unknown, or items are not judged, or not wholly.
+        BadInput: a category is unknown, an item is not completely judged, or items have no scores and `allow_partial`
+            is false.
     """
     if unknown := sorted({item.category for item in items.values()} - set(CATEGORIES)):
-        raise BadInput(f"category {unknown[0]!r} is unknown to RISEBench; it has: {', '.join(CATEGORIES)}")
-    missing = complete(list(items), said.keys(), allow_partial)
+        raise BadInput(f"category {unknown[0]!r} is unknown to RISEBench; its categories are: {', '.join(CATEGORIES)}")
+    missing = missing_ids(list(items), scores.keys(), allow_partial)
     measures = {
-        "accuracy": {one: 100.0 * is_accurate(items[one], said[one]) for one in items if one in said},
-        "score": {one: item_score(items[one], said[one]) for one in items if one in said},
+        "accuracy": {
+            item_id: 100.0 * is_accurate(items[item_id], scores[item_id]) for item_id in items if item_id in scores
+        },
+        "score": {item_id: item_score(items[item_id], scores[item_id]) for item_id in items if item_id in scores},
     }
-    asked = [name for name in CATEGORIES if any(item.category == name for item in items.values())]
+    categories = [name for name in CATEGORIES if any(item.category == name for item in items.values())]
     return Table(
-        overall={name: weighted([list(values.values())], [1.0]) for name, values in measures.items()},
+        overall={name: weighted_mean([list(values.values())], [1.0]) for name, values in measures.items()},
         groups={
             category: {
-                name: weighted([[value for one, value in values.items() if items[one].category == category]], [1.0])
+                name: weighted_mean(
+                    [[value for item_id, value in values.items() if items[item_id].category == category]], [1.0]
+                )
                 for name, values in measures.items()
             }
-            for category in asked
+            for category in categories
         },
         missing=missing,
     )

@@ -1,7 +1,7 @@
-"""WISE: pictures that take knowledge of the world, in two protocols that are never mixed.
+"""WISE: prompts that require world knowledge, in two protocols that are never mixed.
 
-*legacy* has three scores from 0 to 2 and GPT-4o as judge; *verified*, the current one, one yes or no by
-Qwen3.5-35B-A3B. Prompts, judge and weights all differ, so numbers of the one say nothing about the other.
+In the *legacy* protocol, GPT-4o gives three scores from 0 to 2; in the current *verified* protocol, Qwen3.5-35B-A3B
+gives a single score of 0 or 1. Prompts, judge and weights all differ, so results of the two are not comparable.
 """
 
 from __future__ import annotations
@@ -16,48 +16,55 @@ from interleaver.errors import BadInput, UnreadableAnswer
 from interleaver.evals.benchmarks.base import (
     Answers,
     Benchmark,
-    Block,
-    Item,
-    Model,
+    BenchmarkItem,
+    BenchmarkRow,
     Output,
+    OutputBlock,
+    PrescribedJudge,
     Question,
-    Row,
-    id_in,
-    text_in,
+    read_id,
+    read_text,
     write_png,
 )
-from interleaver.evals.scores import Table, complete, weighted
+from interleaver.evals.scores import Table, missing_ids, weighted_mean
 
-Protocol = Literal["wise-legacy", "wise-verified"]
+ProtocolName = Literal["wise-legacy", "wise-verified"]
 CATEGORIES = ("culture", "time", "space", "biology", "physics", "chemistry")
-PARTS = {"consistency": 0.7, "realism": 0.2, "aesthetic_quality": 0.1}
+DIMENSION_WEIGHTS = {"consistency": 0.7, "realism": 0.2, "aesthetic_quality": 0.1}
 """Weights of the legacy dimensions in WiScore."""
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What a protocol prescribes.
+class WiseProtocol:
+    """The rules of a protocol.
 
     Attributes:
-        prompts: how many there are in each category; they are numbered from 1, one category after another.
-        weights: of the categories in the overall score.
-        judge: the model.
-        dimensions: what is asked of a picture, by the name that the judge answers under.
-        highest: the best value of a dimension; the lowest is 0.
-        source: the data on the hub.
-        files: the data within a folder.
+        prompts: number of prompts in each category; prompts are numbered from 1, category after category.
+        weights: weight of each category in the overall score.
+        judge: prescribed judge.
+        dimensions: names of the scored dimensions by their labels in the judge's answer.
+        highest: highest score of a dimension; the lowest is 0.
+        source: id of the published dataset on the hub.
+        files: alternative sets of data files, see `Benchmark`.
     """
 
     prompts: Mapping[str, int]
     weights: Mapping[str, float]
-    judge: Model
+    judge: PrescribedJudge
     dimensions: Mapping[str, str]
     highest: int
     source: str
     files: tuple[tuple[str, ...], ...]
 
     def category(self, number: int) -> str:
-        """The category of a prompt, by its number."""
+        """Return the category of a prompt.
+
+        Args:
+            number: number of the prompt, from 1.
+
+        Raises:
+            BadInput: the number is too high.
+        """
         last = 0
         for name, count in self.prompts.items():
             last += count
@@ -71,20 +78,20 @@ def _by_category(*values: float) -> dict[str, float]:
 
 
 _STEMS = ("cultural_common_sense", "spatio-temporal_reasoning", "natural_science")
-RULES: Mapping[Protocol, Rules] = {
-    "wise-legacy": Rules(
+PROTOCOLS: Mapping[ProtocolName, WiseProtocol] = {
+    "wise-legacy": WiseProtocol(
         prompts={name: int(count) for name, count in _by_category(400, 167, 133, 100, 100, 100).items()},
         weights=_by_category(0.4, 0.167, 0.133, 0.1, 0.1, 0.1),
-        judge=Model("gpt-4o-2024-05-13", key="OPENAI_API_KEY", prices=(5.0, 15.0)),
+        judge=PrescribedJudge("gpt-4o-2024-05-13", key="OPENAI_API_KEY", prices=(5.0, 15.0)),
         dimensions={"Consistency": "consistency", "Realism": "realism", "Aesthetic Quality": "aesthetic_quality"},
         highest=2,
         source="Yuwei-Niu/WISE",
         files=(tuple(f"{stem}.json" for stem in _STEMS),),
     ),
-    "wise-verified": Rules(
+    "wise-verified": WiseProtocol(
         prompts={name: int(count) for name, count in _by_category(400, 120, 120, 120, 120, 120).items()},
         weights=_by_category(0.4, 0.12, 0.12, 0.12, 0.12, 0.12),
-        judge=Model(
+        judge=PrescribedJudge(
             "Qwen3.5-35B-A3B",
             "http://127.0.0.1:8000/v1",
             extra_body={"chat_template_kwargs": {"enable_thinking": False}},
@@ -100,115 +107,121 @@ RULES: Mapping[Protocol, Rules] = {
 class Wise(Benchmark):
     """WISE in one of its protocols; see `interleaver.evals.benchmarks.base.Benchmark`."""
 
-    side = None
+    max_side = None
     scale = 1.0
     headline = "overall"
     needs_picture = True
 
-    def __init__(self, protocol: Protocol):
+    def __init__(self, protocol: ProtocolName):
         self.name = protocol
-        self.protocol: Protocol = protocol
-        self.rules = RULES[protocol]
+        self.protocol: ProtocolName = protocol
+        self.protocol_rules = PROTOCOLS[protocol]
         self.title = f"WISE, the {protocol.removeprefix('wise-')} protocol"
-        self.source, self.files, self.judge = self.rules.source, self.rules.files, self.rules.judge
-        self.count = sum(self.rules.prompts.values())
+        self.source, self.files, self.judge = (
+            self.protocol_rules.source,
+            self.protocol_rules.files,
+            self.protocol_rules.judge,
+        )
+        self.count = sum(self.protocol_rules.prompts.values())
 
-    def item(self, row: Row, folder: Path) -> Item:
-        """An item; its category follows from its number, as in the official scripts."""
-        number = id_in(row, "prompt_id")
+    def item(self, row: BenchmarkRow, folder: Path) -> BenchmarkItem:
+        """Return the item of a row; its category follows from its number, as in the official scripts."""
+        number = read_id(row, "prompt_id")
         if not number.isdigit() or number == "0":
-            raise BadInput(f"prompt_id is {number!r}; it must be a number from 1 on")
-        text_in(row, "Explanation")
-        return Item(number, self.rules.category(int(number)), text_in(row, "Prompt"), row, folder)
+            raise BadInput(f"prompt_id is {number!r}; it must be a positive integer")
+        read_text(row, "Explanation")
+        return BenchmarkItem(number, self.protocol_rules.category(int(number)), read_text(row, "Prompt"), row, folder)
 
-    def questions(self, item: Item, output: Output, folder: Path) -> list[Question]:
-        """One question, about the last picture."""
-        told = {"prompt": item.request, "explanation": str(item.row["Explanation"])}
-        return [Question("said", self.name, self._read, told, tuple(output.pictures(folder)[-1:]))]
+    def questions(self, item: BenchmarkItem, output: Output, folder: Path) -> list[Question]:
+        """Return a single question, about the last picture."""
+        fields = {"prompt": item.request, "explanation": str(item.row["Explanation"])}
+        return [Question("said", self.name, self._read, fields, tuple(output.pictures(folder)[-1:]))]
 
     def _read(self, text: str) -> dict[str, int]:
-        """The lines of an answer, such as "Realism: 2"."""
-        found = {}
-        for label, name in self.rules.dimensions.items():
-            said = re.findall(rf"^\W*{label}\W*:[\s*_]*(\d+)(?![.,]?\d)", text, re.IGNORECASE | re.MULTILINE)
-            if len(set(said)) != 1:
+        """Return the scores by dimension from the lines of an answer, such as "Realism: 2"."""
+        scores = {}
+        for label, name in self.protocol_rules.dimensions.items():
+            numbers = re.findall(rf"^\W*{label}\W*:[\s*_]*(\d+)(?![.,]?\d)", text, re.IGNORECASE | re.MULTILINE)
+            if len(set(numbers)) != 1:
                 raise UnreadableAnswer(f"there must be one line such as '{label}: 1'")
-            found[name] = int(said[0])
-            if found[name] > self.rules.highest:
-                raise UnreadableAnswer(f"{label} is {found[name]}; it must be from 0 to {self.rules.highest}")
-        return found
+            scores[name] = int(numbers[0])
+            if scores[name] > self.protocol_rules.highest:
+                raise UnreadableAnswer(f"{label} is {scores[name]}; it must be from 0 to {self.protocol_rules.highest}")
+        return scores
 
-    def score(self, item: Item, answers: Answers) -> float:
-        """WiScore."""
+    def score(self, item: BenchmarkItem, answers: Answers) -> float:
+        """Return the WiScore of an item, 0 to 1."""
         return item_score(self.protocol, answers["said"])
 
-    def table(self, items: Sequence[Item], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
-        """The table of a system."""
+    def table(self, items: Sequence[BenchmarkItem], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
+        """Return the scores of a system, overall and by category."""
         categories = {item.id: item.group for item in items}
         scores = {item.id: self.score(item, answers[item.id]) for item in items if item.id in answers}
         return table(self.protocol, categories, scores, allow_partial)
 
-    def read_outputs(self, path: Path, items: Sequence[Item]) -> Iterator[Output]:
-        """A folder with the picture `{prompt_id}.png` of each prompt."""
+    def read_outputs(self, path: Path, items: Sequence[BenchmarkItem]) -> Iterator[Output]:
+        """Yield the outputs in a folder that has a picture `{prompt_id}.png` for each prompt."""
         if not path.is_dir():
-            raise BadInput(f"{str(path)!r} is no folder; {self.name} takes one with pictures named 1.png, 2.png, ...")
+            raise BadInput(f"{str(path)!r} is not a folder; {self.name} needs a folder with pictures 1.png, 2.png, ...")
         for item in items:
             if (path / f"{item.id}.png").exists():
-                yield Output(id=item.id, blocks=[Block(picture=f"{item.id}.png")])
+                yield Output(id=item.id, blocks=[OutputBlock(picture=f"{item.id}.png")])
 
-    def write_outputs(self, path: Path, items: Sequence[Item], outputs: Mapping[str, Output], folder: Path) -> None:
-        """The same."""
+    def write_outputs(
+        self, path: Path, items: Sequence[BenchmarkItem], outputs: Mapping[str, Output], folder: Path
+    ) -> None:
+        """Write the last picture of each output as `{prompt_id}.png`."""
         for number, output in outputs.items():
             for picture in output.pictures(folder)[-1:]:
                 write_png(picture, path / f"{number}.png")
 
 
-def item_score(protocol: Protocol, said: Mapping[str, int]) -> float:
-    """What a picture is worth, 0 to 1.
+def item_score(protocol: ProtocolName, scores: Mapping[str, int]) -> float:
+    """Return the score of a picture, 0 to 1.
 
     Args:
-        protocol: which rules hold.
-        said: the judge's whole numbers by dimension.
+        protocol: name of the protocol.
+        scores: the judge's integer scores by dimension.
 
     Raises:
-        BadInput: a dimension is missing or out of range.
+        BadInput: the score of a dimension is missing or out of range.
     """
-    rules = RULES[protocol]
+    rules = PROTOCOLS[protocol]
     for name in rules.dimensions.values():
-        value = said.get(name)
+        value = scores.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= rules.highest:
-            raise BadInput(f"{name} is {value!r}; {protocol} knows whole numbers from 0 to {rules.highest}")
+            raise BadInput(f"{name} is {value!r}; scores of {protocol} are integers from 0 to {rules.highest}")
     if protocol == "wise-verified":
-        return float(said["correct"])
-    return sum(weight * said[name] for name, weight in PARTS.items()) / rules.highest
+        return float(scores["correct"])
+    return sum(weight * scores[name] for name, weight in DIMENSION_WEIGHTS.items()) / rules.highest
 
 
 def table(
-    protocol: Protocol, categories: Mapping[str, str], scores: Mapping[str, float], allow_partial: bool = False
+    protocol: ProtocolName, categories: Mapping[str, str], scores: Mapping[str, float], allow_partial: bool = False
 ) -> Table:
-    """The table of one system.
+    """Return the scores of one system, overall and by category.
 
     Args:
-        protocol: which rules hold.
-        categories: of all items that were asked for, by id.
-        scores: 0 to 1, by id.
-        allow_partial: do not refuse an incomplete set of ids.
+        protocol: name of the protocol.
+        categories: categories of all selected items, by item id.
+        scores: scores from 0 to 1, by item id.
+        allow_partial: whether to accept items without a score.
 
     Raises:
-        BadInput: a category is unknown, or items have no score.
+        BadInput: a category is unknown, or items have no score and `allow_partial` is false.
     """
-    rules = RULES[protocol]
+    rules = PROTOCOLS[protocol]
     if unknown := sorted(set(categories.values()) - set(CATEGORIES)):
-        raise BadInput(f"category {unknown[0]!r} is unknown to {protocol}; it has: {', '.join(CATEGORIES)}")
-    missing = complete(list(categories), scores.keys(), allow_partial)
+        raise BadInput(f"category {unknown[0]!r} is unknown to {protocol}; its categories are: {', '.join(CATEGORIES)}")
+    missing = missing_ids(list(categories), scores.keys(), allow_partial)
     groups = {
-        name: [scores[one] for one, category in categories.items() if category == name and one in scores]
+        name: [scores[item_id] for item_id, category in categories.items() if category == name and item_id in scores]
         for name in CATEGORIES
     }
-    asked = [name for name in CATEGORIES if name in categories.values()]
-    overall = weighted([groups[name] for name in CATEGORIES], [rules.weights[name] for name in CATEGORIES])
+    categories_asked = [name for name in CATEGORIES if name in categories.values()]
+    overall = weighted_mean([groups[name] for name in CATEGORIES], [rules.weights[name] for name in CATEGORIES])
     return Table(
         overall={"overall": overall},
-        groups={name: {"score": weighted([groups[name]], [1.0])} for name in asked},
+        groups={name: {"score": weighted_mean([groups[name]], [1.0])} for name in categories_asked},
         missing=missing,
     )

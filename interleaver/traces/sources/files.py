@@ -12,16 +12,16 @@ from pydantic import ValidationError
 
 from interleaver.errors import BadInput, InterleaverError, explain
 from interleaver.pictures import Picture
-from interleaver.traces.images import ImageStore
+from interleaver.store.images import ImageStore
 from interleaver.traces.runs import RUN_FILE, RunStore
-from interleaver.traces.trace import Skipped, Trace, name_from, read_trace
+from interleaver.traces.trace import SkippedRecord, Trace, read_trace, run_name_from
 from interleaver.types import Attempt, ImageRef, Outcome, Plan, Step, StepResult, Verdict
 
-RECORD = "execution_record.json"
+RECORD_FILE = "execution_record.json"
 
 
 class RunSource:
-    """The runs of a store that have ended."""
+    """The runs of a run store that have ended."""
 
     def __init__(self, runs: RunStore):
         self.runs = runs
@@ -32,21 +32,21 @@ class RunSource:
                 "or another source of traces (`interleaver traces list --help`)"
             )
 
-    async def read(self) -> AsyncIterator[Trace | Skipped]:
-        """See `Source.read`."""
-        async for found in self.runs.traces():
-            yield found
+    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+        """See `TraceSource.read`."""
+        async for trace in self.runs.traces():
+            yield trace
 
 
 class ExportSource:
-    """A JSON Lines file with one trace a line."""
+    """A JSON Lines file with one trace per line."""
 
     def __init__(self, address: str, images: ImageStore):
         self.address = address
         self.images = images
 
-    async def read(self) -> AsyncIterator[Trace | Skipped]:
-        """See `Source.read`."""
+    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+        """See `TraceSource.read`."""
         import fsspec
 
         try:
@@ -56,43 +56,43 @@ class ExportSource:
         except FileNotFoundError:
             raise BadInput(f"there is no file {self.address!r}") from None
         except (OSError, EOFError) as error:
-            yield Skipped(what=self.address, reason="truncated or damaged record", detail=str(error))
+            yield SkippedRecord(name=self.address, reason="truncated or damaged record", detail=str(error))
 
 
 def holds_records(address: str) -> bool:
-    """Whether a folder holds records of the reference implementation."""
+    """Return whether a folder holds records of the reference implementation."""
     folder = Path(address)
-    return folder.is_dir() and ((folder / RECORD).exists() or any(folder.glob(f"*/{RECORD}")))
+    return folder.is_dir() and ((folder / RECORD_FILE).exists() or any(folder.glob(f"*/{RECORD_FILE}")))
 
 
 class RecordSource:
     """Folders with an `execution_record.json` each, as the reference implementation writes them.
 
-    Their pictures are read into the image store.
+    Their pictures are copied into the image store.
     """
 
     def __init__(self, address: str, images: ImageStore):
         self.root = Path(address)
         self.images = images
 
-    async def read(self) -> AsyncIterator[Trace | Skipped]:
-        """See `Source.read`."""
-        for file in sorted(self.root.rglob(RECORD)):
+    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+        """See `TraceSource.read`."""
+        for file in sorted(self.root.rglob(RECORD_FILE)):
             relative = file.parent.relative_to(self.root).as_posix()
-            name = name_from(self.root.resolve().name if relative == "." else relative)
+            name = run_name_from(self.root.resolve().name if relative == "." else relative)
             try:
                 record = json.loads(await asyncio.to_thread(file.read_bytes))
             except (OSError, ValueError) as error:
-                yield Skipped(what=name, reason="truncated or damaged record", detail=str(error))
+                yield SkippedRecord(name=name, reason="truncated or damaged record", detail=str(error))
                 continue
             try:
                 yield await self._trace(name, file.parent, record)
-            except _Poisoned as error:
-                yield Skipped(what=name, reason=error.reason, detail=str(error))
+            except _UnusableRecord as error:
+                yield SkippedRecord(name=name, reason=error.reason, detail=str(error))
             except ValidationError as error:
-                yield Skipped(what=name, reason="invalid trace", detail=explain(error))
+                yield SkippedRecord(name=name, reason="invalid trace", detail=explain(error))
             except (KeyError, TypeError, AttributeError, ValueError) as error:
-                yield Skipped(what=name, reason="invalid trace", detail=f"{type(error).__name__}: {error}")
+                yield SkippedRecord(name=name, reason="invalid trace", detail=f"{type(error).__name__}: {error}")
 
     async def _trace(self, name: str, folder: Path, record: dict[str, Any]) -> Trace:
         plan = _plan(record["global_context"])
@@ -101,16 +101,18 @@ class RecordSource:
         for entry in record["steps"]:
             position = positions.get(int(entry["step"]))
             if position is None:
-                raise _Poisoned("invalid trace", f"the plan has no step {entry['step']!r}")
+                raise _UnusableRecord("invalid trace", f"the plan has no step {entry['step']!r}")
             number = sum(attempt.step == position for attempt in attempts) + 1
             attempts.append(await self._attempt(folder, entry, position, number))
-        results = [_result(step, [one for one in attempts if one.step == n]) for n, step in enumerate(plan.steps)]
-        done = all(result and result.outcome in (Outcome.ACCEPTED, Outcome.TEXT) for result in results)
+        results = [
+            _result(step, [attempt for attempt in attempts if attempt.step == n]) for n, step in enumerate(plan.steps)
+        ]
+        is_complete = all(result and result.outcome.finished for result in results)
         return Trace(
             run_id=name,
             source="record",
             request=record["user_input"],
-            status="complete" if done else "partial",
+            status="complete" if is_complete else "partial",
             plan=plan,
             attempts=attempts,
             results=results,
@@ -118,9 +120,9 @@ class RecordSource:
 
     async def _attempt(self, folder: Path, entry: dict[str, Any], position: int, number: int) -> Attempt:
         source = entry.get("source_img")
-        success, refined = entry["success"], entry.get("refine_prompt") or ""
+        success, refined_prompt = entry["success"], entry.get("refine_prompt") or ""
         if not isinstance(success, bool):
-            raise _Poisoned("invalid trace", f"success is {success!r}; it must be true or false")
+            raise _UnusableRecord("invalid trace", f"success is {success!r}; it must be true or false")
         return Attempt(
             step=position,
             attempt=number,
@@ -128,43 +130,43 @@ class RecordSource:
             seed=0,
             sources=[await self._picture(folder, source)] if source else [],
             image=await self._picture(folder, entry["target_img"]),
-            verdict=Verdict(accepted=success, refined_prompt=refined, reasoning=entry.get("reasoning") or ""),
+            verdict=Verdict(accepted=success, refined_prompt=refined_prompt, reasoning=entry.get("reasoning") or ""),
         )
 
-    async def _picture(self, folder: Path, said: str) -> ImageRef:
-        path = _inside(folder, said)
+    async def _picture(self, folder: Path, path_text: str) -> ImageRef:
+        path = _find_inside(folder, path_text)
         try:
-            picture = await asyncio.to_thread(lambda: Picture.decode(path.read_bytes(), said))
+            picture = await asyncio.to_thread(lambda: Picture.decode(path.read_bytes(), path_text))
         except OSError as error:
-            raise _Poisoned("missing picture", f"{said}: {error.strerror}") from None
+            raise _UnusableRecord("missing picture", f"{path_text}: {error.strerror}") from None
         except InterleaverError as error:
-            raise _Poisoned("not a picture", str(error)) from None
+            raise _UnusableRecord("not a picture", str(error)) from None
         return await self.images.put(picture)
 
 
-class _Poisoned(Exception):
-    """A record that must not be used."""
+class _UnusableRecord(Exception):
+    """The problem of a record that cannot be used."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)
         self.reason = reason
 
 
-def _inside(folder: Path, said: str) -> Path:
-    """The file that a record names, which must lie in the record's own folder.
+def _find_inside(folder: Path, path_text: str) -> Path:
+    """Return the file that a record names, which must be in the record's own folder.
 
-    Records name files by where they lay when they were written. Of an absolute path the longest end that exists in the
-    folder counts, so that records survive a move.
+    Records name files by their paths at the time of writing. For an absolute path, the longest suffix that exists in
+    the folder is used, so that records can be moved.
     """
-    parts = [part for part in PurePosixPath(said).parts if part != "/"]
+    parts = [part for part in PurePosixPath(path_text).parts if part != "/"]
     root = folder.resolve()
-    for start in range(len(parts) if said.startswith("/") else 1):
+    for start in range(len(parts) if path_text.startswith("/") else 1):
         path = root.joinpath(*parts[start:])
         if path.resolve().is_relative_to(root) and path.is_file():
             return path
-    if ".." in parts or said.startswith("/") or (root / said).is_symlink():
-        raise _Poisoned("path outside its folder", said)
-    raise _Poisoned("missing picture", said)
+    if ".." in parts or path_text.startswith("/") or (root / path_text).is_symlink():
+        raise _UnusableRecord("path outside its folder", path_text)
+    raise _UnusableRecord("missing picture", path_text)
 
 
 def _plan(context: dict[str, Any]) -> Plan:
@@ -191,18 +193,3 @@ def _result(step: Step, attempts: list[Attempt]) -> StepResult | None:
     return StepResult(
         outcome=Outcome.ACCEPTED if accepted else Outcome.EXHAUSTED, attempt=last.attempt, image=last.image
     )
-
-
-async def copy_pictures(trace: Trace, source: ImageStore, target: ImageStore) -> list[Skipped]:
-    """Copy the pictures of a trace from one store to another; what could not be copied."""
-    if source.url == target.url:
-        return []
-    problems = []
-    for ref in trace.pictures().values():
-        if await target.holds(ref):
-            continue
-        try:
-            await target.put(await source.get(ref))
-        except InterleaverError as error:
-            problems.append(Skipped(what=trace.run_id, reason="missing picture", detail=str(error)))
-    return problems

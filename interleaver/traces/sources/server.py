@@ -8,42 +8,44 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from interleaver.errors import BackendUnavailable, InterleaverError, explain, shown
+from interleaver.errors import BackendUnavailable, InterleaverError, explain, redact_password
 from interleaver.pictures import EXTENSIONS, Picture
-from interleaver.traces.images import ImageStore
-from interleaver.traces.trace import Skipped, Trace
+from interleaver.store.images import ImageStore
+from interleaver.traces.trace import SkippedRecord, Trace
 
-PAGE = 50
+PAGE_SIZE = 50
 
 
 class ServerSource:
     """The threads of a LangGraph server. Pictures that the image store lacks are fetched from its `/pictures` route.
 
-    A key, where the server wants one, is read by `langgraph-sdk` from LANGGRAPH_API_KEY or LANGSMITH_API_KEY.
+    If the server requires an API key, `langgraph-sdk` reads it from LANGGRAPH_API_KEY or LANGSMITH_API_KEY.
     """
 
     def __init__(self, address: str, images: ImageStore):
         self.address = address.rstrip("/")
         self.images = images
 
-    async def read(self) -> AsyncIterator[Trace | Skipped]:
-        """See `Source.read`."""
+    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+        """See `TraceSource.read`."""
         from langgraph_sdk import get_client
 
         client = get_client(url=self.address)
         try:
             offset = 0
-            while threads := await client.threads.search(limit=PAGE, offset=offset, sort_by="created_at"):
+            while threads := await client.threads.search(limit=PAGE_SIZE, offset=offset, sort_by="created_at"):
                 offset += len(threads)
                 for thread in threads:
-                    async for found in self._thread(client, thread["thread_id"]):
-                        yield found
+                    async for trace in self._thread(client, thread["thread_id"]):
+                        yield trace
         except httpx.HTTPError as error:
-            raise BackendUnavailable(f"the LangGraph server {shown(self.address)} cannot be read: {error}") from None
+            raise BackendUnavailable(
+                f"the LangGraph server {redact_password(self.address)} cannot be read: {error}"
+            ) from None
         finally:
             await client.aclose()
 
-    async def _thread(self, client: Any, thread_id: str) -> AsyncIterator[Trace | Skipped]:
+    async def _thread(self, client: Any, thread_id: str) -> AsyncIterator[Trace | SkippedRecord]:
         turns = await client.threads.get_history(thread_id, limit=1000, metadata={"source": "input"})
         earlier = [turn["parent_checkpoint"] for turn in reversed(turns) if turn.get("parent_checkpoint")]
         states = [await client.threads.get_state(thread_id, checkpoint=checkpoint) for checkpoint in earlier]
@@ -53,18 +55,18 @@ class ServerSource:
             try:
                 trace = Trace.from_state(state["values"] or {}, name, "server", ended_at=state["created_at"])
             except ValidationError as error:
-                yield Skipped(what=name, reason="invalid trace", detail=explain(error))
+                yield SkippedRecord(name=name, reason="invalid trace", detail=explain(error))
             except ValueError as error:
-                if number == len(states):  # before a thread's first turn there is nothing yet
-                    yield Skipped(what=name, reason="not a run of this graph", detail=str(error))
+                if number == len(states):  # the state before a thread's first turn is empty
+                    yield SkippedRecord(name=name, reason="not a run of this graph", detail=str(error))
             else:
                 await self._fetch(trace)
                 yield trace
 
     async def _fetch(self, trace: Trace) -> None:
-        """Bring the pictures that the store lacks; what the server doesn't have is told when it is missed."""
+        """Fetch the pictures that the store lacks; missing ones are reported where they are used."""
         async with httpx.AsyncClient(timeout=60) as http:
-            for ref in trace.pictures().values():
+            for ref in trace.images_by_hash().values():
                 if await self.images.holds(ref):
                     continue
                 name = f"{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"

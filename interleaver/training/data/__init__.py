@@ -1,1 +1,1 @@
-"""From traces to datasets: rows, their selection, and the formats that trainers read."""
+"""Building datasets from traces: extracting rows, selecting them, and writing the formats that trainers read."""

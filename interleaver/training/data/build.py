@@ -1,4 +1,4 @@
-"""Making a dataset: traces in, rows chosen, files out. Memory stays the same however many traces there are."""
+"""Building a dataset: reads traces, selects rows and writes files, in memory that does not grow with the traces."""
 
 from __future__ import annotations
 
@@ -13,38 +13,46 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from interleaver.errors import BadInput, shown
+from interleaver.choices import Balance, DatasetFormat, DatasetKind
+from interleaver.errors import BadInput, redact_password
 from interleaver.traces.labels import Labels, read_labels
-from interleaver.traces.sources import Source
+from interleaver.traces.sources import TraceSource
 from interleaver.traces.sources.files import RunSource
-from interleaver.traces.trace import Skipped, Trace
-from interleaver.training.data.card import SAMPLES, Report, Sample, take_sample, write_card
-from interleaver.training.data.pictures import Pictures
-from interleaver.training.data.rows import Dropped, Row, Rules, rows_of
-from interleaver.training.data.spool import Over, Split, Spool
-from interleaver.training.data.writers import Format, Writer, check_format, open_writer
+from interleaver.traces.trace import SkippedRecord, Trace
+from interleaver.training.data.card import SAMPLES, CardSample, DatasetReport, take_sample, write_card
+from interleaver.training.data.pictures import RowPictures
+from interleaver.training.data.row_store import RowStore, Split
+from interleaver.training.data.rows import DroppedPart, RowRules, TrainingRow, rows_of
+from interleaver.training.data.writers import DatasetWriter, check_format, open_writer
 
 DATASET = "dataset"
+DEFAULT_BALANCE: dict[DatasetKind, tuple[Balance, ...]] = {
+    "planner-sft": ("categories",),
+    "critic-sft": ("kinds", "verdicts"),
+    "critic-rl": ("categories", "verdicts"),
+    "sequences": (),
+}
+"""The default groupings that each kind of dataset is balanced over."""
 EXAMPLES = 20
-"""How many things of each reason are listed by name."""
-Progress = Callable[[str, int], None]
-"""Told how far it is: what is being done, and how many traces or rows are done."""
+"""Maximum number of skipped records listed by name for each reason."""
+ReportProgress = Callable[[str, int], None]
+"""Progress callback: takes what is being counted ("traces" or "rows") and the number processed so far."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the rows stay.
+    """Which rows are kept, and how they are split.
 
     Attributes:
-        balance: over what groups are balanced.
-        per_request: rows of one request, and of those nearly the same; None for no limit.
-        max_rows: of the dataset; None for no limit.
-        similarity: 0 to 1, from which on two requests count as nearly the same.
-        validation: 0 to 1, the share of the requests in the validation split.
-        seed: of every random choice.
+        balance: groupings to balance the rows over, in this order.
+        per_request: maximum number of rows per request, near-duplicate requests counting as one; None for no limit.
+        max_rows: maximum number of rows in the dataset; None for no limit.
+        similarity: similarity, 0 to 1, from which two requests count as near-duplicates.
+        validation: share of the requests that go to the validation split, 0 to 1.
+        seed: seed of the random order and of the split.
     """
 
-    balance: tuple[Over, ...] = ()
+    balance: tuple[Balance, ...] = ()
     per_request: int | None = None
     max_rows: int | None = None
     similarity: float = 0.9
@@ -52,185 +60,202 @@ class Selection:
     seed: int = 0
 
 
-class Build:
-    """One dataset in the making."""
+class DatasetBuild:
+    """Builds one dataset from traces."""
 
-    def __init__(self, rules: Rules, selection: Selection, strict: bool = False, progress: Progress | None = None):
-        """Set up a build.
+    def __init__(
+        self, rules: RowRules, selection: Selection, strict: bool = False, progress: ReportProgress | None = None
+    ):
+        """Create a build.
 
         Args:
             rules: which parts of traces become rows.
-            selection: which of the rows stay.
-            strict: stop at the first thing that cannot be used.
-            progress: is told how far it is.
+            selection: which rows are kept.
+            strict: whether to fail at the first record or row that cannot be used, instead of skipping it.
+            progress: progress callback.
         """
         self.rules = rules
         self.selection = selection
         self.strict = strict
-        self._progress = progress or (lambda what, count: None)
-        self._skipped: Counter[str] = Counter()
+        self._progress = progress or (lambda task, count: None)
+        self._skip_counts: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
-        self._dropped: Counter[str] = Counter()
+        self._drop_counts: Counter[str] = Counter()
         self._models: Counter[str] = Counter()
-        self._labelled: set[str] = set()
-        self._traces = self._used = 0
+        self._label_names: set[str] = set()
+        self._traces = self._used_traces = 0
 
-    async def run(self, sources: Sequence[Source], names: Sequence[str], form: Format, out: Path) -> Report:
-        """Make the dataset.
+    async def run(
+        self, sources: Sequence[TraceSource], names: Sequence[str], dataset_format: DatasetFormat, out: Path
+    ) -> DatasetReport:
+        """Build the dataset.
 
         Args:
-            sources: of the traces; nothing in them is changed.
-            names: their addresses.
-            form: the format.
-            out: the folder of the dataset, empty or new; it appears when everything is written, if there is a row.
+            sources: trace sources to read; they are not modified.
+            names: addresses of the sources, for the dataset card.
+            dataset_format: format to write.
+            out: folder of the dataset, which must be empty or new. It is created only once the dataset is complete,
+                and not at all if no row was kept.
+
+        Returns:
+            The report, which is also written to `dataset.json`.
 
         Raises:
-            BadInput: the format cannot hold such rows, labels are wanted from a source that has none, or, with
-                `strict`, something cannot be used.
+            BadInput: the format does not support this kind of dataset, labels are required but a source is not a run
+                store or no run has them, or, with `strict`, a record or row cannot be used.
         """
         if self.rules.labels() and not all(isinstance(source, RunSource) for source in sources):
-            raise BadInput("labels lie beside the runs of a store; first import the traces into one (traces import)")
-        check_format(form, self.rules.kind)
-        scratch = await asyncio.to_thread(_scratch_beside, out)
-        spool = Spool(scratch / "rows.sqlite", self.selection.similarity, self.selection.seed)
+            raise BadInput(
+                "--truth, --critic and --difficulty need labels, which only run stores have; "
+                "first import the traces into one with `interleaver traces import`"
+            )
+        check_format(dataset_format, self.rules.kind)
+        scratch = await asyncio.to_thread(_make_scratch_folder, out)
+        row_store = RowStore(scratch / "rows.sqlite", self.selection.similarity, self.selection.seed)
         try:
-            pictures = [Pictures(source.images) for source in sources]
-            await self._collect(sources, pictures, spool)
-            await asyncio.to_thread(self._select, spool)
-            report = self._report(names, form)
-            await asyncio.to_thread(self._write, spool, pictures, scratch / DATASET, report)
+            pictures = [RowPictures(source.images) for source in sources]
+            await self._collect(sources, pictures, row_store)
+            await asyncio.to_thread(self._select, row_store)
+            report = self._report(names, dataset_format)
+            await asyncio.to_thread(self._write, row_store, pictures, scratch / DATASET, report)
             if report.splits:
                 (scratch / DATASET).replace(out)
             return report
         finally:
-            spool.close()
+            row_store.close()
             shutil.rmtree(scratch, ignore_errors=True)
 
-    async def _collect(self, sources: Sequence[Source], pictures: list[Pictures], spool: Spool) -> None:
-        """Put every row that the rules allow into the spool."""
+    async def _collect(self, sources: Sequence[TraceSource], pictures: list[RowPictures], rows: RowStore) -> None:
+        """Read all traces and add the rows that the rules allow to the row store."""
         for number, source in enumerate(sources):
-            async for found in source.read():
-                if isinstance(found, Skipped):
-                    self._skip(found.reason, f"{found.what}: {found.detail}")
+            async for trace in source.read():
+                if isinstance(trace, SkippedRecord):
+                    self._skip(trace.reason, f"{trace.name}: {trace.detail}")
                     continue
                 self._traces += 1
-                self._models.update(f"{role}: {model}" for role, model in found.models.items())
-                labels = await self._labels(source, found)
-                self._used += await asyncio.to_thread(self._take, found, labels, pictures[number], spool, number)
+                self._models.update(f"{role}: {model}" for role, model in trace.models.items())
+                labels = await self._labels(source, trace)
+                self._used_traces += await asyncio.to_thread(self._take, trace, labels, pictures[number], rows, number)
                 self._progress("traces", self._traces)
-        for name in self.rules.labels() - self._labelled:
-            raise BadInput(f"no run has labels {name!r}; `interleaver traces label` makes them")
+        for name in self.rules.labels() - self._label_names:
+            raise BadInput(f"no run has labels {name!r}; create them with `interleaver traces label`")
 
-    async def _labels(self, source: Source, trace: Trace) -> dict[str, Labels | None]:
+    async def _labels(self, source: TraceSource, trace: Trace) -> dict[str, Labels | None]:
         if not self.rules.labels():
             return {}
         assert isinstance(source, RunSource)
-        found = {}
+        labels_by_name = {}
         for name in sorted(self.rules.labels()):
-            found[name] = await asyncio.to_thread(read_labels, source.runs, trace.run_id, name)
-            self._labelled |= {name} if found[name] else set()
-        return found
+            labels_by_name[name] = await asyncio.to_thread(read_labels, source.runs, trace.run_id, name)
+            self._label_names |= {name} if labels_by_name[name] else set()
+        return labels_by_name
 
     def _take(
-        self, trace: Trace, labels: dict[str, Labels | None], pictures: Pictures, spool: Spool, source: int
+        self, trace: Trace, labels: dict[str, Labels | None], pictures: RowPictures, row_store: RowStore, source: int
     ) -> bool:
-        """Put the rows of one trace into the spool; whether there were any."""
+        """Add the rows of one trace to the row store, and return whether any was added."""
         any_row = False
         for row in self._rows(trace, labels):
-            if isinstance(row, Dropped):
-                self._dropped[row.reason] += 1
+            if isinstance(row, DroppedPart):
+                self._drop_counts[row.reason] += 1
                 continue
             problem = self._problem(row, pictures)
             if problem:
                 self._skip(problem, f"{row.run_id}, step {(row.step or 0) + 1}")
-            elif spool.add(row, source):
+            elif row_store.add(row, source):
                 any_row = True
             else:
-                self._dropped["duplicate row"] += 1
+                self._drop_counts["duplicate row"] += 1
         return any_row
 
-    def _rows(self, trace: Trace, labels: dict[str, Labels | None]) -> Iterator[Row | Dropped]:
+    def _rows(self, trace: Trace, labels: dict[str, Labels | None]) -> Iterator[TrainingRow | DroppedPart]:
         try:
             yield from rows_of(trace, self.rules, labels)
-        except Exception as error:  # whatever is wrong in one trace must not cost the others
+        except Exception as error:  # an invalid trace must not stop the build
             self._skip("invalid trace", f"{trace.run_id}: {type(error).__name__}: {error}")
 
-    def _problem(self, row: Row, pictures: Pictures) -> str | None:
-        """Why a row cannot be used, whatever the rules say."""
+    def _problem(self, row: TrainingRow, pictures: RowPictures) -> str | None:
+        """Return why a row cannot be used, independently of the rules; None if it can."""
         for ref in row.images:
             problem = pictures.problem(ref)
             if problem:
                 return problem
         tags = (row.prompt + (row.answer if self.rules.kind != "sequences" else "")).count("<image>")
-        wanted = len(row.images) if self.rules.kind != "sequences" else tags
-        return None if tags == wanted else "not as many <image> tags as pictures"
+        picture_count = len(row.images) if self.rules.kind != "sequences" else tags
+        return None if tags == picture_count else "number of <image> tags differs from number of pictures"
 
-    def _skip(self, reason: str, what: str) -> None:
+    def _skip(self, reason: str, name: str) -> None:
         if self.strict:
-            raise BadInput(f"{what}: {reason}")
-        self._skipped[reason] += 1
+            raise BadInput(f"{name}: {reason}")
+        self._skip_counts[reason] += 1
         examples = self._examples.setdefault(reason, [])
         if len(examples) < EXAMPLES:
-            examples.append(what)
+            examples.append(name)
 
-    def _select(self, spool: Spool) -> None:
+    def _select(self, row_store: RowStore) -> None:
         selection = self.selection
-        spool.group_requests()
+        row_store.group_requests()
         if selection.per_request is not None:
-            spool.limit_requests(selection.per_request)
-        spool.balance(selection.balance)
+            row_store.limit_requests(selection.per_request)
+        row_store.balance(selection.balance)
         if selection.max_rows is not None:
-            spool.limit(selection.max_rows)
-        spool.split(selection.validation)
+            row_store.limit_rows(selection.max_rows)
+        row_store.split(selection.validation)
 
-    def _report(self, names: Sequence[str], form: Format) -> Report:
-        return Report(
+    def _report(self, names: Sequence[str], dataset_format: DatasetFormat) -> DatasetReport:
+        return DatasetReport(
             kind=self.rules.kind,
-            format=form,
+            dataset_format=dataset_format,
             version=version("interleaver"),
             made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            sources=[shown(name) for name in names],
+            sources=[redact_password(name) for name in names],
             rules=asdict(self.rules),
             selection=asdict(self.selection),
             traces=self._traces,
-            traces_used=self._used,
-            skipped=dict(self._skipped.most_common()),
+            traces_used=self._used_traces,
+            skipped=dict(self._skip_counts.most_common()),
             skipped_examples=self._examples,
             models=dict(self._models.most_common()),
         )
 
-    def _write(self, spool: Spool, pictures: list[Pictures], folder: Path, report: Report) -> None:
+    def _write(self, row_store: RowStore, pictures: list[RowPictures], folder: Path, report: DatasetReport) -> None:
         folder.mkdir()
-        writer = open_writer(report.format, self.rules.kind, folder)
+        writer = open_writer(report.dataset_format, self.rules.kind, folder)
         digest = hashlib.sha256()
-        samples: dict[str, Sample] = {}
+        samples: dict[str, CardSample] = {}
         count = 0
         splits: tuple[Split, ...] = ("train", "validation")
         for split in splits:
-            before = count
-            for row, source in spool.rows(split):
+            previous_count = count
+            for row, source in row_store.rows(split):
                 self._write_row(writer, row, split, pictures[source], folder, samples)
                 digest.update(row.model_dump_json().encode())
                 count += 1
                 self._progress("rows", count)
-            if count > before:
-                report.splits[split] = {"rows": count - before, "requests": spool.requests(split)}
+            if count > previous_count:
+                report.splits[split] = {"rows": count - previous_count, "requests": row_store.requests(split)}
         writer.close()
-        report.candidates = spool.count()
-        report.dropped = dict((self._dropped + spool.dropped()).most_common())
-        report.groups = {"candidates": spool.groups(), **{split: spool.groups(split) for split in splits}}
+        report.candidates = row_store.count()
+        report.dropped = dict((self._drop_counts + row_store.drop_counts()).most_common())
+        report.groups = {"candidates": row_store.groups(), **{split: row_store.groups(split) for split in splits}}
         report.fingerprint = digest.hexdigest()
         write_card(report, list(samples.values()), folder)
 
     def _write_row(
-        self, writer: Writer, row: Row, split: Split, pictures: Pictures, folder: Path, samples: dict[str, Sample]
+        self,
+        writer: DatasetWriter,
+        row: TrainingRow,
+        split: Split,
+        pictures: RowPictures,
+        folder: Path,
+        samples: dict[str, CardSample],
     ) -> None:
         writer.write(row, split, pictures.read)
         if row.group not in samples and len(samples) < SAMPLES:
             samples[row.group] = take_sample(row, len(samples) + 1, folder, pictures.read)
 
 
-def _scratch_beside(out: Path) -> Path:
-    """A new folder beside the one that is going to be written."""
+def _make_scratch_folder(out: Path) -> Path:
+    """Create a temporary folder next to the output folder, on the same file system, and return its path."""
     out.parent.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))

@@ -1,4 +1,4 @@
-"""The dataset card: where a dataset comes from, what was left out, and what it looks like."""
+"""The dataset card: sources of a dataset, rows that were left out, statistics and samples."""
 
 from __future__ import annotations
 
@@ -7,32 +7,45 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, Field
 
-from interleaver.training.data.rows import Row
-from interleaver.training.data.writers import Format, Read
+from interleaver import migrations
+from interleaver.choices import DatasetFormat
+from interleaver.rendering.templates import render_template
+from interleaver.training.data.rows import TrainingRow
+from interleaver.training.data.writers import ReadPicture
 
 SAMPLES = 6
-SIDE = 256
+SAMPLE_SIDE = 256
 
 
-class Report(BaseModel):
-    """What an export did, beside the dataset as `dataset.json`.
+class DatasetReport(BaseModel):
+    """The report of a dataset build, written to `dataset.json` in the dataset's folder.
 
     Attributes:
-        sources: the addresses that were read.
-        traces: how many were read, and how many gave at least one row.
-        skipped: what could not be read or used, by reason; the first ones of each are in `skipped_examples`.
-        dropped: parts of traces and rows that the rules left out, by reason.
-        splits: rows and requests of each split.
-        groups: rows by group, before the selection and in each split.
-        models: who was planner, critic and generator, and in how many of the traces.
-        fingerprint: SHA-256 over the rows in their order: equal for equal data.
+        format: format version of this file.
+        kind: kind of dataset.
+        dataset_format: format of the data files, named after the trainer that reads them.
+        version: version of interleaver that built the dataset.
+        made_at: date and time of the build, in UTC.
+        sources: addresses of the trace sources, without passwords.
+        rules: the `RowRules` of the build.
+        selection: the `Selection` of the build.
+        traces: number of traces that were read.
+        traces_used: number of traces that gave at least one row.
+        candidates: number of rows before the selection.
+        skipped: number of records and rows that could not be read or used, by reason.
+        skipped_examples: names of the first skipped records and rows, by reason.
+        dropped: number of trace parts and rows that the rules or the selection left out, by reason.
+        splits: number of rows and of requests in each split.
+        groups: number of rows per group, before the selection ("candidates") and in each split.
+        models: number of traces per role and model, with keys such as "planner: NAME".
+        fingerprint: SHA-256 over the rows in order; equal datasets have equal fingerprints.
     """
 
+    format: int = migrations.FORMAT
     kind: str
-    format: Format
+    dataset_format: DatasetFormat
     version: str
     made_at: str
     sources: list[str]
@@ -50,29 +63,43 @@ class Report(BaseModel):
     fingerprint: str = ""
 
 
-class Sample(BaseModel):
-    """A row as the card shows it: the paths of its small pictures, and its texts."""
+class CardSample(BaseModel):
+    """A row as the dataset card shows it.
+
+    Attributes:
+        pictures: paths of the thumbnails, relative to the dataset's folder.
+        title: heading of the sample, the row's group.
+        question: prompt of the attempt, or the request.
+        answer: answer of the row, or its ground truth.
+    """
 
     pictures: list[str]
     title: str
-    asked: str
+    question: str
     answer: str
 
 
-def take_sample(row: Row, number: int, folder: Path, read: Read) -> Sample:
-    """Write the small pictures of a row below the dataset's folder."""
+def take_sample(row: TrainingRow, number: int, folder: Path, read: ReadPicture) -> CardSample:
+    """Write thumbnails of a row's pictures to `samples/` in the dataset's folder, and return the row as a sample.
+
+    Args:
+        row: row to show.
+        number: number of the sample, used in the file names.
+        folder: folder of the dataset.
+        read: reader of a picture's bytes.
+    """
     pictures = []
     for index, ref in enumerate(row.images[:8], start=1):
         name = f"samples/{number}-{index}.webp"
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(_small(read(ref)))
         pictures.append(name)
-    asked = row.rewritten_prompt or row.request
+    question = row.rewritten_prompt or row.request
     answer = row.answer
     if row.truth:
         truth = row.truth
         answer = f"success {truth.success}, semantics {truth.semantics:g}, quality {truth.quality:g}"
-    return Sample(pictures=pictures, title=row.group or "row", asked=asked, answer=answer)
+    return CardSample(pictures=pictures, title=row.group or "row", question=question, answer=answer)
 
 
 def _small(data: bytes) -> bytes:
@@ -82,21 +109,15 @@ def _small(data: bytes) -> bytes:
 
     with Image.open(io.BytesIO(data)) as image:
         small = flatten(image)
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP")
     return buffer.getvalue()
 
 
-def write_card(report: Report, samples: list[Sample], folder: Path) -> None:
-    """Write `README.md` and `dataset.json`."""
-    environment = Environment(
-        loader=PackageLoader("interleaver.training.data"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("card.md").render(report=report, samples=samples)
+def write_card(report: DatasetReport, samples: list[CardSample], folder: Path) -> None:
+    """Write `README.md` (the dataset card) and `dataset.json` (the report) to the dataset's folder."""
+    text = render_template("interleaver.training.data", "card.md", report=report, samples=samples)
     (folder / "README.md").write_text(text, encoding="utf-8")
     (folder / "dataset.json").write_text(
         json.dumps(report.model_dump(), indent=2, ensure_ascii=False), encoding="utf-8"

@@ -1,4 +1,4 @@
-"""The pictures of rows: fetched, and checked before they are trusted."""
+"""Reading and validating the pictures of rows."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from collections import OrderedDict
 
 from interleaver.errors import BackendUnavailable
 from interleaver.pictures import MAX_PIXELS, MEDIA_TYPES, white_canvas
-from interleaver.traces.images import ImageStore
-from interleaver.training.data.rows import canvas
+from interleaver.store.images import ImageStore
+from interleaver.training.data.rows import canvas_ref
 from interleaver.types import ImageRef
 
-REMEMBERED = 20_000
-"""Pictures whose check is remembered; the steps of a run share theirs."""
+CACHE_SIZE = 20_000
+"""Maximum number of pictures whose validation result is cached; the steps of a run share pictures."""
 
 
-class Pictures:
-    """The pictures of one source."""
+class RowPictures:
+    """Reads and validates the pictures of one trace source."""
 
     def __init__(self, images: ImageStore):
         self._images = images
-        self._checked: OrderedDict[str, str | None] = OrderedDict()
+        self._problems: OrderedDict[str, str | None] = OrderedDict()
 
     def read(self, ref: ImageRef) -> bytes:
-        """The bytes of a picture.
+        """Return the bytes of a picture.
 
         Raises:
-            BackendUnavailable: the store lacks it.
+            BackendUnavailable: the picture is not in the store and is not a blank canvas.
         """
         try:
             return self._images.read(ref)
         except BackendUnavailable:
-            if ref != canvas(ref.width, ref.height):
+            if ref != canvas_ref(ref.width, ref.height):
                 raise
-            return white_canvas(ref.width, ref.height).data  # no rule-based critic refers to it, so it may be gone
+            return white_canvas(ref.width, ref.height).data  # may be missing: only chat critics refer to it
 
     def problem(self, ref: ImageRef) -> str | None:
-        """What is wrong with a picture: None, or a reason not to use it."""
-        if ref.sha256 not in self._checked:
-            self._checked[ref.sha256] = self._look(ref)
-            if len(self._checked) > REMEMBERED:
-                self._checked.popitem(last=False)
-        return self._checked[ref.sha256]
+        """Return why a picture cannot be used; None if it can."""
+        if ref.sha256 not in self._problems:
+            self._problems[ref.sha256] = self._look(ref)
+            if len(self._problems) > CACHE_SIZE:
+                self._problems.popitem(last=False)
+        return self._problems[ref.sha256]
 
     def _look(self, ref: ImageRef) -> str | None:
         from PIL import Image
 
         if ref.width * ref.height > MAX_PIXELS:
-            return "picture of too many pixels"
+            return "picture with too many pixels"
         try:
             data = self.read(ref)
         except BackendUnavailable:
@@ -57,8 +57,8 @@ class Pictures:
             return "damaged picture (its bytes are not those of its hash)"
         try:
             with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
-                same = (image.width, image.height) == (ref.width, ref.height)
+                sizes_match = (image.width, image.height) == (ref.width, ref.height)
                 image.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return "not a picture"
-        return None if same else "picture of another size than its reference says"
+        return None if sizes_match else "picture size differs from its reference"

@@ -1,4 +1,4 @@
-"""Rows of training data: what a trace teaches, and why a part of it teaches nothing."""
+"""Extracting rows of training data from traces, with a reason for each part that gives no row."""
 
 from __future__ import annotations
 
@@ -8,50 +8,48 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from interleaver.agents.answers import parse_plan, parse_verdict
 from interleaver.agents.prompts import PromptSet, load_prompts
-from interleaver.agents.tagged import as_tagged, plan_answer, plan_question, verdict_answer, verdict_question
+from interleaver.agents.tagged import plan_answer, plan_question, to_tagged, verdict_answer, verdict_question
+from interleaver.choices import AttemptFilter, DatasetKind, RunFilter, SequenceMode
 from interleaver.errors import UnreadableAnswer
 from interleaver.pictures import white_canvas
 from interleaver.traces.failure_kinds import failure_kind
 from interleaver.traces.labels import Label, Labels
 from interleaver.traces.trace import Trace
 from interleaver.training.data.sequences import sequence_of
-from interleaver.types import Attempt, Exchange, ImageRef, Judgement, Outcome, Step, Verdict
-
-Kind = Literal["planner-sft", "critic-sft", "critic-rl", "sequences"]
+from interleaver.types import Attempt, Exchange, ImageRef, Scores, Step, Verdict
 
 
-class Truth(BaseModel):
-    """What a judge found of the picture in a row."""
+class GroundTruth(BaseModel):
+    """A judge's verdict and scores (0 to 10) of the drawn picture in a row."""
 
     success: bool
     semantics: float = Field(ge=0, le=10)
     quality: float = Field(ge=0, le=10)
 
 
-class Row(BaseModel):
+class TrainingRow(BaseModel):
     """One row of a dataset, before it is written in any format.
 
     Attributes:
-        run_id: the run it comes from.
-        step: position in the plan, from 0; None when the row is about the whole run.
-        attempt: likewise, from 1.
-        request: the run's request; rows of one request are never split apart.
-        tags: of the request.
-        prompt: the user turn; an `<image>` tag stands where each picture belongs.
-        images: the pictures, in the order of the tags.
-        answer: the assistant turn; of a sequence, its text; "" where it is the trainee's to give.
-        group: what it is balanced by: "accepted", "rejected: colour" and so on.
-        priority: rows with a higher one are kept first when some must go.
+        run_id: ID of the run that the row comes from.
+        step: position of the step in the plan, from 0; None if the row is about the whole run.
+        attempt: number of the attempt at the step, from 1; None if the row is about the whole run.
+        request: request of the run; all rows of a request go to the same split.
+        tags: tags of the request.
+        prompt: user turn, with an `<image>` tag in the place of each picture.
+        images: references to the pictures; in the order of the `<image>` tags, or in sequences by number.
+        answer: assistant turn, or the text of a sequence; "" for `critic-rl`, where the model in training answers.
+        group: group for balancing and statistics, such as "accepted" or "rejected: colour".
+        priority: rank in the selection; rows with a higher one are kept first.
         instruction: what the step should achieve.
-        origin_prompt: the plan's prompt of the step.
-        rewritten_prompt: the prompt of this attempt.
-        truth: what a judge says.
+        origin_prompt: prompt of the step in the plan.
+        rewritten_prompt: prompt of this attempt.
+        truth: the judge's verdict and scores; None if not labelled.
     """
 
     run_id: str
@@ -67,68 +65,74 @@ class Row(BaseModel):
     instruction: str = ""
     origin_prompt: str = ""
     rewritten_prompt: str = ""
-    truth: Truth | None = None
+    truth: GroundTruth | None = None
 
     def signature(self) -> bytes:
-        """The same for rows that differ in nothing but case, punctuation and spacing."""
+        """Return a hash that is equal for rows that differ only in case, punctuation and spacing."""
         texts = [self.request if self.step is None else "", self.instruction, self.rewritten_prompt, self.answer]
         words = [re.findall(r"\w+", text.casefold()) for text in texts]
-        told = json.dumps([words, [image.sha256 for image in self.images], self.group])
-        return hashlib.blake2b(told.encode(), digest_size=16).digest()
+        content = json.dumps([words, [image.sha256 for image in self.images], self.group])
+        return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """A part of a trace that gives no row, and why."""
+class DroppedPart:
+    """A part of a trace that gives no row.
 
-    what: str
+    Attributes:
+        name: run ID, with the step and the attempt if the part is an attempt.
+        reason: why it gives no row.
+    """
+
+    name: str
     reason: str
 
 
 @dataclass(frozen=True)
-class Rules:
+class RowRules:
     """Which parts of traces become rows.
 
     Attributes:
-        kind: of the dataset.
-        runs: "complete" for runs in which every step succeeded, "ended" for all that came to an end.
-        attempts: "proven" leaves a rejection out unless a later attempt at its step was accepted; "all" does not.
-        mode: of sequences: "easy" has the accepted pictures only, "hard" every attempt and what the critic said.
-        truth: the name of a judge's labels; rows whose verdict the judge does not share are left out, and `critic-rl`
-            takes its ground truth from there.
-        critic: the name of a critic's labels, whose verdicts then stand in place of the run's own.
-        difficulty: the name of a critic's labels with several samples; steps that every sample, or none, gets right
-            are left out.
-        prompts: the set of prompts for rows from planners and critics that were not asked in words, see
-            `load_prompts`.
+        kind: kind of dataset.
+        runs: "complete" uses only runs in which every step succeeded, "ended" all runs that have ended.
+        attempts: "proven" uses a rejected attempt only if a later attempt at its step was accepted, "all" uses every
+            attempt.
+        mode: content of sequences: "easy" has the accepted pictures only, "hard" every attempt and its criticism.
+        truth: name of a judge's labels. `critic-sft` leaves out verdicts that the judge disagrees with; `critic-rl`
+            takes its ground truth from them.
+        critic: name of a critic's labels, whose verdicts replace those of the run.
+        difficulty: name of a critic's labels with several samples per attempt; attempts that all samples, or none,
+            judge correctly are left out.
+        prompts: prompt set for rows from planners and critics that are not chat models and so have no recorded
+            prompts, see `load_prompts`.
     """
 
-    kind: Kind
-    runs: Literal["complete", "ended"] = "complete"
-    attempts: Literal["proven", "all"] = "proven"
-    mode: Literal["easy", "hard"] = "easy"
+    kind: DatasetKind
+    runs: RunFilter = "complete"
+    attempts: AttemptFilter = "proven"
+    mode: SequenceMode = "easy"
     truth: str | None = None
     critic: str | None = None
     difficulty: str | None = None
     prompts: str | None = None
 
     def labels(self) -> set[str]:
-        """The names of the labels that are needed."""
+        """Return the names of the labels that the rules need."""
         return {name for name in (self.truth, self.critic, self.difficulty) if name}
 
 
-def rows_of(trace: Trace, rules: Rules, labels: dict[str, Labels | None]) -> Iterator[Row | Dropped]:
-    """The rows that a trace gives.
+def rows_of(trace: Trace, rules: RowRules, labels: dict[str, Labels | None]) -> Iterator[TrainingRow | DroppedPart]:
+    """Yield the rows of a trace, and the parts that give no row.
 
     Args:
-        trace: the trace.
-        rules: which parts of it become rows.
-        labels: the trace's labels by name; None where it has none.
+        trace: trace to read.
+        rules: which parts of the trace become rows.
+        labels: labels of the trace by name; None for a name without labels.
     """
     if trace.status == "unfinished" or (rules.runs == "complete" and trace.status != "complete"):
-        yield Dropped(trace.run_id, f"the run is {trace.status}")
+        yield DroppedPart(trace.run_id, f"the run is {trace.status}")
     elif rules.kind == "planner-sft":
-        yield _planner_row(trace, _prompts(rules.prompts))
+        yield _planner_row(trace, _load_prompts(rules.prompts))
     elif rules.kind == "sequences":
         yield _sequence_row(trace, rules.mode)
     else:
@@ -137,31 +141,35 @@ def rows_of(trace: Trace, rules: Rules, labels: dict[str, Labels | None]) -> Ite
 
 
 @lru_cache(maxsize=8)
-def _prompts(source: str | None) -> PromptSet:
+def _load_prompts(source: str | None) -> PromptSet:
     return load_prompts(source)
 
 
-def _planner_row(trace: Trace, prompts: PromptSet) -> Row | Dropped:
-    """From the last exchange that was understood; from request and plan where the planner is no chat model."""
+def _planner_row(trace: Trace, prompts: PromptSet) -> TrainingRow | DroppedPart:
+    """Build the row of a planner.
+
+    It is built from the last exchange with a usable answer, or, if the planner is not a chat model, from the request
+    and the plan.
+    """
     question, images, plan = plan_question(prompts, trace.request, trace.images), trace.images, trace.plan
     if trace.plan_exchanges:
-        exchange = _understood(trace.plan_exchanges, "planner")
+        exchange = _usable_exchange(trace.plan_exchanges, "planner")
         if exchange is None:
-            return Dropped(trace.run_id, "no answer could be used")
-        told = exchange.messages[0].content
-        asked = told if told == question else as_tagged(told, "plan")
-        if asked is None:
-            return Dropped(trace.run_id, "the question asks for another format")
+            return DroppedPart(trace.run_id, "no answer could be used")
+        content = exchange.messages[0].content
+        tagged_question = content if content == question else to_tagged(content, "plan")
+        if tagged_question is None:
+            return DroppedPart(trace.run_id, "the question asks for another format")
         try:
             plan = parse_plan(exchange.answer)
         except UnreadableAnswer:
-            return Dropped(trace.run_id, "no answer could be used")
-        question, images = asked, exchange.images
+            return DroppedPart(trace.run_id, "no answer could be used")
+        question, images = tagged_question, exchange.images
         if not plan.reasoning:
             plan = plan.model_copy(update={"reasoning": exchange.reasoning})
     if not plan.steps:
-        return Dropped(trace.run_id, "the plan has no steps")
-    return Row(
+        return DroppedPart(trace.run_id, "the plan has no steps")
+    return TrainingRow(
         run_id=trace.run_id,
         request=trace.request,
         tags=trace.tags,
@@ -172,29 +180,31 @@ def _planner_row(trace: Trace, prompts: PromptSet) -> Row | Dropped:
     )
 
 
-def _critic_row(trace: Trace, attempt: Attempt, rules: Rules, labels: dict[str, Labels | None]) -> Row | Dropped:
-    what = f"{trace.run_id}, step {attempt.step + 1}, attempt {attempt.attempt}"
+def _critic_row(
+    trace: Trace, attempt: Attempt, rules: RowRules, labels: dict[str, Labels | None]
+) -> TrainingRow | DroppedPart:
+    name = f"{trace.run_id}, step {attempt.step + 1}, attempt {attempt.attempt}"
     step = trace.step_of(attempt)
     if attempt.image is None or step is None:
-        return Dropped(what, "there is no picture")
-    label = _labels_of(labels, attempt)
-    judged = label.get(rules.truth or "")
-    truth = judged.judgement if judged else None
+        return DroppedPart(name, "there is no picture")
+    label = _attempt_labels(labels, attempt)
+    judge_label = label.get(rules.truth or "")
+    truth = judge_label.scores if judge_label else None
     verdict, exchanges = attempt.verdict, attempt.exchanges
     if rules.critic:
         other = label.get(rules.critic)
         verdict, exchanges = (other.verdicts[0], other.exchanges) if other and other.verdicts else (None, [])
-    reason = _why_not(trace, attempt, rules, verdict, truth, label)
+    reason = _drop_reason(trace, attempt, rules, verdict, truth, label)
     if reason:
-        return Dropped(what, reason)
-    row = _question(trace, step, attempt, exchanges, _prompts(rules.prompts))
+        return DroppedPart(name, reason)
+    row = _critic_question(trace, step, attempt, exchanges, _load_prompts(rules.prompts))
     if row is None:
-        return Dropped(what, "the question asks for another format")
+        return DroppedPart(name, "the question asks for another format")
     if rules.kind == "critic-sft" and not _readable(exchanges):
-        return Dropped(what, "no answer could be used")
+        return DroppedPart(name, "no answer could be used")
     if truth:
-        row.truth = Truth(success=truth.success, semantics=truth.semantics, quality=truth.quality)
-    row.group = _group(verdict, truth, rules)
+        row.truth = GroundTruth(success=truth.success, semantics=truth.semantics, quality=truth.quality)
+    row.group = _balance_group(verdict, truth, rules)
     if rules.kind == "critic-rl":
         row.priority = int(verdict is not None and truth is not None and verdict.accepted != truth.success)
     elif verdict:
@@ -202,15 +212,15 @@ def _critic_row(trace: Trace, attempt: Attempt, rules: Rules, labels: dict[str, 
     return row
 
 
-def _why_not(
+def _drop_reason(
     trace: Trace,
     attempt: Attempt,
-    rules: Rules,
+    rules: RowRules,
     verdict: Verdict | None,
-    truth: Judgement | None,
+    truth: Scores | None,
     label: dict[str, Label],
 ) -> str | None:
-    """Why an attempt gives no row; None when it does."""
+    """Return why an attempt gives no row; None if it gives one."""
     if rules.truth and truth is None:
         return "no judge has scored it"
     if rules.difficulty and truth:
@@ -223,45 +233,52 @@ def _why_not(
         return "the critic gave no verdict"
     if truth and verdict.accepted != truth.success:
         return "the judge does not share the verdict"
-    if rules.attempts == "proven" and not verdict.accepted and not _mended(trace, attempt):
+    if rules.attempts == "proven" and not verdict.accepted and not _was_mended(trace, attempt):
         return "no later attempt was accepted"
     return None
 
 
-def _too_easy_or_hard(label: Label | None, truth: Judgement) -> str | None:
+def _too_easy_or_hard(label: Label | None, truth: Scores) -> str | None:
     if label is None or len(label.verdicts) < 2:
-        return "nobody has sampled how hard it is"
+        return "fewer than two samples of its difficulty"
     right = sum(verdict.accepted == truth.success for verdict in label.verdicts)
     if right == len(label.verdicts):
         return "every sample gets it right"
     return "no sample gets it right" if right == 0 else None
 
 
-def _mended(trace: Trace, attempt: Attempt) -> bool:
-    """Whether a later attempt at the step was accepted."""
-    later = [one for one in trace.attempts_at(attempt.step) if one.attempt > attempt.attempt]
-    return any(one.verdict and one.verdict.accepted for one in later)
+def _was_mended(trace: Trace, attempt: Attempt) -> bool:
+    """Return whether a later attempt at the step was accepted."""
+    later_attempts = [
+        attempt_after for attempt_after in trace.attempts_at(attempt.step) if attempt_after.attempt > attempt.attempt
+    ]
+    return any(attempt_after.verdict and attempt_after.verdict.accepted for attempt_after in later_attempts)
 
 
-def _question(trace: Trace, step: Step, attempt: Attempt, exchanges: list[Exchange], prompts: PromptSet) -> Row | None:
-    """A row with the critic's question: as it was asked, or as it would be where the critic is no chat model."""
+def _critic_question(
+    trace: Trace, step: Step, attempt: Attempt, exchanges: list[Exchange], prompts: PromptSet
+) -> TrainingRow | None:
+    """Return a row with the critic's prompt in the tagged format; None if the recorded prompt cannot be converted.
+
+    If the critic is not a chat model, the prompt is the one that a chat model would be given.
+    """
     assert attempt.image is not None
-    before = attempt.sources[-1] if attempt.sources else canvas(attempt.image.width, attempt.image.height)
+    before = attempt.sources[-1] if attempt.sources else canvas_ref(attempt.image.width, attempt.image.height)
     images = [before, attempt.image]
-    made = verdict_question(prompts, step, attempt.prompt, *images)
-    asked: str | None = made
-    exchange = _understood(exchanges, "critic")
-    if exchange and exchange.messages[0].content != made:
-        asked, images = as_tagged(exchange.messages[0].content, "verdict"), exchange.images
-    if asked is None:
+    expected_question = verdict_question(prompts, step, attempt.prompt, *images)
+    question: str | None = expected_question
+    exchange = _usable_exchange(exchanges, "critic")
+    if exchange and exchange.messages[0].content != expected_question:
+        question, images = to_tagged(exchange.messages[0].content, "verdict"), exchange.images
+    if question is None:
         return None
-    return Row(
+    return TrainingRow(
         run_id=trace.run_id,
         step=attempt.step,
         attempt=attempt.attempt,
         request=trace.request,
         tags=trace.tags,
-        prompt=asked,
+        prompt=question,
         images=images,
         instruction=step.goal,
         origin_prompt=step.prompt or "",
@@ -270,47 +287,49 @@ def _question(trace: Trace, step: Step, attempt: Attempt, exchanges: list[Exchan
 
 
 def _readable(exchanges: list[Exchange]) -> bool:
-    """Whether the critic's answer can be read again; so it is where the critic is no chat model."""
-    exchange = _understood(exchanges, "critic")
+    """Return whether the critic's answer can be parsed; True if the critic is not a chat model."""
+    exchange = _usable_exchange(exchanges, "critic")
     try:
         return exchange is None or bool(parse_verdict(exchange.answer))
     except UnreadableAnswer:
         return False
 
 
-def _group(verdict: Verdict | None, truth: Judgement | None, rules: Rules) -> str:
-    """What a critic's row is balanced by."""
+def _balance_group(verdict: Verdict | None, truth: Scores | None, rules: RowRules) -> str:
+    """Return the balancing group of a critic's row: accepted, rejected by kind of failure, or no verdict."""
     if rules.kind == "critic-rl" and truth:
-        said, accepted = truth.reasoning, truth.success
+        reasoning, accepted = truth.reasoning, truth.success
     elif verdict:
-        said, accepted = verdict.reasoning, verdict.accepted
+        reasoning, accepted = verdict.reasoning, verdict.accepted
     else:
         return "no verdict"
-    return "accepted" if accepted else f"rejected: {failure_kind(said)}"
+    return "accepted" if accepted else f"rejected: {failure_kind(reasoning)}"
 
 
-def _labels_of(labels: dict[str, Labels | None], attempt: Attempt) -> dict[str, Label]:
+def _attempt_labels(labels: dict[str, Labels | None], attempt: Attempt) -> dict[str, Label]:
     assert attempt.image is not None
-    found = {}
-    for name, one in labels.items():
-        label = one.of(attempt.step, attempt.attempt, attempt.image.sha256) if one else None
+    labels_by_name = {}
+    for name, named_labels in labels.items():
+        label = named_labels.of(attempt.step, attempt.attempt, attempt.image.sha256) if named_labels else None
         if label:
-            found[name] = label
-    return found
+            labels_by_name[name] = label
+    return labels_by_name
 
 
-def _understood(exchanges: list[Exchange], role: str) -> Exchange | None:
-    """The last exchange whose answer was used."""
-    usable = [one for one in exchanges if one.role == role and one.problem is None and one.messages]
+def _usable_exchange(exchanges: list[Exchange], role: str) -> Exchange | None:
+    """Return the last exchange of a role whose answer could be used; None if there is none."""
+    usable = [
+        exchange for exchange in exchanges if exchange.role == role and exchange.problem is None and exchange.messages
+    ]
     return usable[-1] if usable else None
 
 
-def _sequence_row(trace: Trace, mode: Literal["easy", "hard"]) -> Row | Dropped:
+def _sequence_row(trace: Trace, mode: SequenceMode) -> TrainingRow | DroppedPart:
     for result in trace.results:
-        if result is None or result.outcome not in (Outcome.ACCEPTED, Outcome.TEXT):
-            return Dropped(trace.run_id, "a step was not accepted")
+        if result is None or not result.outcome.finished:
+            return DroppedPart(trace.run_id, "a step was not accepted")
     text, images = sequence_of(trace, hard=mode == "hard")
-    return Row(
+    return TrainingRow(
         run_id=trace.run_id,
         request=trace.request,
         tags=trace.tags,
@@ -322,6 +341,6 @@ def _sequence_row(trace: Trace, mode: Literal["easy", "hard"]) -> Row | Dropped:
 
 
 @lru_cache(maxsize=256)
-def canvas(width: int, height: int) -> ImageRef:
-    """The white page that a critic sees before a step that starts from nothing."""
+def canvas_ref(width: int, height: int) -> ImageRef:
+    """Return the blank canvas that a critic is shown as the picture before a step without a source picture."""
     return white_canvas(width, height).ref

@@ -1,4 +1,4 @@
-"""The formats that trainers read."""
+"""Writers for the dataset formats that trainers read."""
 
 from __future__ import annotations
 
@@ -6,78 +6,77 @@ import json
 from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from interleaver.choices import DatasetFormat, DatasetKind
 from interleaver.errors import BadInput
-from interleaver.extras import need
+from interleaver.extras import require_extra
 from interleaver.pictures import EXTENSIONS
-from interleaver.training.data.rows import Kind, Row
-from interleaver.training.data.spool import Split
-from interleaver.types import ImageRef
+from interleaver.training.data.row_store import Split
+from interleaver.training.data.rows import TrainingRow
+from interleaver.types import ImageRef, Json
 
-Format = Literal["hf", "llamafactory", "verl", "jsonl"]
-FORMATS: dict[Kind, tuple[Format, ...]] = {
+FORMATS: dict[DatasetKind, tuple[DatasetFormat, ...]] = {
     "planner-sft": ("hf", "llamafactory"),
     "critic-sft": ("hf", "llamafactory"),
     "critic-rl": ("hf", "verl"),
     "sequences": ("hf", "jsonl"),
 }
-Json = dict[str, Any]
-Read = Callable[[ImageRef], bytes]
+ReadPicture = Callable[[ImageRef], bytes]
 SHARD_BYTES = 400 * 2**20
 GROUP_BYTES = 24 * 2**20
-"""Bytes of a Parquet shard and of a row group in it; a group is what a writer holds in memory."""
+"""Approximate size in bytes of a Parquet shard and of a row group; the writer buffers one row group in memory."""
 
 
-class Writer(Protocol):
-    """Writes the rows of a dataset, one split after the other."""
+class DatasetWriter(Protocol):
+    """Writes the rows of a dataset, one split after another."""
 
-    def write(self, row: Row, split: Split, read: Read) -> None:
-        """Write a row; `read` gives the bytes of its pictures."""
+    def write(self, row: TrainingRow, split: Split, read: ReadPicture) -> None:
+        """Write a row, reading the bytes of its pictures with `read`."""
         ...
 
     def close(self) -> None:
-        """Finish the files."""
+        """Write what is buffered and close the files."""
         ...
 
 
-def check_format(form: Format, kind: Kind) -> None:
-    """See to it that a format can hold a kind of rows.
+def check_format(dataset_format: DatasetFormat, kind: DatasetKind) -> None:
+    """Check that a format supports a kind of dataset.
 
     Raises:
-        BadInput: it cannot.
+        BadInput: the format does not support it.
     """
-    if form not in FORMATS[kind]:
-        raise BadInput(f"--format {form} cannot hold {kind}; choose one of: {', '.join(FORMATS[kind])}")
+    if dataset_format not in FORMATS[kind]:
+        raise BadInput(f"--format {dataset_format} cannot hold {kind}; choose one of: {', '.join(FORMATS[kind])}")
 
 
-def open_writer(form: Format, kind: Kind, folder: Path) -> Writer:
-    """A writer of a format.
+def open_writer(dataset_format: DatasetFormat, kind: DatasetKind, folder: Path) -> DatasetWriter:
+    """Return a writer for a format.
 
     Args:
-        form: the format.
-        kind: of the dataset.
-        folder: where the dataset is going to be.
+        dataset_format: format to write.
+        kind: kind of dataset.
+        folder: folder of the dataset.
 
     Raises:
-        BadInput: a package for it is missing.
+        BadInput: a package that the format needs is not installed.
     """
-    if form == "hf":
+    if dataset_format == "hf":
         return ParquetWriter(kind, folder)
-    if form == "llamafactory":
+    if dataset_format == "llamafactory":
         return LlamaFactoryWriter(kind, folder)
-    return LinesWriter(folder, _verl_row if form == "verl" else _sequence_line)
+    return LinesWriter(folder, _verl_row if dataset_format == "verl" else _sequence_line)
 
 
 class ParquetWriter:
-    """Parquet shards for Hugging Face `datasets`, the pictures within.
+    """Writes Parquet shards for Hugging Face `datasets`, with the pictures embedded.
 
-    SFT rows have `prompt` and `completion` as TRL reads them: conversations whose content is a list of parts, an
-    `{"type": "image"}` for each picture in its place. `critic-rl` rows have a `prompt` and the ground truth.
+    SFT rows have a `prompt` and a `completion` in TRL's conversational format: the content of a message is a list of
+    parts, with `{"type": "image"}` in the place of each picture. `critic-rl` rows have a `prompt` and the ground truth.
     """
 
-    def __init__(self, kind: Kind, folder: Path):
-        need("datasets", "data")
+    def __init__(self, kind: DatasetKind, folder: Path):
+        require_extra("datasets", "data")
         from datasets import Features
 
         self._kind = kind
@@ -85,25 +84,25 @@ class ParquetWriter:
         self._folder.mkdir(parents=True)
         self._schema = Features(_features(kind)).arrow_schema
         self._rows: list[Json] = []
-        self._held = self._written = 0
+        self._buffered_bytes = self._written_bytes = 0
         self._file: Any = None
         self._split: Split | None = None
         self._shards = 0
 
-    def write(self, row: Row, split: Split, read: Read) -> None:
-        """See `Writer.write`."""
+    def write(self, row: TrainingRow, split: Split, read: ReadPicture) -> None:
+        """See `DatasetWriter.write`."""
         if split != self._split:
             self._end_shard()
             self._split, self._shards = split, 0
         pictures = [read(ref) for ref in row.images]
         images = [{"bytes": picture, "path": None} for picture in pictures]
         self._rows.append(_hf_row(row, self._kind) | {"images": images})
-        self._held += sum(map(len, pictures)) + 2 * len(row.prompt) + len(row.answer)
-        if self._held >= GROUP_BYTES or len(self._rows) >= 1000:
+        self._buffered_bytes += sum(map(len, pictures)) + 2 * len(row.prompt) + len(row.answer)
+        if self._buffered_bytes >= GROUP_BYTES or len(self._rows) >= 1000:
             self._flush()
 
     def close(self) -> None:
-        """See `Writer.close`."""
+        """See `DatasetWriter.close`."""
         self._end_shard()
 
     def _flush(self) -> None:
@@ -117,19 +116,19 @@ class ParquetWriter:
             self._file = pyarrow.parquet.ParquetWriter(path, self._schema)
             self._shards += 1
         self._file.write_table(pyarrow.Table.from_pylist(self._rows, schema=self._schema))
-        self._written += self._held
-        self._rows, self._held = [], 0
-        if self._written >= SHARD_BYTES:
+        self._written_bytes += self._buffered_bytes
+        self._rows, self._buffered_bytes = [], 0
+        if self._written_bytes >= SHARD_BYTES:
             self._end_shard()
 
     def _end_shard(self) -> None:
         self._flush()
         if self._file is not None:
             self._file.close()
-        self._file, self._written = None, 0
+        self._file, self._written_bytes = None, 0
 
 
-def _features(kind: Kind) -> Json:
+def _features(kind: DatasetKind) -> Json:
     from datasets import Image, List, Value
 
     text = Value("string")
@@ -148,11 +147,11 @@ def _features(kind: Kind) -> Json:
     if kind != "critic-rl":
         return {"prompt": List(message), "completion": List(message)} | common
     truth = {"success": Value("bool"), "semantics": Value("float64"), "quality": Value("float64")}
-    said = {"instruction": text, "origin_prompt": text, "rewritten_prompt": text}
-    return {"prompt": List(message)} | truth | said | common
+    prompt_columns = {"instruction": text, "origin_prompt": text, "rewritten_prompt": text}
+    return {"prompt": List(message)} | truth | prompt_columns | common
 
 
-def _hf_row(row: Row, kind: Kind) -> Json:
+def _hf_row(row: TrainingRow, kind: DatasetKind) -> Json:
     common = row.model_dump(include={"run_id", "step", "attempt", "request", "group"})
     common["tags"] = json.dumps(row.tags, ensure_ascii=False)
     if kind == "sequences":
@@ -160,16 +159,16 @@ def _hf_row(row: Row, kind: Kind) -> Json:
     prompt = [{"role": "user", "content": _parts(row.prompt)}]
     if kind == "critic-rl":
         assert row.truth is not None
-        return {"prompt": prompt, **row.truth.model_dump(), **_said(row)} | common
+        return {"prompt": prompt, **row.truth.model_dump(), **_prompt_fields(row)} | common
     return {"prompt": prompt, "completion": [{"role": "assistant", "content": _parts(row.answer)}]} | common
 
 
-def _said(row: Row) -> Json:
+def _prompt_fields(row: TrainingRow) -> Json:
     return row.model_dump(include={"instruction", "origin_prompt", "rewritten_prompt"})
 
 
 def _parts(text: str) -> list[Json]:
-    """A text with `<image>` tags as the parts of a message."""
+    """Split a text at its `<image>` tags into the parts of a message."""
     parts: list[Json] = []
     for number, piece in enumerate(text.split("<image>")):
         parts += [{"type": "image", "text": None}] if number else []
@@ -178,37 +177,40 @@ def _parts(text: str) -> list[Json]:
 
 
 class LinesWriter:
-    """JSON Lines, one file a split, with the pictures as files in `images/`."""
+    """Writes JSON Lines, one file per split, with the pictures as files in `images/`."""
 
-    def __init__(self, folder: Path, form: Callable[[Row, list[str], Json], Json], names: str = "{split}.jsonl"):
-        """Set up a writer.
+    def __init__(
+        self, folder: Path, make_line: Callable[[TrainingRow, list[str], Json], Json], names: str = "{split}.jsonl"
+    ):
+        """Create a writer.
 
         Args:
-            folder: where the dataset is going to be.
-            form: makes the line of a row, from the row, the paths of its pictures, and its split and number.
-            names: of the files.
+            folder: folder of the dataset.
+            make_line: returns the JSON object of a row, given the row, the paths of its pictures, and a dictionary with
+                its `split` and `index`.
+            names: pattern of the file names, with the placeholder `{split}`.
         """
         self.folder = folder
-        self._form = form
+        self._make_line = make_line
         self._names = names
         self._files: dict[Split, TextIOWrapper] = {}
         self._count = 0
 
-    def write(self, row: Row, split: Split, read: Read) -> None:
-        """See `Writer.write`."""
+    def write(self, row: TrainingRow, split: Split, read: ReadPicture) -> None:
+        """See `DatasetWriter.write`."""
         if split not in self._files:
             self._files[split] = (self.folder / self._names.format(split=split)).open("w", encoding="utf-8")
         paths = [self._picture(ref, read) for ref in row.images]
-        line = self._form(row, paths, {"split": split, "index": self._count})
+        line = self._make_line(row, paths, {"split": split, "index": self._count})
         self._files[split].write(json.dumps(line, ensure_ascii=False) + "\n")
         self._count += 1
 
     def close(self) -> None:
-        """See `Writer.close`."""
+        """See `DatasetWriter.close`."""
         for file in self._files.values():
             file.close()
 
-    def _picture(self, ref: ImageRef, read: Read) -> str:
+    def _picture(self, ref: ImageRef, read: ReadPicture) -> str:
         name = f"images/{ref.sha256[:2]}/{ref.sha256}{EXTENSIONS[ref.media_type]}"
         path = self.folder / name
         if not path.exists():
@@ -218,16 +220,16 @@ class LinesWriter:
 
 
 class LlamaFactoryWriter(LinesWriter):
-    """LLaMA-Factory's *sharegpt* rows, and the `dataset_info.json` that describes them."""
+    """Writes rows in LLaMA-Factory's *sharegpt* format, and the `dataset_info.json` that describes them."""
 
-    def __init__(self, kind: Kind, folder: Path):
+    def __init__(self, kind: DatasetKind, folder: Path):
         self._name = kind.replace("-", "_")
         super().__init__(folder, _sharegpt_row, self._name + "_{split}.jsonl")
 
     def close(self) -> None:
-        """See `Writer.close`."""
+        """See `DatasetWriter.close`."""
         super().close()
-        # Without a system tag LLaMA-Factory drops rows with a system turn and says nothing.
+        # Without a system tag, LLaMA-Factory silently drops rows with a system turn.
         tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
         entries = {
             self._name if split == "train" else f"{self._name}_{split}": {
@@ -241,17 +243,20 @@ class LlamaFactoryWriter(LinesWriter):
         (self.folder / "dataset_info.json").write_text(json.dumps(entries, indent=2))
 
 
-def _sharegpt_row(row: Row, paths: list[str], told: Json) -> Json:
+def _sharegpt_row(row: TrainingRow, paths: list[str], place: Json) -> Json:
     messages = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.answer}]
     return {"messages": messages, "images": paths, "run_id": row.run_id, "step": row.step, "attempt": row.attempt}
 
 
-def _sequence_line(row: Row, paths: list[str], told: Json) -> Json:
+def _sequence_line(row: TrainingRow, paths: list[str], place: Json) -> Json:
     return {"prompt": row.prompt, "text": row.answer, "images": paths, "run_id": row.run_id, "tags": row.tags}
 
 
-def _verl_row(row: Row, paths: list[str], told: Json) -> Json:
-    """One row for both: verl takes `prompt`, `reward_model` and `extra_info`, EasyR1 `problem` and `answer`."""
+def _verl_row(row: TrainingRow, paths: list[str], place: Json) -> Json:
+    """Return a row for both verl and EasyR1.
+
+    verl reads `prompt`, `reward_model` and `extra_info`; EasyR1 reads `problem` and `answer`.
+    """
     assert row.truth is not None
     before, after = paths
     answer = "true" if row.truth.success else "false"
@@ -269,5 +274,5 @@ def _verl_row(row: Row, paths: list[str], told: Json) -> Json:
         "answer": answer,
         "images": paths,
         "reward_model": {"style": "rule", "ground_truth": answer},
-        "extra_info": {**told, "run_id": row.run_id, "step": row.step, "attempt": row.attempt, "group": row.group},
+        "extra_info": {**place, "run_id": row.run_id, "step": row.step, "attempt": row.attempt, "group": row.group},
     }

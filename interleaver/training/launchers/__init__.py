@@ -1,4 +1,4 @@
-"""Configurations of `accelerate launch`."""
+"""Configuration files for `accelerate launch`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from interleaver.errors import BadInput, did_you_mean
 
 
 def find_launcher(name: str) -> Path:
-    """The file of a launcher.
+    """Return the path of a launcher configuration.
 
     Args:
-        name: of one that comes with this package, or a file.
+        name: path of a file, or the name of a launcher that comes with this package.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is no such file or launcher.
     """
     ready = {file.stem: file for file in sorted(Path(__file__).parent.glob("*.yaml"))}
     path = Path(name) if Path(name).exists() else ready.get(name)

@@ -1,0 +1,56 @@
+"""What a LangGraph server loads: the compiled graph, and a route that serves its pictures.
+
+`langgraph.json` refers to both. The server provides the checkpointer. The environment variable INTERLEAVER_PROFILE
+names the profile: a TOML file, or a profile that comes with this package. Without it the graph runs in the sandbox. If
+the profile has no `public_url`, links to pictures point to the server's own `/pictures`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from interleaver.errors import BadInput
+from interleaver.graph.builder import Builder, build_graph
+from interleaver.store.images import ImageStore
+
+PROFILE_VARIABLE = "INTERLEAVER_PROFILE"
+ONE_YEAR = "public, max-age=31536000, immutable"
+
+
+def _load() -> tuple[Builder, ImageStore]:
+    """Return the state machine and the image store of the profile that the environment variable names."""
+    name = os.environ.get(PROFILE_VARIABLE)
+    if name:
+        from interleaver.profile import load_profile
+        from interleaver.runner import make_graph, open_run_store
+
+        profile = load_profile(name)
+        store = open_run_store(profile).images
+        builder = make_graph(profile, store)
+    else:
+        store = ImageStore()
+        builder = build_graph(images=store)
+    server_url = os.environ.get("LANGGRAPH_API_URL")  # set by the LangGraph server itself
+    if server_url and store.public_url is None:
+        store.public_url = f"{server_url.rstrip('/')}/pictures"
+    return builder, store
+
+
+async def get_picture(request: Request) -> Response:
+    """Serve a picture by its hash; responses may be cached forever, since a hash always names the same bytes."""
+    sha256 = request.path_params["name"].partition(".")[0]
+    try:
+        picture = await images.find(sha256)
+    except BadInput as error:
+        return PlainTextResponse(f"{error}\n", status_code=404)
+    return Response(picture.data, media_type=picture.media_type, headers={"Cache-Control": ONE_YEAR})
+
+
+_builder, images = _load()
+graph = _builder.compile(name="interleaver")
+app = Starlette(routes=[Route("/pictures/{name}", get_picture)])

@@ -1,0 +1,34 @@
+"""`interleaver doctor`: what is installed, configured and reachable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import click
+
+from interleaver.cli.common import EXIT_UNFINISHED, json_option, one_line_errors, out_option, profile_option
+
+
+@click.command()
+@profile_option
+@out_option
+@json_option
+@one_line_errors
+def doctor(profile: str | None, out: str | None, as_json: bool) -> None:
+    """Check what is installed, configured and reachable.
+
+    \b
+    interleaver doctor --profile my-models.toml
+    """
+    from interleaver.doctor import examine
+
+    checks = asyncio.run(examine(profile, out))
+    if as_json:
+        click.echo(json.dumps([check.model_dump() for check in checks], indent=2))
+    else:
+        for check in checks:
+            mark = {True: click.style("ok  ", fg="green"), False: click.style("FAIL", fg="red"), None: "-   "}[check.ok]
+            click.echo(f"{mark} {check.name:28} {check.detail}")
+    sys.exit(EXIT_UNFINISHED if any(check.ok is False for check in checks) else 0)

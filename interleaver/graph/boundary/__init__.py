@@ -1,0 +1,1 @@
+"""The boundary of the state machine: inputs, chat, reviews, events and tracing."""

@@ -1,0 +1,1 @@
+"""HTTP endpoints of models, and fetching pictures by URL."""

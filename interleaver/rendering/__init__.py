@@ -1,0 +1,1 @@
+"""Rendering of documents as HTML and Markdown, and of templates in general."""

@@ -1,0 +1,146 @@
+"""The image store: pictures keyed by the SHA-256 of their bytes, on any fsspec URL."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+from interleaver.errors import BackendUnavailable, BadInput, redact_password
+from interleaver.pictures import EXTENSIONS, Picture, white_canvas
+from interleaver.store.folders import Folder
+from interleaver.types import ImageRef
+
+DEFAULT_URL = "out/.store/images"
+
+
+class ImageStore:
+    """Content-addressed storage for encoded pictures.
+
+    A picture is written once, under a name derived from its hash, so storing it again is free and runs may store the
+    same picture concurrently. Readers never see a partially written picture.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, public_url: str | None = None):
+        """Open a store.
+
+        Args:
+            url: a local folder, or any URL that fsspec supports (`s3://...`, `gs://...`, `memory://...`).
+            public_url: base URL at which the pictures are served over HTTP, as `<public_url>/<sha256>.png`; None if
+                they are not served.
+        """
+        self.folder = Folder(url, "image store")
+        self.public_url = public_url.rstrip("/") if public_url else None
+
+    @property
+    def url(self) -> str:
+        """The folder or URL that the store was opened with, without its password."""
+        return redact_password(self.folder.url)
+
+    def check(self) -> None:
+        """Open the store's filesystem.
+
+        Raises:
+            BadInput: the filesystem of the URL is unknown, or its package is not installed.
+        """
+        self.folder.check()
+
+    def path(self, ref: ImageRef) -> str:
+        """Return the path of a picture within the store's filesystem."""
+        return self.folder.path(image_file_name(ref))
+
+    def link(self, ref: ImageRef) -> str:
+        """Return the link to a picture for use outside: its public URL, or `sha256:<hash>` without a `public_url`."""
+        if self.public_url is None:
+            return f"sha256:{ref.sha256}"
+        return f"{self.public_url}/{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"
+
+    def parse_link(self, link: str) -> str | None:
+        """Return the SHA-256 in a link of this store; None if the text is not such a link."""
+        prefix = f"(?:sha256:|{re.escape(self.public_url)}/)" if self.public_url else "sha256:"
+        match = re.fullmatch(prefix + r"([0-9a-f]{64})(?:\.[a-z]+)?", link)
+        return match[1] if match else None
+
+    async def find(self, sha256: str) -> Picture:
+        """Fetch a picture by its hash alone.
+
+        Raises:
+            BadInput: the hash is malformed, or the store holds no such picture.
+        """
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+            raise BadInput(f"{sha256[:70]!r} is not a SHA-256; give 64 lower-case hex digits")
+        for media_type in EXTENSIONS:
+            ref = ImageRef(sha256=sha256, media_type=media_type, width=1, height=1)
+            try:
+                data = await asyncio.to_thread(self.read, ref)
+            except BackendUnavailable:
+                continue
+            return await asyncio.to_thread(Picture.decode, data, f"picture {sha256[:12]}")
+        raise BadInput(f"picture {sha256[:12]} is not in the image store {self.url}")
+
+    async def holds(self, ref: ImageRef) -> bool:
+        """Return whether the store has a picture; False if the store cannot be read."""
+        try:
+            return await asyncio.to_thread(self.folder.exists, image_file_name(ref))
+        except OSError:
+            return False
+
+    async def put(self, picture: Picture) -> ImageRef:
+        """Store a picture and return its reference.
+
+        Raises:
+            BackendUnavailable: the store cannot be written to.
+        """
+        try:
+            await asyncio.to_thread(self._write, picture)
+        except OSError as error:
+            raise BackendUnavailable(f"the image store {self.url} cannot be written to: {error}") from None
+        return picture.ref
+
+    async def get(self, ref: ImageRef) -> Picture:
+        """Fetch a picture.
+
+        Raises:
+            BackendUnavailable: the store does not hold it, or cannot be read.
+        """
+        data = await asyncio.to_thread(self.read, ref)
+        return Picture(data, ref.media_type, ref.width, ref.height)
+
+    async def get_before(self, sources: Sequence[ImageRef], after: Picture) -> Picture:
+        """Fetch the picture that a step started from.
+
+        Args:
+            sources: pictures that the step edited; the last one is the picture it started from.
+            after: picture that was drawn.
+
+        Returns:
+            The last source. For a step that was drawn from scratch, a white canvas of the size of `after`; it is
+            stored as well, since the critic's exchange refers to it.
+
+        Raises:
+            BackendUnavailable: the store does not hold the picture, or cannot be used.
+        """
+        if sources:
+            return await self.get(sources[-1])
+        canvas = await asyncio.to_thread(white_canvas, after.width, after.height)
+        await self.put(canvas)
+        return canvas
+
+    def read(self, ref: ImageRef) -> bytes:
+        """Return the bytes of a picture without decoding them; raises the same errors as `get`."""
+        try:
+            return self.folder.read(image_file_name(ref))
+        except OSError as error:
+            raise BackendUnavailable(
+                f"picture {ref.sha256[:12]} is not in the image store {self.url}: {error}"
+            ) from None
+
+    def _write(self, picture: Picture) -> None:
+        name = image_file_name(picture.ref)
+        if not self.folder.exists(name):
+            self.folder.write(name, picture.data)
+
+
+def image_file_name(ref: ImageRef) -> str:
+    """Return the file name of a picture within the store."""
+    return f"{ref.sha256[:2]}/{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"

@@ -1,1 +1,0 @@
-"""What a person looks at: the document as a page."""

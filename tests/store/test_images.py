@@ -1,0 +1,88 @@
+import multiprocessing
+import threading
+
+import fsspec
+import pytest
+from support.fakes import plain_picture
+
+from interleaver.errors import BackendUnavailable, BadInput
+from interleaver.pictures import Picture
+from interleaver.store.images import ImageStore
+
+
+@pytest.mark.parametrize("url", ["{tmp}/images", "memory://store", "file://{tmp}/other"])
+async def test_a_picture_comes_back_as_it_was(tmp_path, url):
+    store = ImageStore(url.format(tmp=tmp_path))
+    picture = plain_picture((1, 2, 3), (40, 30))
+    ref = await store.put(picture)
+    assert ref == picture.ref and (ref.width, ref.height, ref.media_type) == (40, 30, "image/png")
+    assert (await store.get(ref)).data == picture.data
+    assert await store.put(picture) == ref
+
+
+async def test_a_missing_picture_is_told(tmp_path):
+    with pytest.raises(BackendUnavailable, match="is not in the image store"):
+        await ImageStore(str(tmp_path)).get(plain_picture().ref)
+
+
+async def test_a_store_that_cannot_be_written_to_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BackendUnavailable, match="cannot be written to"):
+        await ImageStore(str(tmp_path / "file")).put(plain_picture())
+
+
+def test_an_unknown_kind_of_store_is_told():
+    with pytest.raises(BadInput, match="image store 'nonsense://x'"):
+        ImageStore("nonsense://x").path(plain_picture().ref)
+
+
+async def test_a_store_on_another_filesystem_holds_one_file_a_picture():
+    store = ImageStore("memory://single")
+    for _ in range(3):
+        await store.put(plain_picture())
+    assert len(fsspec.filesystem("memory").find("/single")) == 1
+
+
+def _write_many(folder: str, data: bytes) -> None:
+    import asyncio
+
+    async def write() -> None:
+        picture = Picture.decode(data)
+        for _ in range(50):
+            await ImageStore(folder).put(picture)
+
+    asyncio.run(write())
+
+
+def test_processes_may_write_the_same_picture_at_once(tmp_path):
+    """A reader never sees half a picture, and no draft is left behind."""
+    picture = plain_picture((9, 9, 9), (512, 512))
+    folder = tmp_path / "images"
+    path = ImageStore(str(folder)).path(picture.ref)
+    torn, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            try:
+                with open(path, "rb") as file:
+                    data = file.read()
+            except FileNotFoundError:
+                continue
+            if data != picture.data:
+                torn.append(len(data))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    workers = [
+        multiprocessing.get_context("spawn").Process(target=_write_many, args=(str(folder), picture.data))
+        for _ in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    done.set()
+    watcher.join()
+    assert all(worker.exitcode == 0 for worker in workers)
+    assert torn == []
+    assert [file.name for file in folder.rglob("*") if file.is_file()] == [f"{picture.ref.sha256}.png"]

@@ -1,0 +1,41 @@
+"""Runs that were interrupted at an awkward moment."""
+
+from contextlib import aclosing
+
+import pytest
+
+from interleaver import Profile, Runner
+from interleaver.traces.trace import Trace
+
+
+@pytest.mark.parametrize("event", ["plan_ready", "attempt_started", "picture_ready", "verdict", "step_ended"])
+async def test_a_run_whose_node_was_cancelled_at_its_end_is_finished_when_resumed(tmp_path, event):
+    """LangGraph stores what the node wrote, but not where the run goes next."""
+    runner = Runner(Profile(), tmp_path, documents=False)
+    record = await runner.begin("a boat and a tree", [], {"seed": 1}, run_id="r")
+    config = {"configurable": {"thread_id": record.thread}, "recursion_limit": 1000}
+    inputs = {"request": record.request, "images": []}
+    async with runner.runs.checkpointer("r") as saver:
+        graph = runner.builder.compile(checkpointer=saver)
+        stream = graph.astream(inputs, config, context=record.context, stream_mode="custom", durability="sync")
+        async with aclosing(stream):
+            async for chunk in stream:
+                if chunk["type"] == event:
+                    break
+    async for _ in runner.work(record):
+        pass
+    trace = runner.runs.trace("r")
+    assert isinstance(trace, Trace) and trace.status == "complete"
+
+
+async def test_a_run_that_is_closed_early_can_be_resumed_in_the_same_process(tmp_path):
+    runner = Runner(Profile(), tmp_path, documents=False)
+    record = await runner.begin("a boat and a tree", [], {"seed": 1}, run_id="r")
+    async with aclosing(runner.work(record)) as events:
+        async for event in events:
+            if event.type == "verdict":
+                break
+    assert runner.runs.trace("r") is None
+    async for _ in runner.work(record):
+        pass
+    assert runner.runs.trace("r").status == "complete"
