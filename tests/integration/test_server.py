@@ -82,7 +82,8 @@ def prompts_of(state):
 
 @pytest.fixture
 async def client(server):
-    async with get_client(url=server) as client:
+    # An idle connection that is used again in the moment in which the server closes it loses the request.
+    async with get_client(url=server, headers={"connection": "close"}) as client:
         yield client
 
 
