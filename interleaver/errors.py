@@ -53,6 +53,16 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def edit_distance(first: str, second: str) -> int:
+    """Return the Levenshtein distance: how many letters must be inserted, removed or replaced to make both equal."""
+    row = list(range(len(second) + 1))
+    for count, letter in enumerate(first, start=1):
+        diagonal, row[0] = row[0], count
+        for column, other in enumerate(second, start=1):
+            diagonal, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, diagonal + (letter != other))
+    return row[-1]
+
+
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """Return the first problem of a validation error in one line: the field and what is wrong.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import io
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import unquote
 
 from interleaver.errors import BadInput
 from interleaver.types import ImageRef
@@ -91,6 +95,32 @@ class Picture:
             width=self.width,
             height=self.height,
         )
+
+
+def decode_data_url(url: str, name: str = "the picture") -> Picture:
+    """Decode the picture in a `data:` URL.
+
+    The base64 may have line breaks, lack its padding, use the letters of the URL-safe alphabet, or be a `data:` URL
+    itself: clients send all of these.
+
+    Args:
+        url: the URL.
+        name: name of the picture in error messages.
+
+    Raises:
+        BadInput: it is not base64, not a picture, or too large.
+    """
+    encoded = re.sub(r"\s+", "", url).translate(str.maketrans("-_", "+/"))
+    while encoded.lower().startswith("data:"):
+        encoded = encoded.partition(",")[2]
+    encoded = unquote(encoded).rstrip("=")
+    if len(encoded) > MAX_BYTES * 4 // 3 + 4:
+        raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
+    try:
+        data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except binascii.Error:
+        raise BadInput(f"{name} is not valid base64") from None
+    return Picture.decode(data, name)
 
 
 def flatten(image: Image.Image) -> Image.Image:

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from interleaver.errors import BadInput, explain
 from interleaver.graph.boundary.events import Event, read_event
 from interleaver.graph.boundary.inputs import check_request
-from interleaver.graph.builder import Builder, build_graph
+from interleaver.graph.builder import build_graph
+from interleaver.graph.compiled import GraphBuilder
 from interleaver.graph.context import Context
 from interleaver.graph.document import compose
 from interleaver.graph.state import RunState, attempts_of, failure_of, result_of
@@ -49,7 +50,7 @@ def make_backend(profile: Profile, kind: BackendKind) -> Any:
     return create_backend(kind, settings.backend, **(settings.model_extra or {}))
 
 
-def make_graph(profile: Profile, images: ImageStore) -> Builder:
+def make_graph(profile: Profile, images: ImageStore) -> GraphBuilder:
     """Return the uncompiled state machine with the models and settings of a profile.
 
     Raises:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Json = dict[str, Any]
 """A JSON object."""
+IMAGE_TAG = "<image>"
+"""Stands in a text at the place of a picture."""
 
 
 class ImageRef(BaseModel):
@@ -175,6 +177,11 @@ class Attempt(BaseModel):
     )
 
     @property
+    def reviewed(self) -> bool:
+        """Whether the critic was asked about the picture, with or without a verdict as the result."""
+        return self.image is not None and (self.verdict is not None or self.error is not None)
+
+    @property
     def verdict_label(self) -> str:
         """The verdict in one or two words: accepted, rejected or no verdict."""
         return self.verdict.label if self.verdict else "no verdict"
@@ -219,7 +226,7 @@ class StepResult(BaseModel):
 class Failure(BaseModel):
     """Why a run ended early."""
 
-    where: Literal["planner", "generator", "critic", "budget", "review"]
+    where: Literal["planner", "generator", "critic", "budget", "review", "limit"]
     reason: str
 
 
@@ -258,8 +265,8 @@ class Document(BaseModel):
 
     Attributes:
         request: the user's request.
-        status: `complete` if every step ended as `accepted` or `text`, `failed` if there is nothing to show, `partial`
-            otherwise.
+        status: `complete` if every step ended as `accepted` or `text`, `failed` if there is nothing to show or the
+            request could not be planned, `partial` otherwise.
         seed: seed of the run.
         blocks: the content.
         steps: all steps of the plan, including those without blocks.

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Fixtures that all tests share."""
 
 import pytest
 

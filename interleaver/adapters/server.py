@@ -15,14 +15,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from interleaver.errors import BadInput
-from interleaver.graph.builder import Builder, build_graph
+from interleaver.graph.builder import build_graph
+from interleaver.graph.compiled import GraphBuilder
 from interleaver.store.images import ImageStore
 
 PROFILE_VARIABLE = "INTERLEAVER_PROFILE"
 ONE_YEAR = "public, max-age=31536000, immutable"
 
 
-def _load() -> tuple[Builder, ImageStore]:
+def _load() -> tuple[GraphBuilder, ImageStore]:
     """Return the state machine and the image store of the profile that the environment variable names."""
     name = os.environ.get(PROFILE_VARIABLE)
     if name:

@@ -19,12 +19,12 @@ from pydantic import ConfigDict, Field, SecretStr
 from pydantic.dataclasses import dataclass as settings
 
 from interleaver.agents.exchanges import record_exchange
-from interleaver.agents.prompts import IMAGE_TAG, PromptPart, fill, template_text
+from interleaver.agents.prompts import PromptPart, fill, template_text
 from interleaver.errors import BackendError, Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
 from interleaver.net.endpoints import OPENAI, Endpoint, openai_key_variable
 from interleaver.pictures import Picture
-from interleaver.types import Exchange, Json, Message, Usage
+from interleaver.types import IMAGE_TAG, Exchange, Json, Message, Usage
 
 T = TypeVar("T")
 MANY_IMAGES = 5

@@ -13,8 +13,8 @@ from pathlib import Path
 from interleaver import migrations
 from interleaver.errors import BadInput
 from interleaver.pictures import Picture
+from interleaver.types import IMAGE_TAG
 
-IMAGE_TAG = "<image>"
 SHIPPED_SETS = Path(__file__).with_name("prompts")
 OFFICIAL = {
     "narrative": "NARRATIVE_PROMPT_JSON",

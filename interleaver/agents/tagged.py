@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from interleaver.agents.prompts import (
-    IMAGE_TAG,
     PromptPart,
     PromptSet,
     fill,
@@ -16,7 +15,7 @@ from interleaver.agents.prompts import (
     template_text,
 )
 from interleaver.agents.schemas import write_plan
-from interleaver.types import ImageRef, Plan, Step, Verdict
+from interleaver.types import IMAGE_TAG, ImageRef, Plan, Step, Verdict
 
 AnswerKind = Literal["plan", "verdict"]
 

@@ -213,6 +213,17 @@ def early_end(state: RunState, step: Step, result: StepResult) -> Json | None:
     return None
 
 
-def failure_record(where: Literal["planner", "generator", "critic", "budget", "review"], reason: object) -> Json:
+def cut_off(state: RunState) -> Json | None:
+    """Return the failure of a run that LangGraph's recursion limit cuts off; None if all steps have ended."""
+    if current_step(state) is None and not state.get("needs_plan"):
+        return None
+    return failure_record(
+        "limit", "LangGraph's recursion_limit cut the run off; invoke the thread again to go on, or raise the limit"
+    )
+
+
+def failure_record(
+    where: Literal["planner", "generator", "critic", "budget", "review", "limit"], reason: object
+) -> Json:
     """Return a `Failure` as it is stored in the state."""
     return Failure(where=where, reason=str(reason)).model_dump()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from langgraph.graph import START, StateGraph
+from langgraph._internal._runnable import RunnableCallable  # the only way to give a node two functions
+from langgraph.graph import START
 
 from interleaver.agents import Critic, Planner
 from interleaver.graph import routing
 from interleaver.graph.backends import Backends
+from interleaver.graph.compiled import GraphBuilder
 from interleaver.graph.context import Context, RunSettings
 from interleaver.graph.nodes import Nodes, in_present_format
-from interleaver.graph.state import RunInput, RunOutput, RunState
+from interleaver.graph.state import LoopState, RunInput, RunOutput, RunState
+from interleaver.graph.sync import as_sync
 from interleaver.store.images import ImageStore
 from interleaver.tools import ImageGenerator
-
-Builder = StateGraph[RunState, Context, RunInput, RunOutput]
 
 
 def build_graph(
@@ -27,7 +28,7 @@ def build_graph(
     settings: RunSettings | None = None,
     image_hosts: Collection[str] = (),
     concurrency: Mapping[str, int | None] | None = None,
-) -> Builder:
+) -> GraphBuilder:
     """Build the uncompiled state machine; compile it with `.compile(checkpointer=..., store=...)`.
 
     Args:
@@ -51,12 +52,15 @@ def build_graph(
         settings or RunSettings(),
         image_hosts,
     )
-    builder = StateGraph(RunState, context_schema=Context, input_schema=RunInput, output_schema=RunOutput)
-    builder.add_node("planner", nodes.planner)
-    for node in (nodes.review, nodes.generator, nodes.critic, nodes.refine, nodes.accept, nodes.compose):
-        builder.add_node(node.__name__, in_present_format(node))
+    builder = GraphBuilder(RunState, context_schema=Context, input_schema=RunInput, output_schema=RunOutput)
+    builder.add_node("begin", RunnableCallable(as_sync(nodes.begin), nodes.begin, trace=False), input_schema=RunState)
+    loop = (nodes.planner, nodes.review, nodes.generator, nodes.critic, nodes.refine, nodes.accept, nodes.compose)
+    for node in map(in_present_format, loop):
+        runnable = RunnableCallable(as_sync(node), node, trace=False)
+        builder.add_node(node.__name__, runnable, input_schema=LoopState)
 
-    builder.add_edge(START, "planner")
+    builder.add_edge(START, "begin")
+    builder.add_conditional_edges("begin", routing.route_begin)
     builder.add_conditional_edges("planner", routing.route_plan)
     builder.add_conditional_edges("review", routing.route_review)
     builder.add_conditional_edges("generator", routing.route_picture)

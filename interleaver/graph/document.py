@@ -23,7 +23,11 @@ def compose_document(state: RunState) -> Document:
     """Return the document of a run; for a run that is still working, the document so far."""
     plan = plan_of(state)
     results = [result_of(state, position) for position in range(len(plan.steps))]
-    return compose(str(state.get("request") or ""), settings_of(state).seed, plan, results, failure_of(state))
+    failure = failure_of(state)
+    request = state.get("request")
+    if failure and failure.where == "planner":
+        request = state.get("revision") or request
+    return compose(str(request or ""), settings_of(state).seed, plan, results, failure)
 
 
 def compose(
@@ -41,6 +45,7 @@ def compose(
     status, reason = _status(plan, results)
     if failure:
         reason = failure.reason
+        status = "failed" if failure.where == "planner" else status
     return Document(
         request=request,
         status=status,

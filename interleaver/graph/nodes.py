@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from functools import wraps
-from typing import Protocol
+from typing import Any
 
 from langgraph.runtime import Runtime
 
@@ -14,18 +14,21 @@ from interleaver.graph.attempts import (
     ask_about_step,
     attempt_record,
     close_step,
+    cut_off,
     early_end,
     failure_record,
     record_attempt,
 )
 from interleaver.graph.backends import Backends
+from interleaver.graph.beginning import InputReader
 from interleaver.graph.boundary import tracing
-from interleaver.graph.boundary.chat import answer_message, unchanged_note
+from interleaver.graph.boundary.chat import answer_message
 from interleaver.graph.boundary.events import DocumentReady, StepEnded, emit, emit_blocks
+from interleaver.graph.boundary.memory import document_memory
 from interleaver.graph.boundary.review import PlanReview, ask
 from interleaver.graph.context import Context, RunSettings, given_settings
 from interleaver.graph.document import compose_document, step_blocks
-from interleaver.graph.planning import PlanMaker, announce_plan, document_memory, replan_update
+from interleaver.graph.planning import PlanMaker, announce_plan, answer_notes, is_failed_change, replan_update
 from interleaver.graph.state import (
     RunState,
     attempt_key,
@@ -37,19 +40,14 @@ from interleaver.graph.state import (
     plan_of,
     result_of,
     settings_of,
+    whole_state,
 )
 from interleaver.store.images import ImageStore
 from interleaver.types import Json
 
-
-class Node(Protocol):
-    """A node function that takes the state of a run."""
-
-    __name__: str
-
-    def __call__(self, state: RunState) -> Awaitable[Json]:
-        """Return the node's state update."""
-        ...
+Node = Callable[[RunState], Coroutine[Any, Any, Json]]
+FEW_STEPS = 3
+"""Number of supersteps that the longest way from one router to the next takes, with one to spare."""
 
 
 def in_present_format(node: Node) -> Node:
@@ -58,9 +56,18 @@ def in_present_format(node: Node) -> Node:
     @wraps(node)
     async def checked_node(state: RunState) -> Json:
         check_format(state)
-        return await node(state)
+        return await node(state) | count_steps(state)
 
     return checked_node
+
+
+def count_steps(state: RunState) -> Json:
+    """Return the state update that warns the routers of LangGraph's recursion limit; empty while it is far.
+
+    Routers cannot look themselves: in `update_state` LangGraph tells them of a limit that is not the run's.
+    """
+    left = state["remaining_steps"] - 2  # LangGraph raises unless one is left after the last node
+    return {"steps_left": left} if left < FEW_STEPS else {}
 
 
 class Nodes:
@@ -69,13 +76,18 @@ class Nodes:
     def __init__(self, backends: Backends, images: ImageStore, defaults: RunSettings, image_hosts: Collection[str]):
         self.images = images
         self.defaults = defaults
-        self.plans = PlanMaker(backends, images, image_hosts)
+        self.inputs = InputReader(images, image_hosts)
+        self.plans = PlanMaker(backends, images)
         self.attempts = AttemptMaker(backends, images)
 
-    async def planner(self, state: RunState, runtime: Runtime[Context]) -> Json:
-        """Write the plan, or revise the plan of the chat's document."""
+    async def begin(self, state: RunState, runtime: Runtime[Context]) -> Json:
+        """Fix the settings, and read the request, the chat message or the change that is asked for."""
         settings = Context.model_validate(self.defaults.model_dump() | given_settings(runtime.context))
-        return await self.plans.plan(state, settings)
+        return await self.inputs.begin(state, settings) | count_steps(state)
+
+    async def planner(self, state: RunState) -> Json:
+        """Write the plan, or revise the plan of the document that is being changed."""
+        return await self.plans.plan(state)
 
     async def review(self, state: RunState) -> Json:
         """Interrupt the run for a person's decision about the plan, or about a step without an accepted attempt."""
@@ -98,7 +110,8 @@ class Nodes:
         draft = draft_after(state, attempts[-1]) if attempts else None
         if draft and draft.step == position and attempts[-1].step < position:
             return record_attempt(draft)
-        number = len(attempts_of(state, position)) + 1
+        numbers = [attempt.attempt for attempt in attempts_of(state, position)]
+        number = max([*numbers, state.get("extra_attempts", 0)]) + 1
         prompt = state["prompt"] or step.prompt or ""
         attempt, unavailable = await self.attempts.draw(state, position, number, prompt, images_of(state))
         await tracing.trace_attempt(step, attempt, self.images)
@@ -140,11 +153,12 @@ class Nodes:
 
     async def compose(self, state: RunState) -> Json:
         """Compose the document from the results of the steps."""
-        document = compose_document(state)
+        failure = state.get("failure") or cut_off(state)
+        document = compose_document(state | {"failure": failure})
         emit(DocumentReady(status=document.status, reason=document.reason))
         tracing.trace_document(document)
-        memory = document_memory(state) if document.steps else None
-        note = unchanged_note(plan_of(state), state.get("kept_steps", 0), state.get("messages", []))
-        pictures = settings_of(state).chat_pictures
-        message = await answer_message(document, memory, self.images, pictures, note)
-        return {"document": document.model_dump(mode="json"), "status": document.status, "messages": [message]}
+        memory = document_memory(state) if document.steps and not is_failed_change(state) else None
+        pictures, kept_steps = settings_of(state).chat_pictures, state.get("kept_steps", 0)
+        message = await answer_message(document, memory, self.images, pictures, kept_steps, answer_notes(state))
+        result = {"document": document.model_dump(mode="json"), "status": document.status, "failure": failure}
+        return whole_state(state, result) | {"messages": [message]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from typing import cast
 
 from interleaver.agents import Planner, Reviser
@@ -12,89 +11,127 @@ from interleaver.calling import call
 from interleaver.errors import BackendError, BadInput
 from interleaver.graph.attempts import failure_record
 from interleaver.graph.backends import Backends
-from interleaver.graph.boundary.chat import DocumentMemory
 from interleaver.graph.boundary.events import PlanReady, emit, emit_blocks
-from interleaver.graph.boundary.inputs import IMAGE_TAG, RunInputs, read_inputs, read_pictures
-from interleaver.graph.context import Context
+from interleaver.graph.boundary.memory import DocumentMemory, document_memory
 from interleaver.graph.document import step_blocks
 from interleaver.graph.state import (
     FORMAT,
     RunState,
     attempt_key,
     attempts_of,
+    failure_of,
     plan_of,
     request_images_of,
-    result_of,
+    settings_of,
 )
-from interleaver.pictures import Picture
 from interleaver.store.images import ImageStore
-from interleaver.types import Json, Plan, Step, StepResult
+from interleaver.types import IMAGE_TAG, ImageRef, Json, Plan, Step, StepResult
 
 
 class PlanMaker:
     """Has the planner write plans, and revise the plans of existing documents."""
 
-    def __init__(self, backends: Backends, images: ImageStore, image_hosts: Collection[str]):
+    def __init__(self, backends: Backends, images: ImageStore):
         self.backends = backends
         self.images = images
-        self.image_hosts = image_hosts
 
-    async def plan(self, state: RunState, settings: Context) -> Json:
-        """Return the state update that begins a document: its inputs, plan and settings."""
-        update: Json = {
-            "settings": settings.model_dump(),
-            "request_images": [],
-            "plan": {"steps": []},
-            "attempts": None,
-            "results": None,
-            **_new_document(),
-            **_restart_at(0),
-        }
+    async def plan(self, state: RunState) -> Json:
+        """Return the state update with a new plan, or with the failure that ends the run.
+
+        A document that was to be changed stays as it is after a failure.
+        """
+        update: Json = {}
         start = time.monotonic()
         with record_exchanges() as exchanges:
             try:
-                inputs = read_inputs(state)
-                update |= {"request": inputs.request, "handled_request": inputs.request}
-                pictures = await read_pictures(inputs, self.images, self.image_hosts)
-                update["request_images"] = [picture.ref.model_dump() for picture in pictures]
-                backend: Planner = await self.backends.pick("planner", settings)
+                backend: Planner = await self.backends.pick("planner", settings_of(state))
                 async with self.backends.slot("planner"):
                     start = time.monotonic()
-                    update |= await self._ask_planner(backend, inputs, pictures, state)
+                    update = await self._ask_planner(backend, state)
                 announce_plan(state, update, self.images)
             except (BackendError, BadInput) as error:
-                update["failure"] = failure_record("planner", error)
-        is_replanning = bool(state.get("feedback"))
+                update = failed_request(state, error)
         records = [exchange.model_dump(mode="json", exclude_none=True) for exchange in exchanges]
         seconds = time.monotonic() - start
-        if is_replanning:
+        if state.get("feedback"):
             records, seconds = state.get("plan_exchanges", []) + records, seconds + state.get("plan_seconds", 0.0)
-        return update | {"plan_exchanges": records, "plan_seconds": round(seconds, 3)}
+        return update | {"plan_exchanges": records, "plan_seconds": round(seconds, 3), "needs_plan": False}
 
-    async def _ask_planner(self, backend: Planner, inputs: RunInputs, pictures: list[Picture], state: RunState) -> Json:
+    async def _ask_planner(self, backend: Planner, state: RunState) -> Json:
         """Return the state update with the planner's plan, and for a revised plan with the steps that are kept."""
-        request, memory = _with_feedback(inputs.request, state.get("feedback", "")), inputs.memory
-        if memory and isinstance(backend, Reviser):
+        revision = state.get("revision", "")
+        request = _with_feedback(_with_background(revision or state["request"], state), state.get("feedback", ""))
+        refs = [ImageRef.model_validate(image) for image in state["added_images" if revision else "request_images"]]
+        pictures = [await self.images.get(ref) for ref in refs]
+        if revision and isinstance(backend, Reviser):
+            memory = DocumentMemory.model_validate(state["previous_document"])
             plan = await call(backend, lambda: backend.revise(request, pictures, memory.plan), Plan)
             if plan.steps:
-                whole_request = f"{memory.request}\n\nThen: {inputs.request}"
-                limit = await self._count_stored_steps(memory)
+                whole_request = f"{memory.request}\n\nThen: {revision}"
+                limit = await count_stored_steps(self.images, memory)
                 return replan_update(state, memory, plan.numbered(), limit) | {
                     "request": whole_request,
                     "handled_request": whole_request,
-                    "request_images": [image.model_dump() for image in memory.images],
-                    "added_images": [picture.ref.model_dump() for picture in pictures],
                 }
         plan = await call(backend, lambda: backend.plan(request, pictures), Plan)
-        return {"plan": plan.numbered().model_dump(mode="json")}
+        if not revision:
+            return {"plan": plan.numbered().model_dump(mode="json"), "kept_steps": 0}
+        update = new_document(revision, [ref.model_dump() for ref in refs]) | {"unusable": state.get("unusable", [])}
+        return update | {"plan": plan.numbered().model_dump(mode="json")}
 
-    async def _count_stored_steps(self, memory: DocumentMemory) -> int:
-        """Count the leading steps of a document whose pictures are still in the store."""
-        for position in range(len(memory.plan.steps)):
-            result = memory.results.get(position)
-            if result and result.image and not await self.images.holds(result.image):
-                return position
-        return len(memory.plan.steps)
+
+async def count_stored_steps(images: ImageStore, memory: DocumentMemory) -> int:
+    """Count the leading steps of a document whose pictures are still in the store."""
+    for position in range(len(memory.plan.steps)):
+        result = memory.results.get(position)
+        if result and result.image and not await images.holds(result.image):
+            return position
+    return len(memory.plan.steps)
+
+
+def is_failed_change(state: RunState) -> bool:
+    """Return whether a change could not be made, so that the document is as it was."""
+    failure = failure_of(state)
+    return failure is not None and failure.where == "planner" and bool(plan_of(state).steps)
+
+
+def answer_notes(state: RunState) -> list[str]:
+    """Return what the answer in the chat says before the document."""
+    unusable = state.get("unusable")
+    notes = [f"Not used: {'; '.join(unusable)}. Send pictures as PNG, JPEG, WebP or GIF."] if unusable else []
+    plan, memory = plan_of(state), state.get("previous_document")
+    is_kept = state.get("kept_steps") == len(plan.steps) and not state.get("failure")
+    if memory and is_kept and DocumentMemory.model_validate(memory).plan.steps == plan.steps:
+        notes.append(f"Nothing changed. {plan.reasoning}".strip())
+    return notes
+
+
+def new_document(request: object, images: list[Json]) -> Json:
+    """Return the state update that begins a new document.
+
+    Args:
+        request: what to make.
+        images: `ImageRef`s of the pictures that it starts from, as JSON.
+    """
+    return {
+        "request": request,
+        "handled_request": request,
+        "request_images": images,
+        "plan": {"steps": []},
+        "attempts": None,
+        "results": None,
+        "previous_document": {},
+        "revision": "",
+        "needs_plan": True,
+        **fresh_run(),
+        **restart_at(0),
+    }
+
+
+def failed_request(state: RunState, error: Exception) -> Json:
+    """Return the state update after a request that cannot be carried out; what has been made stays."""
+    last = len(plan_of(state).steps)
+    return {"failure": failure_record("planner", error), "kept_steps": last, "position": last}
 
 
 def announce_plan(state: RunState, update: Json, images: ImageStore) -> None:
@@ -131,18 +168,33 @@ def replan_update(state: RunState, memory: DocumentMemory, plan: Plan, limit: in
     """
     kept_steps = count_kept_steps(memory, plan)
     kept_steps = kept_steps if limit is None else min(limit, kept_steps)
+    return {
+        "plan": plan.model_dump(mode="json"),
+        **results_update(state, memory, kept_steps),
+        **restart_at(kept_steps),
+    }
+
+
+def results_update(
+    state: RunState, memory: DocumentMemory, kept_steps: int, keep_attempts_at: int | None = None
+) -> Json:
+    """Return the state update that keeps the results of the leading steps, and removes all later ones.
+
+    Args:
+        state: state of the run.
+        memory: the document before the change.
+        kept_steps: number of leading steps whose results are kept.
+        keep_attempts_at: position of a further step whose attempts are kept, though not its result.
+    """
     results = {str(position): memory.results[position].model_dump(mode="json") for position in range(kept_steps)}
     current_results = state.get("results", {})
     results_are_ours = all(current_results.get(position) == result for position, result in results.items())
-    removed_attempts = {attempt_key(attempt): None for attempt in attempts_of(state) if attempt.step >= kept_steps}
+    last_kept = kept_steps - 1 if keep_attempts_at is None else keep_attempts_at
+    removed_attempts = {attempt_key(attempt): None for attempt in attempts_of(state) if attempt.step > last_kept}
     removed_results = {position: None for position in current_results if int(position) >= kept_steps}
-    return {
-        "plan": plan.model_dump(mode="json"),
-        # A chat that was begun in another thread brings its results, but not the attempts behind them.
-        "attempts": removed_attempts if results_are_ours else None,
-        "results": results | removed_results,
-        **_restart_at(kept_steps),
-    }
+    # A chat that was begun in another thread brings its results, but not the attempts behind them.
+    attempts = removed_attempts if results_are_ours else None
+    return {"attempts": attempts, "results": removed_results | results}
 
 
 def edit_plan(state: RunState, plan: Plan) -> Json:
@@ -157,30 +209,39 @@ def edit_plan(state: RunState, plan: Plan) -> Json:
     """
     images = [image.model_dump() for image in request_images_of(state)]
     update = replan_update(state, document_memory(state), plan.numbered())
-    return update | _new_document() | {"request_images": images}
+    return update | fresh_run() | {"request_images": images}
 
 
-def _new_document() -> Json:
-    """Return the state update that resets the document, for a document that is begun or changed."""
-    return {"format": FORMAT, "added_images": [], "failure": None, "document": {}, "status": "running"}
+def fresh_run() -> Json:
+    """Return the state update that resets what belongs to one run, for a document that is begun or changed."""
+    return {
+        "format": FORMAT,
+        "added_images": [],
+        "background": "",
+        "unusable": [],
+        "failure": None,
+        "document": {},
+        "status": "running",
+        "steps_left": None,
+        "plan_exchanges": [],
+        "plan_seconds": 0.0,
+    }
 
 
-def _restart_at(position: int) -> Json:
+def restart_at(position: int) -> Json:
     """Return the state update with which a run continues at the step `position`."""
     return {"drafts": None, "kept_steps": position, "position": position, "prompt": "", "extra_attempts": 0}
-
-
-def document_memory(state: RunState) -> DocumentMemory:
-    """Return what is needed to change the document of a run later."""
-    plan = plan_of(state)
-    results = {n: result for n in range(len(plan.steps)) if (result := result_of(state, n))}
-    return DocumentMemory(request=state["request"], images=request_images_of(state), plan=plan, results=results)
 
 
 def _same_picture(old: Step, new: Step) -> bool:
     """Return whether two steps ask for the same picture; whitespace is ignored, since models do not copy it exactly."""
     texts = ((old.prompt, new.prompt), (old.instruction, new.instruction))
     return all((before or "").split() == (after or "").split() for before, after in texts)
+
+
+def _with_background(request: str, state: RunState) -> str:
+    background = state.get("background")
+    return f"{request}\n\nWhat was said before:\n{background}" if background else request
 
 
 def _with_feedback(request: str, feedback: str) -> str:

@@ -4,26 +4,48 @@ from __future__ import annotations
 
 from typing import Literal
 
-from interleaver.graph.state import RunState, attempts_of, current_step, result_of, settings_of, spent_budget
+from interleaver.graph.state import (
+    RunState,
+    attempts_of,
+    current_step,
+    may_take,
+    result_of,
+    settings_of,
+    spent_budget,
+)
+
+
+def route_begin(state: RunState) -> Literal["planner", "generator", "critic", "refine", "accept", "review", "compose"]:
+    """Plan what is asked for; go on where a run was cut off; or begin the first step that a change leaves to draw."""
+    if state.get("failure") or not may_take(state, 1):
+        return "compose"
+    if state.get("needs_plan"):
+        return "planner"
+    attempts = attempts_of(state, state["position"])
+    if not attempts or attempts[-1].attempt <= state.get("extra_attempts", 0):
+        return route_step(state)
+    return route_verdict(state) if attempts[-1].reviewed else route_picture(state)
 
 
 def route_step(state: RunState) -> Literal["generator", "accept", "compose"]:
     """Begin the current step, or compose the document after the last one."""
     step = current_step(state)
-    if state.get("failure") or step is None:
+    if state.get("failure") or step is None or not may_take(state, 1):
         return "compose"
     return "generator" if step.draws else "accept"
 
 
 def route_plan(state: RunState) -> Literal["review", "generator", "accept", "compose"]:
     """Send the plan to review if the settings ask for it, else begin the first step."""
-    if not state.get("failure") and settings_of(state).review:
+    if not state.get("failure") and settings_of(state).review and may_take(state, 1):
         return "review"
     return route_step(state)
 
 
 def route_review(state: RunState) -> Literal["planner", "generator", "accept", "compose"]:
     """Plan again if the reviewer rejected the plan, close a step that they decided about, else begin the step."""
+    if not may_take(state, 1):
+        return "compose"
     if state.get("feedback"):
         return "planner"
     if state.get("failure") or result_of(state, state["position"]):
@@ -31,21 +53,25 @@ def route_review(state: RunState) -> Literal["planner", "generator", "accept", "
     return route_step(state)
 
 
-def route_picture(state: RunState) -> Literal["critic", "accept", "review"]:
+def route_picture(state: RunState) -> Literal["critic", "accept", "review", "compose"]:
     """Send a picture to the critic; close a step that could not be drawn, unless a person is to be asked."""
+    if not may_take(state, 1):
+        return "compose"
     if attempts_of(state, state["position"])[-1].image:
         return "critic"
     return "accept" if state.get("failure") else _after_last_attempt(state)
 
 
-def route_verdict(state: RunState) -> Literal["accept", "refine", "review"]:
+def route_verdict(state: RunState) -> Literal["accept", "refine", "review", "compose"]:
     """Draw again after a rejection while attempts and budgets last; then close the step, or ask a person."""
-    attempts = attempts_of(state, state["position"])
-    verdict = attempts[-1].verdict
-    if verdict is None or verdict.accepted:
-        return "accept"
+    last = attempts_of(state, state["position"])[-1]
     max_attempts = settings_of(state).max_attempts + state.get("extra_attempts", 0)
-    return "refine" if len(attempts) < max_attempts and not spent_budget(state) else _after_last_attempt(state)
+    refines = last.verdict and not last.verdict.accepted and last.attempt < max_attempts and not spent_budget(state)
+    if not may_take(state, 2 if refines else 1):  # a refined prompt is drawn in the next superstep
+        return "compose"
+    if refines:
+        return "refine"
+    return "accept" if last.verdict is None or last.verdict.accepted else _after_last_attempt(state)
 
 
 def _after_last_attempt(state: RunState) -> Literal["accept", "review"]:

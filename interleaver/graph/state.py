@@ -10,17 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
-from langchain_core.messages import AnyMessage
+from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.channels import DeltaChannel, EphemeralValue
 from langgraph.graph.message import add_messages
+from langgraph.managed import RemainingSteps
+from langgraph.types import Overwrite
 from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from interleaver.errors import BadInput
 from interleaver.graph.context import Context
 from interleaver.types import Attempt, Failure, ImageRef, Json, Plan, Step, StepResult
 
+NO_LIMIT = 100_000
+"""Supersteps that a run may take where nobody sets a limit; runs have budgets of their own (`max_attempts` ...)."""
 FORMAT = 2
 """Format number of the state's channels; raised when the nodes would misread an older state."""
+
+
+NAME = "interleaver"
+"""Name of the graph's own messages, and key of their data in `response_metadata`."""
 
 
 def keep_newest(_: Any, writes: Sequence[Any]) -> Any:
@@ -31,6 +39,8 @@ def keep_newest(_: Any, writes: Sequence[Any]) -> Any:
 def merge_messages(messages: list[AnyMessage], writes: Sequence[Any]) -> list[AnyMessage]:
     """Reduce a channel of messages: a message replaces the one with the same id, or is appended."""
     for write in writes:
+        if write is None:  # a parent's optional key
+            continue
         messages = cast(list[AnyMessage], add_messages(cast(Any, messages), write))
     return messages
 
@@ -54,6 +64,33 @@ def merge_records(records: dict[str, Json], writes: Sequence[dict[str, Json | No
     return result
 
 
+def is_answer(message: AnyMessage) -> bool:
+    """Return whether a message is an answer of this graph."""
+    return isinstance(message, AIMessage) and NAME in message.response_metadata
+
+
+class ChatChannel(DeltaChannel[list[AnyMessage]]):
+    """A delta channel of messages that is stored whole once this graph has answered.
+
+    So the newest checkpoint of a finished run holds the chat by itself. (The other delta channels are overwritten by
+    the last node, which has the same effect; a message that is written so would not appear in the `messages` stream.)
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        self._usual_frequency = 0
+        super().__init__(*arguments, **options)
+
+    @property
+    def snapshot_frequency(self) -> int:
+        """Number of updates after which the channel is stored whole."""
+        is_answered = self.is_available() and bool(self.value) and is_answer(self.value[-1])
+        return 1 if is_answered else self._usual_frequency
+
+    @snapshot_frequency.setter
+    def snapshot_frequency(self, frequency: int) -> None:
+        self._usual_frequency = frequency
+
+
 class RunInput(TypedDict, total=False):
     """The input of the graph: a request with its pictures, or chat messages."""
 
@@ -61,9 +98,11 @@ class RunInput(TypedDict, total=False):
     """What to make, with an `<image>` tag in the place of each picture."""
     images: Annotated[list[Any], EphemeralValue]
     """The request's pictures: `ImageRef`s as JSON, links of the graph's image store, `data:` URLs or http(s) URLs."""
-    messages: Annotated[list[AnyMessage], DeltaChannel(merge_messages)]
+    messages: Annotated[list[AnyMessage], ChatChannel(merge_messages)]
     """A chat whose last human message is the request, with its pictures as image content blocks. Once the chat has
     produced a document, a message may ask to change it."""
+    change: Annotated[Json, EphemeralValue]
+    """A `Change` of the thread's document, as JSON; it takes precedence over a request."""
 
 
 class RunOutput(TypedDict, total=False):
@@ -73,7 +112,7 @@ class RunOutput(TypedDict, total=False):
     """The `Document`, as JSON."""
     status: str
     """complete, partial or failed; running until the run ends."""
-    messages: Annotated[list[AnyMessage], DeltaChannel(merge_messages)]
+    messages: Annotated[list[AnyMessage], ChatChannel(merge_messages)]
     """The chat, ending with one AI message that contains the document."""
 
 
@@ -86,17 +125,33 @@ class FormerState(TypedDict, total=False):
     """The former name of `handled_request`."""
 
 
-class RunState(RunInput, RunOutput, FormerState, total=False):
-    """The complete state of a run."""
+class LoopState(FormerState, total=False):
+    """What the nodes after the first one read: everything but the chat, which may hold pictures."""
 
+    request: Annotated[str, DeltaChannel(keep_newest)]
+    """The request, as in `RunInput`."""
+    document: Annotated[Json, DeltaChannel(keep_newest)]
+    """The `Document`, as in `RunOutput`."""
+    status: str
+    """The status, as in `RunOutput`."""
     format: int
     """Format number of these channels, see `FORMAT`; absent in threads of format 1."""
     request_images: list[Json]
     """`ImageRef`s of the pictures that the document starts from, which are validated and stored."""
     added_images: list[Json]
     """`ImageRef`s of pictures that came with a change request; the first step that is redrawn may edit them as well."""
+    previous_document: Annotated[Json, DeltaChannel(keep_newest)]
+    """The `DocumentMemory` of the document that is being changed; {} for a new document."""
+    revision: Annotated[str, DeltaChannel(keep_newest)]
+    """What the planner is asked to change; "" if it is not asked to change anything."""
+    background: Annotated[str, DeltaChannel(keep_newest)]
+    """What else was said in the chat, for the planner to read; "" if nothing was."""
+    needs_plan: bool
+    """Whether the planner has to write or revise the plan before anything is drawn."""
+    unusable: list[str]
+    """A phrase for each attachment of the request that cannot be used; the answer names them."""
     settings: Json
-    """The run's `Context`, fixed when planning begins."""
+    """The run's `Context`, fixed before planning begins."""
     plan: Annotated[Json, DeltaChannel(keep_newest)]
     """The `Plan`, with its steps numbered consecutively."""
     plan_seconds: float
@@ -123,6 +178,38 @@ class RunState(RunInput, RunOutput, FormerState, total=False):
     """Attempts at the current step that a person allowed beyond `max_attempts`."""
     failure: Json | None
     """The `Failure` that ends the run early; None if there is none."""
+    remaining_steps: RemainingSteps
+    """Supersteps that are left until LangGraph's `recursion_limit`, set by LangGraph for the node at work."""
+    steps_left: int | None
+    """The same after the last node, less one to compose the document, once it is small; None while it is not."""
+
+
+class RunState(RunInput, RunOutput, LoopState, total=False):
+    """The complete state of a run."""
+
+
+WHOLE_CHANNELS = (
+    "request",
+    "handled_request",
+    "previous_document",
+    "revision",
+    "background",
+    "plan",
+    "plan_exchanges",
+    "attempts",
+    "drafts",
+    "results",
+)
+"""The delta channels that the last node writes whole, besides `document`; `messages` is a `ChatChannel`."""
+
+
+def whole_state(state: RunState, update: Json) -> Json:
+    """Return a state update of the last node, together with the current values of all delta channels.
+
+    So the newest checkpoint of a finished run is whole, and those before it may be deleted.
+    """
+    values = {name: Overwrite(state.get(name)) for name in WHOLE_CHANNELS if state.get(name) is not None}
+    return values | update | {"document": Overwrite(update["document"])}
 
 
 def check_format(state: RunState) -> None:
@@ -132,11 +219,17 @@ def check_format(state: RunState) -> None:
         BadInput: it has another format, which the nodes would misread.
     """
     state_format = state.get("format", 1)
-    if state_format != FORMAT:
+    if state_format != FORMAT or "settings" not in state:
         raise BadInput(
             f"this run was begun by another version of interleaver (with state format {state_format}; this version has "
             f"{FORMAT}) and is not finished; finish it with that version, or start a new run"
         )
+
+
+def may_take(state: RunState, count: int) -> bool:
+    """Return whether LangGraph's recursion limit leaves `count` supersteps, and one to compose the document."""
+    left = state.get("steps_left")
+    return left is None or left >= count
 
 
 def settings_of(state: RunState) -> Context:

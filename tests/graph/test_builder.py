@@ -17,11 +17,12 @@ from interleaver.graph.context import Context
 from interleaver.graph.state import merge_records
 
 EDGES = {
-    "__start__": {"planner"},
+    "__start__": {"begin"},
+    "begin": {"planner", "review", "generator", "critic", "refine", "accept", "compose"},
     "planner": {"review", "generator", "accept", "compose"},
     "review": {"planner", "generator", "accept", "compose"},
-    "generator": {"critic", "accept", "review"},
-    "critic": {"accept", "refine", "review"},
+    "generator": {"critic", "accept", "review", "compose"},
+    "critic": {"accept", "refine", "review", "compose"},
     "refine": {"generator"},
     "accept": {"generator", "accept", "compose"},
     "compose": {"__end__"},

@@ -65,7 +65,7 @@ async def test_the_stream_of_the_parent_shows_the_progress_inside(images):
         elif namespace:
             assert namespace[0].startswith("illustrate:")
             nodes += chunk
-    assert nodes[:4] == ["planner", "generator", "critic", "accept"] and nodes[-1] == "compose"
+    assert nodes[:5] == ["begin", "planner", "generator", "critic", "accept"] and nodes[-1] == "compose"
     assert events.count("picture_ready") == 2 and events[-1] == "document_ready"
 
 

@@ -5,86 +5,141 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.messages.content import create_image_block, create_text_block
-from pydantic import BaseModel, ValidationError
 
-from interleaver import migrations
-from interleaver.errors import BackendUnavailable
-from interleaver.pictures import shrink_picture
+from interleaver.errors import BackendUnavailable, BadInput
+from interleaver.graph.boundary.attachments import picture_address, read_message
+from interleaver.graph.boundary.memory import DocumentMemory
+from interleaver.graph.state import NAME, is_answer
+from interleaver.pictures import Picture, decode_data_url, shrink_picture
 from interleaver.store.images import ImageStore
-from interleaver.types import Document, ImageRef, Plan, StepResult, TextBlock
+from interleaver.types import IMAGE_TAG, Document, ImageBlock, ImageRef, TextBlock
 
-NAME = "interleaver"
-"""Name of the graph's own messages, and key of their data in `response_metadata`."""
 PREVIEW_SIDE = 192
 """Maximum width and height of a preview, in pixels."""
+MODEL_SIDE = 768
+"""Maximum width and height of the copy that stays in a message, in pixels: large enough for models to read."""
+MAX_INLINE = 100_000
+"""Length in characters up to which a picture in a message stays as it is."""
+MAX_BACKGROUND = 8_000
+"""Length in characters of what the planner is told of a conversation; its end counts."""
+HANDOFF_BACK = "transfer_back"
+"""Prefix of the calls with which langgraph-supervisor notes that an agent has handed back."""
 
 
-class DocumentMemory(BaseModel):
-    """What is needed to change a document in a later chat message.
+@dataclass
+class ChatRequest:
+    """What a chat asks for.
 
-    It is kept in the answer's `response_metadata`, so a chat can be continued wherever its messages are stored.
+    Attributes:
+        text: the request.
+        images: addresses of the pictures that came since the last document, see `MessageContent`.
+        unusable: a phrase for each attachment that cannot be used.
+        background: what else was said since the last document, for the planner to read; "" if nothing was.
+        is_new: whether a new document is meant, whatever the chat has made before.
     """
 
-    request: str
-    images: list[ImageRef]
-    plan: Plan
-    results: dict[int, StepResult]
+    text: str
+    images: list[str]
+    unusable: list[str]
+    background: str = ""
+    is_new: bool = False
 
 
-def open_message(messages: Sequence[AnyMessage]) -> HumanMessage | None:
-    """Return the newest human message; None if there is none, or if this graph has already answered it.
+def read_chat(messages: Sequence[AnyMessage]) -> ChatRequest | None:
+    """Return what a chat asks for: its newest human message, unless this graph has answered it.
 
-    Messages of other agents that came after it are skipped.
+    An agent that hands the conversation over a second time asks again: for the task that its call names, or else for
+    what the person asked. What other agents found since the last document is the background.
     """
+    answers = [n for n, message in enumerate(messages) if is_answer(message)]
+    start = answers[-1] + 1 if answers else 0
+    recent = messages[start:]
+    people = [message for message in recent if isinstance(message, HumanMessage)]
+    task = _handoff_task(recent)
+    if not people and task is None:
+        return None
+    contents = [read_message(message) for message in people]
+    text = contents[-1].text if contents else task or _last_human_text(messages[:start])
+    others = [message for message in recent if not people or message is not people[-1]]
+    background = [_line(message) for message in others]
+    if people and task:
+        background.append(f"task: {task}")
+    return ChatRequest(
+        text=text,
+        images=[image for content in contents for image in content.images],
+        unusable=[phrase for content in contents for phrase in content.unusable],
+        background="\n".join(line for line in background if line)[-MAX_BACKGROUND:],
+        is_new=not people and not task,
+    )
+
+
+def _handoff_task(messages: Sequence[AnyMessage]) -> str | None:
+    """Return the task in the newest call by which an agent handed over; "" without a task, None without a call."""
     for message in reversed(messages):
-        if isinstance(message, AIMessage) and NAME in message.response_metadata:
-            return None
-        if isinstance(message, HumanMessage):
-            return message
+        calls = message.tool_calls if isinstance(message, AIMessage) else []
+        for call in reversed(calls):
+            if not call["name"].startswith(HANDOFF_BACK):
+                return "\n".join(value for value in call["args"].values() if isinstance(value, str))
     return None
 
 
-def latest_memory(messages: Sequence[AnyMessage]) -> DocumentMemory | None:
-    """Return the memory of the newest document in the chat; None if there is none."""
-    for message in reversed(messages):
-        memory = message.response_metadata.get(NAME) if isinstance(message, AIMessage) else None
-        if memory:
-            try:
-                return DocumentMemory.model_validate(migrations.migrate_memory(memory))
-            except ValidationError:
-                return None  # clients may send anything; without a valid memory the chat starts a new document
-    return None
+def _last_human_text(messages: Sequence[AnyMessage]) -> str:
+    people = (message for message in reversed(messages) if isinstance(message, HumanMessage))
+    return next((read_message(message).text for message in people), "")
 
 
-def read_message(message: HumanMessage) -> tuple[str, list[str]]:
-    """Return the text of a message, and the URLs of its pictures."""
-    text, images = [], []
-    for block in message.content_blocks:
-        if block["type"] == "text":
-            text.append(block["text"])
-        elif block["type"] == "image":
-            url = block.get("url") or f"data:{block.get('mime_type', 'image/png')};base64,{block.get('base64', '')}"
-            images.append(url)
-    return "\n".join(text), images
+def _line(message: AnyMessage) -> str:
+    """Return a message as a line of the background; "" for tool messages, and for what only hands over."""
+    if isinstance(message, HumanMessage):
+        return f"user: {read_message(message).text}".replace(IMAGE_TAG, "[image]")
+    if isinstance(message, AIMessage) and message.text and not message.response_metadata.get("__is_handoff_back"):
+        return f"{message.name or 'assistant'}: {message.text}".replace(IMAGE_TAG, "[image]")
+    return ""
 
 
-def unchanged_note(plan: Plan, kept_steps: int, messages: Sequence[AnyMessage]) -> str | None:
-    """Return a note for the user if a requested change left the plan as it was; None otherwise."""
-    memory = latest_memory(messages)
-    is_unchanged = memory is not None and memory.plan.steps == plan.steps and kept_steps == len(plan.steps)
-    return f"Nothing changed. {plan.reasoning}".strip() if is_unchanged else None
+async def store_pictures(messages: Sequence[AnyMessage], images: ImageStore) -> list[AnyMessage]:
+    """Move large pictures out of the human messages of a chat into the image store.
+
+    A picture that is sent as base64 is stored as it is; in the message stays a smaller copy, which other models can
+    still read, with the link to the whole one.
+
+    Returns:
+        The messages that changed, with their ids, so that they replace the former ones.
+    """
+    changed: list[AnyMessage] = []
+    for message in messages:
+        if isinstance(message, HumanMessage) and isinstance(message.content, list):
+            content = [await _stored_block(block, images) for block in message.content]
+            if content != message.content:
+                changed.append(message.model_copy(update={"content": content}))
+    return changed
+
+
+async def _stored_block(block: Any, images: ImageStore) -> Any:
+    address = picture_address(block) if isinstance(block, dict) else ""
+    if not address.startswith("data:") or len(address) <= MAX_INLINE:
+        return block
+    try:
+        picture = await asyncio.to_thread(decode_data_url, address, "a picture of the chat")
+    except BadInput:
+        return block  # the answer to its message says what is wrong with it
+    ref = await images.put(picture)
+    smaller = await asyncio.to_thread(shrink_picture, picture, MODEL_SIDE, "WEBP")
+    return _image_block(smaller, extras={NAME: f"sha256:{ref.sha256}"})
 
 
 async def answer_message(
     document: Document,
     memory: DocumentMemory | None,
     images: ImageStore,
-    pictures: Literal["previews", "links"],
-    note: str | None = None,
+    pictures: Literal["auto", "previews", "links"],
+    kept_steps: int = 0,
+    notes: Sequence[str] = (),
 ) -> AIMessage:
     """Return the document as a chat message.
 
@@ -93,18 +148,27 @@ async def answer_message(
         memory: what is needed to change the document later; None if there is nothing to change.
         images: the image store that has the document's pictures.
         pictures: `previews` shows each picture as an image block of at most `PREVIEW_SIDE` pixels, with a link to the
-            full-size one; `links` shows it as a Markdown image, for front ends that render Markdown.
-        note: text to put before the document.
+            full-size one; `links` shows it as a Markdown image, for front ends that render Markdown; `auto` is `links`
+            if the store has a public URL.
+        kept_steps: number of leading steps that a change has kept; one line with links stands for them.
+        notes: texts to put before the document.
     """
-    blocks: list[Any] = [_paragraph(note)] if note else []
+    blocks: list[Any] = [_paragraph(note) for note in notes]
     if document.reason:
         blocks.append(_paragraph(f"({document.status}: {document.reason})"))
+    kept_images = [block for block in document.blocks if isinstance(block, ImageBlock) and block.step < kept_steps]
+    if kept_images:
+        links = ", ".join(_link(document.steps[block.step].number, block.image, images) for block in kept_images)
+        blocks.append(_paragraph(f"Unchanged: {links}"))
+    as_markdown = pictures == "links" or (pictures == "auto" and images.public_url is not None)
     for block in document.blocks:
+        if block.step is not None and block.step < kept_steps:
+            continue
         if isinstance(block, TextBlock):
             blocks.append(_paragraph(block.text))
             continue
-        link = f"[{_link_text(block.alt)}]({images.link(block.image)})"
-        if pictures == "links":
+        link = _link(block.alt, block.image, images)
+        if as_markdown:
             blocks.append(_paragraph(f"!{link}"))
         else:
             blocks += [*await preview_blocks([block.image], images), _paragraph(link)]
@@ -123,10 +187,13 @@ async def preview_blocks(refs: Sequence[ImageRef], images: ImageStore) -> list[d
             picture = await images.get(ref)
         except BackendUnavailable:
             continue
-        preview = await asyncio.to_thread(shrink_picture, picture, PREVIEW_SIDE, "WEBP")
-        encoded = base64.b64encode(preview.data).decode()
-        blocks.append(dict(create_image_block(base64=encoded, mime_type=preview.media_type)))
+        blocks.append(_image_block(await asyncio.to_thread(shrink_picture, picture, PREVIEW_SIDE, "WEBP")))
     return blocks
+
+
+def _image_block(picture: Picture, **fields: Any) -> dict[str, Any]:
+    encoded = base64.b64encode(picture.data).decode()
+    return dict(create_image_block(base64=encoded, mime_type=picture.media_type, **fields))
 
 
 def _paragraph(text: str) -> Any:
@@ -134,5 +201,6 @@ def _paragraph(text: str) -> Any:
     return create_text_block(f"{text}\n\n")
 
 
-def _link_text(alt: str) -> str:
-    return " ".join(alt.replace("[", "(").replace("]", ")").split())
+def _link(text: object, image: ImageRef, images: ImageStore) -> str:
+    title = " ".join(str(text).replace("[", "(").replace("]", ")").split())
+    return f"[{title}]({images.link(image)})"

@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from interleaver.errors import BadInput
-from interleaver.graph.boundary.chat import DocumentMemory, latest_memory, open_message, read_message
-from interleaver.graph.state import RunState
+from interleaver.graph.boundary.attachments import picture_address
+from interleaver.graph.boundary.changes import Change, Revise, read_change
+from interleaver.graph.boundary.chat import read_chat
+from interleaver.graph.boundary.memory import DocumentMemory, latest_memory, memories, own_memory
+from interleaver.graph.state import RunState, failure_of
 from interleaver.net.fetching import fetch_image_bytes
-from interleaver.pictures import MAX_BYTES, Picture
+from interleaver.pictures import Picture, decode_data_url
 from interleaver.store.images import ImageStore
-from interleaver.types import ImageRef
+from interleaver.types import IMAGE_TAG, ImageRef
 
 MAX_REQUEST = 20_000
-IMAGE_TAG = "<image>"
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunInputs:
     """The input of one run, not validated yet.
 
     Attributes:
-        request: the request, with an `<image>` tag in the place of each picture.
+        request: the request, with an `<image>` tag in the place of each picture; what to change if `change` is set.
         images: the request's pictures, as the caller sent them.
-        memory: the chat's document, which the request may ask to change; None if there is none.
+        change: the change of a document that is asked for; None for a new document.
+        memory: the document that is to be changed; None for a new document.
+        background: what else the planner should know, see `ChatRequest`.
+        unusable: a phrase for each attachment that cannot be used.
+        continues: whether nothing new is asked for, and a run that was cut off by a limit goes on.
     """
 
-    request: Any
-    images: Any
+    request: Any = ""
+    images: Any = field(default_factory=list)
+    change: Change | None = None
     memory: DocumentMemory | None = None
+    background: str = ""
+    unusable: Sequence[str] = ()
+    continues: bool = False
 
 
 def check_request(request: object, images: int) -> None:
@@ -65,35 +73,58 @@ def check_request(request: object, images: int) -> None:
 
 
 def read_inputs(state: RunState) -> RunInputs:
-    """Return the input of a run: a new `request`, else the unanswered chat message, else the previous `request`."""
-    request, messages = state.get("request", ""), state.get("messages", [])
-    if request and request != (state.get("handled_request") or state.get("heard")):
-        return RunInputs(request, state.get("images") or [])
-    message = open_message(messages)
-    if message:
-        return RunInputs(*read_message(message), latest_memory(messages))
-    if state.get("feedback"):  # the same request again; its pictures are already stored
-        return RunInputs(request, state["request_images"])
-    return RunInputs(request, state.get("images") or [])
+    """Return the input of a run: a `change`, else a new `request`, else the open chat message, else the old `request`.
+
+    Raises:
+        BadInput: the change is not valid, or there is no document to change.
+    """
+    request, messages = state.get("request") or "", state.get("messages") or []
+    images = state.get("images") or []
+    if state.get("change"):
+        change = read_change(state["change"])
+        memory = own_memory(state) or latest_memory(messages)
+        if memory is None:
+            raise BadInput("there is no document to change; send a request first")
+        words, pictures = (change.request, change.images) if isinstance(change, Revise) else ("", [])
+        return RunInputs(words, pictures, change, memory)
+    handled = {state.get("handled_request") or state.get("heard"), *(memory.request for memory in memories(messages))}
+    if request and request not in handled:
+        return RunInputs(request, images)
+    chat = read_chat(messages)
+    if _was_cut_off(state) and (chat is None or chat.is_new or chat.text == request):
+        return RunInputs(continues=True)
+    if chat is None:
+        return RunInputs(request, images)
+    inputs = RunInputs(chat.text, [*images, *chat.images], background=chat.background, unusable=chat.unusable)
+    memory = None if chat.is_new else latest_memory(messages) or own_memory(state)
+    if memory:
+        inputs.change, inputs.memory = Revise(request=chat.text), memory
+    return inputs
 
 
-async def read_pictures(task: RunInputs, store: ImageStore, hosts: Collection[str]) -> list[Picture]:
+def _was_cut_off(state: RunState) -> bool:
+    failure = failure_of(state)
+    return failure is not None and failure.where == "limit"
+
+
+async def read_pictures(request: object, images: object, store: ImageStore, hosts: Collection[str]) -> list[Picture]:
     """Validate a request and return its pictures; those sent as `data:` or http(s) URLs are put into the store.
 
     Args:
-        task: the input of the run.
+        request: the request.
+        images: its pictures, as the caller sent them.
         store: the image store.
         hosts: hosts with private addresses from which pictures may be fetched.
 
     Raises:
         BadInput: the request or a picture cannot be used.
     """
-    if not isinstance(task.images, list):
-        raise BadInput(f"images is a {type(task.images).__name__}; give a list")
-    check_request(task.request, len(task.images))
+    if not isinstance(images, list):
+        raise BadInput(f"images is a {type(images).__name__}; give a list")
+    check_request(request, len(images))
     return [
         await read_image(image, f"picture {number} of the request", store, hosts)
-        for number, image in enumerate(task.images, start=1)
+        for number, image in enumerate(images, start=1)
     ]
 
 
@@ -101,8 +132,8 @@ async def read_image(image: Any, name: str, store: ImageStore, hosts: Collection
     """Return a picture that a caller sent, after putting it into the store.
 
     Args:
-        image: an `ImageRef` as JSON, a link of this store (`sha256:...` or a public URL), a `data:` URL, or an http(s)
-            URL.
+        image: an `ImageRef` as JSON, a content block, a link of this store (`sha256:...` or a public URL), a `data:`
+            URL, or an http(s) URL.
         name: name of the picture in error messages.
         store: the image store.
         hosts: hosts with private addresses from which pictures may be fetched.
@@ -110,6 +141,8 @@ async def read_image(image: Any, name: str, store: ImageStore, hosts: Collection
     Raises:
         BadInput: the image is none of these, cannot be fetched, or is not a picture.
     """
+    if isinstance(image, Mapping) and "sha256" not in image:
+        image = picture_address(image) or image
     if not isinstance(image, str):
         try:
             return await store.get(ImageRef.model_validate(image))
@@ -120,7 +153,7 @@ async def read_image(image: Any, name: str, store: ImageStore, hosts: Collection
         return await store.find(sha256)
     scheme = image.partition(":")[0].lower()
     if scheme == "data":
-        picture = await asyncio.to_thread(_decode, image.partition(",")[2], name)
+        picture = await asyncio.to_thread(decode_data_url, image, name)
     elif scheme in ("http", "https"):
         picture = await asyncio.to_thread(Picture.decode, await fetch_image_bytes(image, name, hosts), name)
     else:
@@ -129,13 +162,3 @@ async def read_image(image: Any, name: str, store: ImageStore, hosts: Collection
         )
     await store.put(picture)
     return picture
-
-
-def _decode(encoded: str, name: str) -> Picture:
-    if len(encoded) > MAX_BYTES * 4 // 3 + 4:
-        raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
-    try:
-        data = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
-        raise BadInput(f"{name} is not valid base64") from None
-    return Picture.decode(data, name)

@@ -160,7 +160,7 @@ class TestTheAnswer:
         graph = build_graph(
             planner=ScriptedPlanner(drawn_plan(2)), critic=ScriptedCritic(), generator=Large(), images=store
         ).compile()
-        result = await graph.ainvoke({"request": "Draw"})
+        result = await graph.ainvoke({"request": "Draw"}, context={"chat_pictures": "previews"})
         (message,) = result["messages"]
         image = next(block for block in message.content if block["type"] == "image")
         assert len(base64.b64decode(image["base64"])) < 6_000 and image["mime_type"] == "image/webp"

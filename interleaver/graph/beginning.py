@@ -1,0 +1,151 @@
+"""The beginning of a run: reading what is asked for, and loading and changing the document that is to be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import cast
+
+from interleaver.errors import BackendError, BadInput
+from interleaver.graph.boundary.changes import Change, Choose, Redraw, Replace, Revise
+from interleaver.graph.boundary.chat import store_pictures
+from interleaver.graph.boundary.inputs import RunInputs, read_inputs, read_pictures
+from interleaver.graph.boundary.memory import DocumentMemory, document_memory
+from interleaver.graph.context import Context
+from interleaver.graph.planning import (
+    announce_plan,
+    count_stored_steps,
+    failed_request,
+    fresh_run,
+    new_document,
+    replan_update,
+    restart_at,
+    results_update,
+)
+from interleaver.graph.state import RunState, attempts_of, merge_messages, plan_of
+from interleaver.store.images import ImageStore
+from interleaver.types import Json, Outcome, StepResult
+
+
+class InputReader:
+    """Turns the input of a run into the state with which it begins."""
+
+    def __init__(self, images: ImageStore, image_hosts: Collection[str]):
+        self.images = images
+        self.image_hosts = image_hosts
+
+    async def begin(self, state: RunState, settings: Context) -> Json:
+        """Return the state update that begins a run: its settings, and the request or the change that is asked for."""
+        update: Json = {"settings": settings.model_dump()}
+        inputs = RunInputs()
+        try:
+            changed_messages = await store_pictures(state.get("messages") or [], self.images)
+            if changed_messages:
+                update["messages"] = changed_messages
+                state = state | {"messages": merge_messages(state["messages"], [changed_messages])}
+            inputs = read_inputs(state)
+            if inputs.continues:
+                return {"failure": None, "status": "running", "steps_left": None}
+            return update | await self._read(state, inputs)
+        except (BackendError, BadInput) as error:
+            if inputs.change is None and not state.get("change"):
+                return update | new_document(inputs.request, []) | failed_request({}, error)
+            return update | fresh_run() | failed_request(state, error) | {"revision": inputs.request}
+
+    async def _read(self, state: RunState, inputs: RunInputs) -> Json:
+        notes = {"background": inputs.background, "unusable": list(inputs.unusable)}
+        if inputs.change and not isinstance(inputs.change, Revise):
+            return await self._change(state, inputs.change, cast(DocumentMemory, inputs.memory))
+        pictures = await read_pictures(inputs.request, inputs.images, self.images, self.image_hosts)
+        refs = [picture.ref.model_dump() for picture in pictures]
+        if inputs.memory is None:
+            return new_document(inputs.request, refs) | notes
+        return {
+            **_load(state, inputs.memory),
+            **fresh_run(),
+            **notes,
+            "previous_document": inputs.memory.model_dump(mode="json", exclude_none=True),
+            "revision": inputs.request,
+            "added_images": refs,
+            "needs_plan": True,
+        }
+
+    async def _change(self, state: RunState, change: Change, memory: DocumentMemory) -> Json:
+        """Return the state update that changes a document without asking the planner."""
+        loaded = _load(state, memory) | fresh_run() | {"previous_document": {}, "revision": "", "needs_plan": False}
+        state = cast(RunState, state | loaded | ({} if "attempts" not in loaded else {"attempts": {}}))
+        if isinstance(change, Replace):
+            limit = await count_stored_steps(self.images, memory)
+            update = replan_update(state, memory, change.plan.numbered(), limit)
+        elif isinstance(change, Redraw):
+            update = redraw_update(state, memory, change)
+        else:
+            update = choose_update(state, memory, cast(Choose, change))
+        announce_plan(state, update, self.images)
+        return loaded | update
+
+
+def redraw_update(state: RunState, memory: DocumentMemory, change: Redraw) -> Json:
+    """Return the state update that draws a step again, with its former attempts kept.
+
+    The steps after it are drawn again as well, since their pictures build on it.
+
+    Raises:
+        BadInput: there is no such step, or it has no picture.
+    """
+    position = _position(memory, change.step)
+    step = memory.plan.steps[position]
+    if not step.draws:
+        raise BadInput(f"step {change.step} is text and has no picture to draw again")
+    result = memory.results.get(position)
+    attempts = attempts_of(state, position)
+    made = max([attempt.attempt for attempt in attempts] + [result.attempt or 0 if result else 0])
+    return {
+        "plan": memory.plan.model_dump(mode="json"),
+        **results_update(state, memory, position, keep_attempts_at=position),
+        **restart_at(position),
+        "prompt": (change.prompt or "").strip(),
+        "extra_attempts": made,
+    }
+
+
+def choose_update(state: RunState, memory: DocumentMemory, change: Choose) -> Json:
+    """Return the state update that keeps another attempt's picture of a step; the steps after it are drawn again.
+
+    Raises:
+        BadInput: there is no such step or attempt, or the attempt has no picture.
+    """
+    position = _position(memory, change.step)
+    pictures = {attempt.attempt: attempt.image for attempt in attempts_of(state, position) if attempt.image}
+    if change.attempt not in pictures:
+        numbers = ", ".join(map(str, pictures)) or "none, since they are in another thread"
+        raise BadInput(f"step {change.step} has no attempt {change.attempt} with a picture; it has {numbers}")
+    result = StepResult(
+        outcome=Outcome.ACCEPTED,
+        attempt=change.attempt,
+        image=pictures[change.attempt],
+        reason="a person chose this attempt",
+    )
+    update = results_update(state, memory, position + 1)
+    update["results"][str(position)] = result.model_dump(mode="json")
+    return {"plan": memory.plan.model_dump(mode="json"), **update, **restart_at(position + 1)}
+
+
+def _position(memory: DocumentMemory, number: int) -> int:
+    positions = {step.number: position for position, step in enumerate(memory.plan.steps)}
+    if number not in positions:
+        raise BadInput(f"there is no step {number}; the document has {', '.join(map(str, positions))}")
+    return positions[number]
+
+
+def _load(state: RunState, memory: DocumentMemory) -> Json:
+    """Return the state update that loads a document into the state; empty if it is there already."""
+    if plan_of(state).steps and document_memory(state) == memory:
+        return {}
+    return {
+        "request": memory.request,
+        "handled_request": memory.request,
+        "request_images": [image.model_dump() for image in memory.images],
+        "plan": memory.plan.model_dump(mode="json"),
+        "results": {str(n): result.model_dump(mode="json") for n, result in memory.results.items()},
+        "attempts": None,
+    }

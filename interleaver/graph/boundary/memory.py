@@ -1,0 +1,66 @@
+"""What is needed to change a document later, and where it is found: in the run's own state, or in the chat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_core.messages import AnyMessage
+from pydantic import BaseModel, ValidationError
+
+from interleaver import migrations
+from interleaver.errors import BadInput
+from interleaver.graph.state import NAME, RunState, is_answer, plan_of, request_images_of, result_of
+from interleaver.types import ImageRef, Plan, StepResult
+
+
+class DocumentMemory(BaseModel):
+    """What is needed to change a document in a later chat message.
+
+    It is kept in the answer's `response_metadata`, so a chat can be continued wherever its messages are stored.
+    """
+
+    request: str
+    images: list[ImageRef]
+    plan: Plan
+    results: dict[int, StepResult]
+
+
+def document_memory(state: RunState) -> DocumentMemory:
+    """Return what is needed to change the document of a run later."""
+    plan = plan_of(state)
+    results = {n: result for n in range(len(plan.steps)) if (result := result_of(state, n))}
+    return DocumentMemory(request=state["request"], images=request_images_of(state), plan=plan, results=results)
+
+
+def memories(messages: Sequence[AnyMessage]) -> list[DocumentMemory]:
+    """Return the memories of the documents in a chat, oldest first."""
+    records = (message.response_metadata[NAME] for message in messages if is_answer(message))
+    return [memory for record in records if record and (memory := _read_memory(record))]
+
+
+def latest_memory(messages: Sequence[AnyMessage]) -> DocumentMemory | None:
+    """Return the memory of the newest document in the chat; None if there is none."""
+    return next(reversed(memories(messages)), None)
+
+
+def own_memory(state: RunState) -> DocumentMemory | None:
+    """Return the memory of the document that this thread has made; None if there is none.
+
+    Raises:
+        BadInput: the thread has made one, but its checkpoints do not hold it any more.
+    """
+    if plan_of(state).steps:
+        return document_memory(state)
+    if state.get("status") in ("complete", "partial"):
+        raise BadInput(
+            "this thread has made a document, but the checkpoints that hold it were deleted; send the whole request "
+            "in a new thread (docs/embedding.md, Retention)"
+        )
+    return None
+
+
+def _read_memory(record: object) -> DocumentMemory | None:
+    try:
+        return DocumentMemory.model_validate(migrations.migrate_memory(record))
+    except ValidationError:
+        return None  # clients may send anything; without a valid memory the chat starts a new document
