@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from interleaver.adapters.node import as_node as as_node
     from interleaver.adapters.tool import as_tool as as_tool
     from interleaver.agents import Critic as Critic
     from interleaver.agents import Judge as Judge
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from interleaver.types import Verdict as Verdict
 
 _MODULES = {
+    "interleaver.adapters.node": ["as_node"],
     "interleaver.adapters.tool": ["as_tool"],
     "interleaver.agents": ["Critic", "Judge", "Planner", "Reviser", "parse_plan", "parse_verdict"],
     "interleaver.agents.chat": ["ChatCritic", "ChatPlanner"],

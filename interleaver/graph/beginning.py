@@ -6,10 +6,11 @@ from collections.abc import Collection
 from typing import cast
 
 from interleaver.errors import BackendError, BadInput
-from interleaver.graph.boundary.changes import Change, Choose, Redraw, Replace, Revise
-from interleaver.graph.boundary.chat import store_pictures
+from interleaver.graph.boundary.changes import Change, ChooseChange, RedrawChange, ReplaceChange, ReviseChange
+from interleaver.graph.boundary.chat import lighten
 from interleaver.graph.boundary.inputs import RunInputs, read_inputs, read_pictures
 from interleaver.graph.boundary.memory import DocumentMemory, document_memory
+from interleaver.graph.channels import merge_messages
 from interleaver.graph.context import Context
 from interleaver.graph.planning import (
     announce_plan,
@@ -21,7 +22,7 @@ from interleaver.graph.planning import (
     restart_at,
     results_update,
 )
-from interleaver.graph.state import RunState, attempts_of, merge_messages, plan_of
+from interleaver.graph.state import RunState, attempts_of, plan_of
 from interleaver.store.images import ImageStore
 from interleaver.types import Json, Outcome, StepResult
 
@@ -38,7 +39,7 @@ class InputReader:
         update: Json = {"settings": settings.model_dump()}
         inputs = RunInputs()
         try:
-            changed_messages = await store_pictures(state.get("messages") or [], self.images)
+            changed_messages = await lighten(state.get("messages") or [], self.images)
             if changed_messages:
                 update["messages"] = changed_messages
                 state = state | {"messages": merge_messages(state["messages"], [changed_messages])}
@@ -53,7 +54,7 @@ class InputReader:
 
     async def _read(self, state: RunState, inputs: RunInputs) -> Json:
         notes = {"background": inputs.background, "unusable": list(inputs.unusable)}
-        if inputs.change and not isinstance(inputs.change, Revise):
+        if inputs.change and not isinstance(inputs.change, ReviseChange):
             return await self._change(state, inputs.change, cast(DocumentMemory, inputs.memory))
         pictures = await read_pictures(inputs.request, inputs.images, self.images, self.image_hosts)
         refs = [picture.ref.model_dump() for picture in pictures]
@@ -73,18 +74,18 @@ class InputReader:
         """Return the state update that changes a document without asking the planner."""
         loaded = _load(state, memory) | fresh_run() | {"previous_document": {}, "revision": "", "needs_plan": False}
         state = cast(RunState, state | loaded | ({} if "attempts" not in loaded else {"attempts": {}}))
-        if isinstance(change, Replace):
+        if isinstance(change, ReplaceChange):
             limit = await count_stored_steps(self.images, memory)
             update = replan_update(state, memory, change.plan.numbered(), limit)
-        elif isinstance(change, Redraw):
+        elif isinstance(change, RedrawChange):
             update = redraw_update(state, memory, change)
         else:
-            update = choose_update(state, memory, cast(Choose, change))
+            update = choose_update(state, memory, cast(ChooseChange, change))
         announce_plan(state, update, self.images)
         return loaded | update
 
 
-def redraw_update(state: RunState, memory: DocumentMemory, change: Redraw) -> Json:
+def redraw_update(state: RunState, memory: DocumentMemory, change: RedrawChange) -> Json:
     """Return the state update that draws a step again, with its former attempts kept.
 
     The steps after it are drawn again as well, since their pictures build on it.
@@ -108,7 +109,7 @@ def redraw_update(state: RunState, memory: DocumentMemory, change: Redraw) -> Js
     }
 
 
-def choose_update(state: RunState, memory: DocumentMemory, change: Choose) -> Json:
+def choose_update(state: RunState, memory: DocumentMemory, change: ChooseChange) -> Json:
     """Return the state update that keeps another attempt's picture of a step; the steps after it are drawn again.
 
     Raises:

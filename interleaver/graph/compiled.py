@@ -11,7 +11,8 @@ from langgraph.channels import DeltaChannel
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from interleaver.graph.context import Context, read_context
+from interleaver.graph.boundary.contexts import read_context
+from interleaver.graph.context import Context
 from interleaver.graph.state import NO_LIMIT, RunInput, RunOutput, RunState
 
 LANGCHAIN_LIMIT = 25

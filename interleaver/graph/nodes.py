@@ -23,12 +23,13 @@ from interleaver.graph.backends import Backends
 from interleaver.graph.beginning import InputReader
 from interleaver.graph.boundary import tracing
 from interleaver.graph.boundary.chat import answer_message
+from interleaver.graph.boundary.contexts import given_settings
 from interleaver.graph.boundary.events import DocumentReady, StepEnded, emit, emit_blocks
 from interleaver.graph.boundary.memory import document_memory
 from interleaver.graph.boundary.review import PlanReview, ask
-from interleaver.graph.context import Context, RunSettings, given_settings
+from interleaver.graph.context import Context, RunSettings
 from interleaver.graph.document import compose_document, step_blocks
-from interleaver.graph.planning import PlanMaker, announce_plan, answer_notes, is_failed_change, replan_update
+from interleaver.graph.planning import PlanMaker, announce_plan, answer_notes, replan_update
 from interleaver.graph.state import (
     RunState,
     attempt_key,
@@ -157,7 +158,7 @@ class Nodes:
         document = compose_document(state | {"failure": failure})
         emit(DocumentReady(status=document.status, reason=document.reason))
         tracing.trace_document(document)
-        memory = document_memory(state) if document.steps and not is_failed_change(state) else None
+        memory = document_memory(state) if document.steps else None
         pictures, kept_steps = settings_of(state).chat_pictures, state.get("kept_steps", 0)
         message = await answer_message(document, memory, self.images, pictures, kept_steps, answer_notes(state))
         result = {"document": document.model_dump(mode="json"), "status": document.status, "failure": failure}

@@ -19,7 +19,6 @@ from interleaver.graph.state import (
     RunState,
     attempt_key,
     attempts_of,
-    failure_of,
     plan_of,
     request_images_of,
     settings_of,
@@ -87,12 +86,6 @@ async def count_stored_steps(images: ImageStore, memory: DocumentMemory) -> int:
         if result and result.image and not await images.holds(result.image):
             return position
     return len(memory.plan.steps)
-
-
-def is_failed_change(state: RunState) -> bool:
-    """Return whether a change could not be made, so that the document is as it was."""
-    failure = failure_of(state)
-    return failure is not None and failure.where == "planner" and bool(plan_of(state).steps)
 
 
 def answer_notes(state: RunState) -> list[str]:

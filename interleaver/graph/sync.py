@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -33,7 +34,7 @@ def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:
     thread, loop = _background(os.getpid())
     if threading.current_thread() is thread:  # a node that calls a graph synchronously would wait for itself
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, coroutine).result()
+            return pool.submit(copy_context().run, asyncio.run, coroutine).result()
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         return future.result()

@@ -13,8 +13,8 @@ from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn
 
 from interleaver import build_graph
 from interleaver.graph.attempts import attempt_seed
+from interleaver.graph.channels import merge_records
 from interleaver.graph.context import Context
-from interleaver.graph.state import merge_records
 
 EDGES = {
     "__start__": {"begin"},

@@ -1,6 +1,7 @@
 """Scripted planner, critic and generator, and pictures of one colour."""
 
 import io
+import random
 from collections.abc import Sequence
 
 from PIL import Image
@@ -66,3 +67,10 @@ def drawn_plan(steps: int) -> Plan:
     return Plan(
         steps=[Step(number=n, name=f"S{n}", instruction=f"Do {n}", prompt=f"p{n}") for n in range(1, steps + 1)]
     )
+
+
+def noise_picture(size) -> Picture:
+    """Return a picture that cannot be compressed."""
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", size, random.Random(1).randbytes(size[0] * size[1] * 3)).save(buffer, "PNG")
+    return Picture.decode(buffer.getvalue())

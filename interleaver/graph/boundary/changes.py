@@ -14,7 +14,7 @@ class _Change(BaseModel):
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
-class Revise(_Change):
+class ReviseChange(_Change):
     """Have the planner change the plan as a person asks in words."""
 
     action: Literal["revise"] = "revise"
@@ -24,7 +24,7 @@ class Revise(_Change):
     )
 
 
-class Redraw(_Change):
+class RedrawChange(_Change):
     """Draw the picture of a step again, with further attempts."""
 
     action: Literal["redraw"] = "redraw"
@@ -32,7 +32,7 @@ class Redraw(_Change):
     prompt: str | None = Field(None, description="Prompt of the first of these attempts; that of the plan by default.")
 
 
-class Choose(_Change):
+class ChooseChange(_Change):
     """Keep the picture of another attempt at a step."""
 
     action: Literal["choose"] = "choose"
@@ -40,18 +40,18 @@ class Choose(_Change):
     attempt: int = Field(description="Number of the attempt whose picture to keep, from 1.")
 
 
-class Replace(_Change):
+class ReplaceChange(_Change):
     """Replace the plan; steps before the first difference keep their pictures."""
 
     action: Literal["replace"] = "replace"
     plan: Plan
 
 
-Change = Revise | Redraw | Choose | Replace
+Change = ReviseChange | RedrawChange | ChooseChange | ReplaceChange
 _CHANGE: TypeAdapter[Change] = TypeAdapter(
     Annotated[Change, Field(discriminator="action")], config=ConfigDict(defer_build=True)
 )
-_ACTIONS = {"revise": Revise, "redraw": Redraw, "choose": Choose, "replace": Replace}
+_ACTIONS = {"revise": ReviseChange, "redraw": RedrawChange, "choose": ChooseChange, "replace": ReplaceChange}
 
 
 def read_change(value: Any) -> Change:

@@ -13,16 +13,16 @@ from langchain_core.messages.content import create_image_block, create_text_bloc
 
 from interleaver.errors import BackendUnavailable, BadInput
 from interleaver.graph.boundary.attachments import picture_address, read_message
-from interleaver.graph.boundary.memory import DocumentMemory
-from interleaver.graph.state import NAME, is_answer
+from interleaver.graph.boundary.memory import DocumentMemory, forget
+from interleaver.graph.channels import NAME, is_answer
 from interleaver.pictures import Picture, decode_data_url, shrink_picture
 from interleaver.store.images import ImageStore
 from interleaver.types import IMAGE_TAG, Document, ImageBlock, ImageRef, TextBlock
 
 PREVIEW_SIDE = 192
 """Maximum width and height of a preview, in pixels."""
-MODEL_SIDE = 768
-"""Maximum width and height of the copy that stays in a message, in pixels: large enough for models to read."""
+MODEL_SIDES = (768, 512, 256)
+"""Maximum width and height of the copy that stays in a message, in pixels; the first that is small enough in bytes."""
 MAX_INLINE = 100_000
 """Length in characters up to which a picture in a message stays as it is."""
 MAX_BACKGROUND = 8_000
@@ -102,21 +102,26 @@ def _line(message: AnyMessage) -> str:
     return ""
 
 
-async def store_pictures(messages: Sequence[AnyMessage], images: ImageStore) -> list[AnyMessage]:
-    """Move large pictures out of the human messages of a chat into the image store.
+async def lighten(messages: Sequence[AnyMessage], images: ImageStore) -> list[AnyMessage]:
+    """Take out of a chat what would make it grow with each turn.
 
-    A picture that is sent as base64 is stored as it is; in the message stays a smaller copy, which other models can
-    still read, with the link to the whole one.
+    A large picture that is sent as base64 is stored as it is; in its message stays a smaller copy, which other models
+    can still read, with the link to the whole one. Answers before the newest one need no memory any more.
 
     Returns:
         The messages that changed, with their ids, so that they replace the former ones.
     """
     changed: list[AnyMessage] = []
+    answers = [message for message in messages if is_answer(message)]
     for message in messages:
         if isinstance(message, HumanMessage) and isinstance(message.content, list):
             content = [await _stored_block(block, images) for block in message.content]
             if content != message.content:
                 changed.append(message.model_copy(update={"content": content}))
+        elif message in answers[:-1]:
+            metadata = message.response_metadata | {NAME: forget(message.response_metadata[NAME])}
+            if metadata != message.response_metadata:
+                changed.append(message.model_copy(update={"response_metadata": metadata}))
     return changed
 
 
@@ -129,8 +134,17 @@ async def _stored_block(block: Any, images: ImageStore) -> Any:
     except BadInput:
         return block  # the answer to its message says what is wrong with it
     ref = await images.put(picture)
-    smaller = await asyncio.to_thread(shrink_picture, picture, MODEL_SIDE, "WEBP")
-    return _image_block(smaller, extras={NAME: f"sha256:{ref.sha256}"})
+    smaller = await asyncio.to_thread(_readable_copy, picture)
+    return _image_block(smaller, **{NAME: f"sha256:{ref.sha256}"})
+
+
+def _readable_copy(picture: Picture) -> Picture:
+    """Return a smaller copy whose base64 is at most `MAX_INLINE` characters long."""
+    for side in MODEL_SIDES:
+        smaller = shrink_picture(picture, side, "WEBP")
+        if len(smaller.data) * 4 / 3 <= MAX_INLINE:
+            break
+    return smaller
 
 
 async def answer_message(
@@ -191,9 +205,9 @@ async def preview_blocks(refs: Sequence[ImageRef], images: ImageStore) -> list[d
     return blocks
 
 
-def _image_block(picture: Picture, **fields: Any) -> dict[str, Any]:
+def _image_block(picture: Picture, **extras: Any) -> dict[str, Any]:
     encoded = base64.b64encode(picture.data).decode()
-    return dict(create_image_block(base64=encoded, mime_type=picture.media_type, **fields))
+    return dict(create_image_block(base64=encoded, mime_type=picture.media_type, **extras))
 
 
 def _paragraph(text: str) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 
 from interleaver.errors import BadInput
 from interleaver.graph.boundary.attachments import picture_address
-from interleaver.graph.boundary.changes import Change, Revise, read_change
+from interleaver.graph.boundary.changes import Change, ReviseChange, read_change
 from interleaver.graph.boundary.chat import read_chat
-from interleaver.graph.boundary.memory import DocumentMemory, latest_memory, memories, own_memory
+from interleaver.graph.boundary.memory import DocumentMemory, answered_requests, latest_memory, own_memory
 from interleaver.graph.state import RunState, failure_of
 from interleaver.net.fetching import fetch_image_bytes
 from interleaver.pictures import Picture, decode_data_url
@@ -85,10 +85,10 @@ def read_inputs(state: RunState) -> RunInputs:
         memory = own_memory(state) or latest_memory(messages)
         if memory is None:
             raise BadInput("there is no document to change; send a request first")
-        words, pictures = (change.request, change.images) if isinstance(change, Revise) else ("", [])
+        words, pictures = (change.request, change.images) if isinstance(change, ReviseChange) else ("", [])
         return RunInputs(words, pictures, change, memory)
-    handled = {state.get("handled_request") or state.get("heard"), *(memory.request for memory in memories(messages))}
-    if request and request not in handled:
+    handled_request = state.get("handled_request") or state.get("heard")
+    if request and request not in {handled_request, *answered_requests(messages)}:
         return RunInputs(request, images)
     chat = read_chat(messages)
     if _was_cut_off(state) and (chat is None or chat.is_new or chat.text == request):
@@ -98,7 +98,7 @@ def read_inputs(state: RunState) -> RunInputs:
     inputs = RunInputs(chat.text, [*images, *chat.images], background=chat.background, unusable=chat.unusable)
     memory = None if chat.is_new else latest_memory(messages) or own_memory(state)
     if memory:
-        inputs.change, inputs.memory = Revise(request=chat.text), memory
+        inputs.change, inputs.memory = ReviseChange(request=chat.text), memory
     return inputs
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.messages import AnyMessage
 from pydantic import BaseModel, ValidationError
 
 from interleaver import migrations
 from interleaver.errors import BadInput
-from interleaver.graph.state import NAME, RunState, is_answer, plan_of, request_images_of, result_of
-from interleaver.types import ImageRef, Plan, StepResult
+from interleaver.graph.channels import NAME, is_answer
+from interleaver.graph.state import RunState, plan_of, request_images_of, result_of
+from interleaver.types import ImageRef, Json, Plan, StepResult
 
 
 class DocumentMemory(BaseModel):
@@ -32,15 +34,29 @@ def document_memory(state: RunState) -> DocumentMemory:
     return DocumentMemory(request=state["request"], images=request_images_of(state), plan=plan, results=results)
 
 
-def memories(messages: Sequence[AnyMessage]) -> list[DocumentMemory]:
-    """Return the memories of the documents in a chat, oldest first."""
-    records = (message.response_metadata[NAME] for message in messages if is_answer(message))
-    return [memory for record in records if record and (memory := _read_memory(record))]
-
-
 def latest_memory(messages: Sequence[AnyMessage]) -> DocumentMemory | None:
     """Return the memory of the newest document in the chat; None if there is none."""
-    return next(reversed(memories(messages)), None)
+    record = next((record for record in reversed(_records(messages)) if record), None)
+    if record is None:
+        return None
+    try:
+        return DocumentMemory.model_validate(migrations.migrate_memory(record))
+    except ValidationError:
+        return None  # clients may send anything; without a valid memory the chat starts a new document
+
+
+def answered_requests(messages: Sequence[AnyMessage]) -> set[object]:
+    """Return the requests that this graph has answered in the chat."""
+    return {record.get("request") for record in _records(messages) if isinstance(record, dict)}
+
+
+def forget(record: Any) -> Json:
+    """Return the memory of a document that is no longer the newest: only its request."""
+    return {"request": record["request"]} if isinstance(record, dict) and "request" in record else {}
+
+
+def _records(messages: Sequence[AnyMessage]) -> list[Any]:
+    return [message.response_metadata[NAME] for message in messages if is_answer(message)]
 
 
 def own_memory(state: RunState) -> DocumentMemory | None:
@@ -57,10 +73,3 @@ def own_memory(state: RunState) -> DocumentMemory | None:
             "in a new thread (docs/embedding.md, Retention)"
         )
     return None
-
-
-def _read_memory(record: object) -> DocumentMemory | None:
-    try:
-        return DocumentMemory.model_validate(migrations.migrate_memory(record))
-    except ValidationError:
-        return None  # clients may send anything; without a valid memory the chat starts a new document
