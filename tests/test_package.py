@@ -126,6 +126,7 @@ def test_the_core_of_the_graph_stays_small():
 
 BEHAVIOURS = {
     "cli/test_help",
+    "graph/boundary/test_delegation",
     "graph/test_embedding",
     "test_examples",
     "test_names",

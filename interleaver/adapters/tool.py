@@ -85,7 +85,7 @@ def as_tool(
         previews: whether to add small pictures to the content, for models that accept image blocks from a tool.
     """
     from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
-    from langchain_core.tools import StructuredTool
+    from langchain_core.tools import StructuredTool, ToolException
     from langgraph.prebuilt import ToolRuntime
 
     store = images or ImageStore()
@@ -101,7 +101,11 @@ def as_tool(
             check_can_ask(name)
         graph = asking_graph if asks_a_person(context) else quiet_graph
         config = call_config(runtime.tool_call_id if runtime else None)
-        return graph, (_inputs(arguments, runtime), config), {"context": context, "stream_mode": ["custom", "values"]}
+        try:
+            inputs = _inputs(arguments, runtime)
+        except BadInput as error:  # the model's mistake, which it can mend
+            raise ToolException(str(error)) from None
+        return graph, (inputs, config), {"context": context, "stream_mode": ["custom", "values"]}
 
     async def illustrate(request: str, images: list[str], document: str = "", runtime: Any = None) -> tuple[Any, Json]:
         graph, inputs, options = prepare(Illustrate(request=request, images=images, document=document), runtime)
@@ -146,6 +150,7 @@ def as_tool(
         description=description,
         args_schema=Illustrate,
         response_format="content_and_artifact",
+        handle_tool_error=True,
     )
 
 
@@ -165,8 +170,9 @@ def _inputs(arguments: Illustrate, runtime: Any) -> RunInput:
     if memory is None:
         known = ", ".join(memories) or "none"
         raise BadInput(f"there is no document {arguments.document!r} in this conversation; it has {known}")
+    change = ReviseChange(request=arguments.request, images=arguments.images)
     answer = AIMessage("", name=NAME, response_metadata={NAME: memory})
-    return {"messages": [answer], "change": ReviseChange(request=arguments.request, images=arguments.images).model_dump()}
+    return {"messages": [answer], "change": change.model_dump()}
 
 
 def document_id(memory: Json) -> str:

@@ -34,7 +34,7 @@ from interleaver.graph.state import (
     RunState,
     attempt_key,
     attempts_of,
-    check_format,
+    check_state,
     current_step,
     draft_after,
     images_of,
@@ -52,11 +52,11 @@ FEW_STEPS = 3
 
 
 def in_present_format(node: Node) -> Node:
-    """Wrap a node so that it refuses an unfinished run with another state format."""
+    """Wrap a node so that it refuses an unfinished run with another state format, or without its checkpoints."""
 
     @wraps(node)
     async def checked_node(state: RunState) -> Json:
-        check_format(state)
+        check_state(state)
         return await node(state) | count_steps(state)
 
     return checked_node

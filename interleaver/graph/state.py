@@ -147,17 +147,22 @@ def whole_state(state: RunState, update: Json) -> Json:
     return values | update | {"document": Overwrite(update["document"])}
 
 
-def check_format(state: RunState) -> None:
-    """Check that the state of an unfinished run has the current format.
+def check_state(state: RunState) -> None:
+    """Check that the state of an unfinished run has the current format and is whole.
 
     Raises:
-        BadInput: it has another format, which the nodes would misread.
+        BadInput: it has another format, which the nodes would misread; or checkpoints that it is made of are missing.
     """
     state_format = state.get("format", 1)
     if state_format != FORMAT or "settings" not in state:
         raise BadInput(
             f"this run was begun by another version of interleaver (with state format {state_format}; this version has "
             f"{FORMAT}) and is not finished; finish it with that version, or start a new run"
+        )
+    if not state.get("failure") and not state.get("request" if state.get("needs_plan") else "plan"):
+        raise BadInput(
+            "this run is not finished, and checkpoints that it needs were deleted; send the request in a new thread, "
+            "and keep the checkpoints of unfinished runs (docs/embedding.md, Retention)"
         )
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import HumanMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 from langgraph_supervisor import create_supervisor
 from langgraph_swarm import create_handoff_tool, create_swarm
@@ -166,6 +168,90 @@ class TestInAnAgent:
         result = await swarm.ainvoke(SAID, CONFIG)
         assert result["active_agent"] == "artist"
         assert result["messages"][-1].text.startswith("Complete: 2 steps")
+
+
+def calls_of(*requests):
+    calls = [{"name": "illustrate", "args": {"request": r}, "id": r, "type": "tool_call"} for r in requests]
+    return {"messages": [HumanMessage("x"), AIMessage("", tool_calls=calls)]}
+
+
+def tool_node(tool, saver=None):
+    builder = StateGraph(MessagesState)
+    builder.add_node("tools", ToolNode([tool]))
+    builder.add_edge(START, "tools")
+    return builder.compile(checkpointer=saver)
+
+
+class TestInAToolNode:
+    """A node that executes all calls of a turn itself."""
+
+    @pytest.mark.parametrize("synchronously", [True, False])
+    async def test_reviewed_calls_come_back_under_their_own_ids(self, images, synchronously):
+        requests = ["a boat", "a cat", "a house", "a tree"]
+        for _ in range(3):
+            graph = tool_node(tool_of(images, settings=RunSettings(review=True)), InMemorySaver())
+
+            async def run(value, graph=graph):
+                return graph.invoke(value, CONFIG) if synchronously else await graph.ainvoke(value, CONFIG)
+
+            result = await run(calls_of(*requests))
+            while "__interrupt__" in result:
+                answers = {question.id: {"action": "approve"} for question in result["__interrupt__"]}
+                result = await run(Command(resume=answers))
+            told = [message for message in result["messages"] if isinstance(message, ToolMessage)]
+            assert [message.artifact["request"] for message in told] == requests
+            assert [message.tool_call_id for message in told] == requests
+
+    @pytest.mark.parametrize("review, namespaces", [(False, {""}), (True, None)])
+    async def test_who_asks_nobody_leaves_no_checkpoints_of_its_own(self, images, review, namespaces):
+        saver = InMemorySaver()
+        graph = tool_node(tool_of(images, settings=RunSettings(review=review)), saver)
+        await graph.ainvoke(calls_of("a boat"), CONFIG)
+        kept = {checkpoint.config["configurable"]["checkpoint_ns"] for checkpoint in saver.list(None)}
+        assert kept == namespaces if namespaces else len(kept) == 2
+
+    async def test_a_tool_that_asks_refuses_where_nobody_could_resume(self, images):
+        graph = tool_node(tool_of(images, settings=RunSettings(on_exhausted="ask")))
+        with pytest.raises(BadInput, match="compile the agent with a checkpointer"):
+            await graph.ainvoke(calls_of("a boat"))
+
+    async def test_a_document_of_an_earlier_turn_is_changed(self, images):
+        class Revising(ScriptedPlanner):
+            async def revise(self, request, images, plan):
+                self.requests.append(request)
+                return Plan(steps=[*plan.steps[:-1], plan.steps[-1].model_copy(update={"prompt": request})])
+
+        planner = Revising(drawn_plan(2))
+        graph = tool_node(tool_of(images, plan=planner), InMemorySaver())
+        first = (await graph.ainvoke(calls_of("a boat"), CONFIG))["messages"][-1]
+        name = first.text.rpartition(" ")[2]
+        call = {"name": "illustrate", "args": {"request": "at night", "document": name}, "id": "2", "type": "tool_call"}
+        second = (await graph.ainvoke({"messages": [AIMessage("", tool_calls=[call])]}, CONFIG))["messages"][-1]
+        assert planner.requests == ["a boat", "at night"]
+        assert second.artifact["request"] == "a boat\n\nThen: at night"
+        assert second.artifact["blocks"][1] == first.artifact["blocks"][1]
+        assert second.artifact["blocks"][3] != first.artifact["blocks"][3]
+        call = {**call, "args": {"request": "x", "document": "nothing"}, "id": "3"}
+        refused = (await graph.ainvoke({"messages": [AIMessage("", tool_calls=[call])]}, CONFIG))["messages"][-1]
+        assert f"there is no document 'nothing' in this conversation; it has {name}" in refused.text
+
+    async def test_its_settings_win_over_the_context_of_the_agent(self, images):
+        builder = StateGraph(MessagesState, context_schema=dict)
+        builder.add_node("tools", ToolNode([tool_of(images, settings=RunSettings(seed=5))]))
+        builder.add_edge(START, "tools")
+        context = {"seed": 7, "planner": "openai:gpt-5", "review": True}
+        graph = builder.compile(checkpointer=InMemorySaver())
+        result = await graph.ainvoke(calls_of("a boat"), CONFIG, context=context)
+        assert "__interrupt__" in result
+        result = await graph.ainvoke(Command(resume={"action": "approve"}), CONFIG, context=context)
+        assert result["messages"][-1].artifact["seed"] == 5
+
+    async def test_progress_in_astream_events(self, images):
+        agent = create_agent(SandboxAssistant(), [tool_of(images)])
+        events = [event async for event in agent.astream_events(SAID, version="v2")]
+        custom = [event["data"]["type"] for event in events if event["event"] == "on_custom_event"]
+        assert custom[0] == "plan_ready" and custom[-1] == "document_ready"
+        assert custom.count("picture_ready") == 2
 
 
 @pytest.mark.allow_hosts(["127.0.0.1"])

@@ -73,7 +73,7 @@ def read_chat(messages: Sequence[AnyMessage]) -> ChatRequest | None:
         text=text,
         images=[image for content in contents for image in content.images],
         unusable=[phrase for content in contents for phrase in content.unusable],
-        background="\n".join(line for line in background if line)[-MAX_BACKGROUND:],
+        background="\n".join(line for line in background if line).replace(IMAGE_TAG, "[image]")[-MAX_BACKGROUND:],
         is_new=not people and not task,
     )
 
@@ -96,9 +96,9 @@ def _last_human_text(messages: Sequence[AnyMessage]) -> str:
 def _line(message: AnyMessage) -> str:
     """Return a message as a line of the background; "" for tool messages, and for what only hands over."""
     if isinstance(message, HumanMessage):
-        return f"user: {read_message(message).text}".replace(IMAGE_TAG, "[image]")
+        return f"user: {read_message(message).text}"
     if isinstance(message, AIMessage) and message.text and not message.response_metadata.get("__is_handoff_back"):
-        return f"{message.name or 'assistant'}: {message.text}".replace(IMAGE_TAG, "[image]")
+        return f"{message.name or 'assistant'}: {message.text}"
     return ""
 
 
