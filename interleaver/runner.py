@@ -11,15 +11,16 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 from pydantic import ValidationError
 
 from interleaver.errors import BadInput, explain
+from interleaver.graph.boundary.changes import Change
 from interleaver.graph.boundary.events import Event, read_event
 from interleaver.graph.boundary.inputs import check_request
+from interleaver.graph.boundary.memory import DocumentMemory, memory_message
 from interleaver.graph.builder import build_graph
-from interleaver.graph.compiled import GraphBuilder
+from interleaver.graph.compiled import GraphBuilder, RunGraph
 from interleaver.graph.context import Context
 from interleaver.graph.document import compose
 from interleaver.graph.state import RunState, attempts_of, failure_of, result_of
@@ -35,7 +36,6 @@ from interleaver.traces.trace import SkippedRecord, Trace
 from interleaver.traces.transfer import read_traces
 from interleaver.types import Json, Outcome
 
-RunGraph = CompiledStateGraph[RunState, Context, Any, Any]
 ReviewHandler = Callable[[Json], Awaitable[Any]]
 """Answers a review question of a run, see `interleaver.graph.boundary.review`."""
 
@@ -211,6 +211,28 @@ class Runner:
             async for event in events:
                 yield event
 
+    async def change(
+        self, record: RunRecord, change: Change, reviewer: ReviewHandler | None = None
+    ) -> AsyncIterator[Event]:
+        """Change the document of a finished run, and write its trace and document anew.
+
+        Yields the events as they happen. What the change leaves as it is, is not drawn again. A run without
+        checkpoints, for example an imported one, is changed by its trace.
+
+        Args:
+            record: the run.
+            change: the change.
+            reviewer: answers the questions of the run; None stops at the first one.
+
+        Raises:
+            RunLocked: another process is working on the run.
+            BadInput: the run is not finished, or the change cannot be made; then the document stays as it is.
+        """
+        await asyncio.to_thread(self.runs.prepare)
+        async with self.runs.lock(record.run_id), aclosing(self._carry_on(record, reviewer, change)) as events:
+            async for event in events:
+                yield event
+
     async def make(
         self,
         request: str,
@@ -239,16 +261,22 @@ class Runner:
                 async for event in events:
                     yield event
 
-    async def _carry_on(self, record: RunRecord, reviewer: ReviewHandler | None) -> AsyncGenerator[Event]:
+    async def _carry_on(
+        self, record: RunRecord, reviewer: ReviewHandler | None, change: Change | None = None
+    ) -> AsyncGenerator[Event]:
         trace = await asyncio.to_thread(self.runs.trace, record.run_id)
-        if trace and not await asyncio.to_thread(self.runs.has_checkpoints, record.run_id):
+        if not change and trace and not await asyncio.to_thread(self.runs.has_checkpoints, record.run_id):
             await self._leave(trace)
             return
         async with self._graph(record) as graph:
             config, context = _config_of(record), Context.model_validate(record.context)
             start: dict[str, Any] | Command[Any] | None
-            start, config_now = await _starting_point(graph, record, config)
-            if trace and start is not None:
+            config_now: RunnableConfig | None
+            if change:
+                start, config_now = await self._begin_change(graph, config, record, trace, change), config
+            else:
+                start, config_now = await _starting_point(graph, record, config)
+            if trace and start is not None and not change:
                 await self._leave(trace)
                 return
             idle = config_now is None and isinstance(trace, Trace)
@@ -264,6 +292,10 @@ class Runner:
                     return
                 start, config_now = Command(resume=await reviewer(questions[0])), config
             state = (await graph.aget_state(config)).values
+        failure = failure_of(cast(RunState, state))
+        if change and isinstance(trace, Trace) and failure and failure.where == "planner":
+            await asyncio.to_thread(self.runs.write_trace, trace)
+            raise BadInput(failure.reason)
         if isinstance(trace, Trace) and idle:  # nothing was done, so the existing trace stays as it is
             await self._write_document(trace)
             return
@@ -271,6 +303,26 @@ class Runner:
         trace = Trace.from_state(state, record.run_id, "run", **run_fields, ended_at=datetime.now(UTC))
         await self._write_document(trace)
         await asyncio.to_thread(self.runs.write_trace, trace)  # last, since its presence marks the run as ended
+
+    async def _begin_change(
+        self,
+        graph: RunGraph,
+        config: RunnableConfig,
+        record: RunRecord,
+        trace: Trace | SkippedRecord | None,
+        change: Change,
+    ) -> dict[str, Any]:
+        """Return the graph input that changes a finished run, which counts as unfinished from now on."""
+        snapshot = await graph.aget_state(config)
+        if snapshot.tasks or not isinstance(trace, Trace):
+            raise BadInput(f"run {record.run_id} is not finished, so it cannot be changed; resume it first")
+        start: dict[str, Any] = {"change": change.model_dump(mode="json")}
+        if not snapshot.values:
+            results = {position: result for position, result in enumerate(trace.results) if result}
+            memory = DocumentMemory(request=trace.request, images=trace.images, plan=trace.plan, results=results)
+            start["messages"] = [memory_message(memory)]
+        await asyncio.to_thread(self.runs.reopen, record.run_id)
+        return start
 
     async def _leave(self, trace: Trace | SkippedRecord) -> None:
         """Write only the document of a run that cannot be resumed: it was imported, or its checkpoints were deleted."""
@@ -349,17 +401,26 @@ async def _before_first_failure(graph: RunGraph, state: RunState, config: Runnab
     failure = failure_of(state)
     failed = next((attempt for attempt in attempts_of(state) if attempt.error and _is_open(state, attempt.step)), None)
     if failure and failure.where == "planner":
-        node, position, attempts = "planner", 0, 0
-    elif failed:
-        node = "critic" if failed.image else "generator"
-        position, attempts = failed.step, failed.attempt - (node == "generator")
-    else:
+        return await _before_planning(graph, config)
+    if failed is None:
         return None
+    node = "critic" if failed.image else "generator"
+    position, attempts = failed.step, failed.attempt - (node == "generator")
     async for snapshot in graph.aget_state_history(config):
         snapshot_state = cast(RunState, snapshot.values)
         at_node = [task.name for task in snapshot.tasks] == [node] and snapshot_state.get("position", 0) == position
-        if at_node and (node == "planner" or len(attempts_of(snapshot_state, position)) == attempts):
+        if at_node and len(attempts_of(snapshot_state, position)) == attempts:
             return snapshot.config
+    return None
+
+
+async def _before_planning(graph: RunGraph, config: RunnableConfig) -> RunnableConfig | None:
+    """Return the checkpoint just before the last request was planned; None if it was refused before that."""
+    async for snapshot in graph.aget_state_history(config):
+        if [task.name for task in snapshot.tasks] == ["planner"]:
+            return snapshot.config
+        if (snapshot.metadata or {}).get("source") == "input":
+            return None
     return None
 
 

@@ -1,48 +1,56 @@
-"""The graph as an MCP server: tools to make documents and to look them up, with pictures as resources."""
+"""The graph as an MCP server: tools to make, change and look up documents, with pictures as resources."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from functools import wraps
+from typing import Annotated, Any, Literal, cast
 
-from mcp.server.fastmcp import Context, FastMCP
-from mcp.server.fastmcp.exceptions import ToolError
-from mcp.server.session import ServerSession
+import anyio
 from mcp.types import (
     CallToolResult,
     ClientCapabilities,
     ContentBlock,
     ElicitationCapability,
     ImageContent,
-    ResourceLink,
     TextContent,
 )
-from pydantic import AnyUrl, BaseModel, Field
+from pydantic import BaseModel, Field
 
+from interleaver.adapters.jobs import QuestionPending, RunJob, RunJobs, RunProgress, Work
+from interleaver.adapters.mcp_sdk import (
+    Context,
+    ResourceError,
+    Server,
+    ToolError,
+    answer_of,
+    asks_in_results,
+    new_server,
+    question_result,
+)
 from interleaver.adapters.tool import DESCRIPTION
 from interleaver.errors import BadInput, InterleaverError
+from interleaver.graph.boundary.changes import Change, ChooseChange, RedrawChange, ReviseChange
 from interleaver.graph.boundary.chat import PREVIEW_SIDE
-from interleaver.graph.boundary.events import (
-    AttemptFailed,
-    AttemptStarted,
-    DocumentReady,
-    Event,
-    PictureReady,
-    PlanReady,
-    StepEnded,
-    VerdictGiven,
-)
 from interleaver.graph.boundary.inputs import read_image
 from interleaver.graph.context import RunSettings
-from interleaver.pictures import MAX_BYTES, convert_picture, shrink_picture
-from interleaver.runner import ReviewHandler, Runner
+from interleaver.pictures import Picture, convert_picture, shrink_picture
+from interleaver.runner import Runner
 from interleaver.traces.document_file import DocumentFile, ImageEntry
 from interleaver.traces.runs import RunRecord, RunSummary
+from interleaver.types import Json
 
 MAX_LISTED = 100
-Client = Context[ServerSession, Any]
+HEARTBEAT_SECONDS = 5.0
+"""Longest silence of the server while it works on a call, in seconds."""
+INSTRUCTIONS = (
+    "Makes illustrated documents. A run may take minutes: progress is reported all the time. If a call times out, the "
+    "run goes on or can be continued: list_runs shows it, resume_run waits for it, cancel_run stops it."
+)
+Client = Context[Any, Any]
 
 
 class DocumentPart(BaseModel):
@@ -51,6 +59,7 @@ class DocumentPart(BaseModel):
     type: Literal["text", "image"]
     text: str = Field(description="The text; for a picture, a description of it.")
     uri: str | None = Field(None, description="URI of the picture's resource; None for a text.")
+    url: str | None = Field(None, description="Address of the picture on the web, if it is served there.")
 
 
 class Illustration(BaseModel):
@@ -89,21 +98,15 @@ class StepDecision(BaseModel):
     prompt: str = Field("", description="For rewrite: the new prompt.")
 
 
-def create_server(runner: Runner, host: str = "127.0.0.1", port: int = 8000) -> FastMCP[Any]:
-    """Return the MCP server.
+class DocumentTools:
+    """The tools, as methods; see `create_server`."""
 
-    Args:
-        runner: runs the documents; they are stored in its run store, like those of the command line.
-        host: host on which the streamable HTTP transport listens.
-        port: port on which the streamable HTTP transport listens.
-    """
-    # The size limit leaves room for pictures in the request, as base64.
-    server: FastMCP[Any] = FastMCP(
-        "interleaver", host=host, port=port, max_request_body_size=8 * MAX_BYTES, log_level="WARNING"
-    )
+    def __init__(self, runner: Runner, heartbeat_seconds: float):
+        self.runner = runner
+        self.jobs = RunJobs(heartbeat_seconds)
 
-    @server.tool(description=DESCRIPTION)
     async def illustrate(
+        self,
         request: Annotated[str, Field(description='What to make, for example "How to draw a cat, step by step".')],
         client: Client,
         images: Annotated[
@@ -113,175 +116,257 @@ def create_server(runner: Runner, host: str = "127.0.0.1", port: int = 8000) -> 
             RunSettings | None, Field(description="Settings of the run that differ from the server's defaults.")
         ] = None,
     ) -> Annotated[CallToolResult, Illustration]:
-        hosts, store = runner.profile.store.image_hosts, runner.runs.images
-        try:
-            pictures = [
-                await read_image(_as_link(image), f"picture {number} of the request", store, hosts)
-                for number, image in enumerate(images, start=1)
-            ]
-            chosen_settings = settings.model_dump(exclude_unset=True) if settings else {}
-            record = await runner.begin(request, pictures, chosen_settings)
-            return await _work(runner, record, client)
-        except InterleaverError as error:
-            raise ToolError(str(error)) from None
+        """Make a document."""
+        if answer_of(client):
+            return await self._answered(client)
+        hosts, store = self.runner.profile.store.image_hosts, self.runner.runs.images
+        pictures = [
+            await read_image(_as_link(image), f"picture {number} of the request", store, hosts)
+            for number, image in enumerate(images, start=1)
+        ]
+        chosen_settings = settings.model_dump(exclude_unset=True) if settings else {}
+        record = await self.runner.begin(request, pictures, chosen_settings)
+        return await self._carry_on(record, client)
 
-    @server.tool(description="Resume a run that was interrupted, is waiting for a person, or could not be finished.")
-    async def resume_run(run_id: str, client: Client) -> Annotated[CallToolResult, Illustration]:
-        try:
-            record = await asyncio.to_thread(runner.runs.record, run_id)
-            return await _work(runner, record, client)
-        except InterleaverError as error:
-            raise ToolError(str(error)) from None
+    async def revise(
+        self,
+        run_id: Annotated[str, Field(description="The run_id of the document, from illustrate or list_runs.")],
+        client: Client,
+        request: Annotated[
+            str, Field(description='What to change, in words, for example "make the third picture a night scene".')
+        ] = "",
+        images: Annotated[list[str], Field(description="Pictures that belong to the request.")] = [],  # noqa: B006
+        step: Annotated[
+            int | None, Field(description="Instead of a request: number of the step whose picture to draw again.")
+        ] = None,
+        prompt: Annotated[str, Field(description="With step: another prompt for the picture.")] = "",
+        attempt: Annotated[
+            int | None, Field(description="With step: number of the attempt whose picture to keep instead.")
+        ] = None,
+    ) -> Annotated[CallToolResult, Illustration]:
+        """Change a document that was made earlier."""
+        if answer_of(client):
+            return await self._answered(client)
+        change = _read_change(request, [_as_link(image) for image in images], step, prompt, attempt)
+        record = await asyncio.to_thread(self.runner.runs.record, run_id)
+        return await self._carry_on(record, client, change)
 
-    @server.tool(description="Get a document that was made earlier, by the run_id from illustrate or list_runs.")
-    async def get_document(run_id: str) -> Annotated[CallToolResult, Illustration]:
-        try:
-            return await _result(runner, run_id)
-        except InterleaverError as error:
-            raise ToolError(str(error)) from None
+    async def resume_run(self, run_id: str, client: Client) -> Annotated[CallToolResult, Illustration]:
+        """Wait for a run that is at work; resume one that was interrupted, waits for a person, or is unfinished."""
+        if answer_of(client):
+            return await self._answered(client)
+        record = await asyncio.to_thread(self.runner.runs.record, run_id)
+        return await self._carry_on(record, client)
 
-    @server.tool(description="List the runs, newest first.")
-    async def list_runs(limit: Annotated[int, Field(ge=1, le=MAX_LISTED)] = 20) -> list[RunSummary]:
-        return (await asyncio.to_thread(runner.runs.summaries))[:limit]
+    async def cancel_run(self, run_id: str) -> str:
+        """Stop a run that is at work; resume_run continues it later."""
+        await self.jobs.cancel(run_id)
+        return f"Run {run_id} was stopped. What is finished is kept; resume_run continues it."
 
-    @server.resource("picture://{sha256}", mime_type="image/png", description="A picture of a document, at full size.")
-    async def picture(sha256: str) -> bytes:
-        return (await asyncio.to_thread(convert_picture, await runner.runs.images.find(sha256), "PNG")).data
+    async def get_document(self, run_id: str) -> Annotated[CallToolResult, Illustration]:
+        """Get a document that was made earlier, by the run_id from illustrate or list_runs."""
+        return await self._result(run_id)
 
-    @server.resource("document://{run_id}", mime_type="text/markdown", description="A document as Markdown.")
-    async def document(run_id: str) -> str:
-        record, run_document = await _run_and_document(runner, run_id)
+    async def get_picture(
+        self,
+        uri: Annotated[str, Field(description="URI of the picture, as in the parts of a document.")],
+        side: Annotated[int, Field(ge=64, le=2048, description="Maximum width and height in pixels.")] = 1024,
+    ) -> CallToolResult:
+        """Look at a picture of a document; for clients that show only the structured part of other results."""
+        picture = await self.runner.runs.images.find(_as_link(uri).removeprefix("sha256:"))
+        return CallToolResult(content=[await _image_content(picture, side)])
+
+    async def list_runs(self, limit: Annotated[int, Field(ge=1, le=MAX_LISTED)] = 20) -> list[RunSummary]:
+        """List the runs, newest first; those that this server is working on have the status running."""
+        summaries = (await asyncio.to_thread(self.runner.runs.summaries))[:limit]
+        return [
+            summary.model_copy(update={"status": "running"}) if self.jobs.find(summary.run_id) else summary
+            for summary in summaries
+        ]
+
+    async def picture(self, sha256: str) -> bytes:
+        """Return a picture of a document at full size, as PNG."""
+        return (await asyncio.to_thread(convert_picture, await self.runner.runs.images.find(sha256), "PNG")).data
+
+    async def document(self, run_id: str) -> str:
+        """Return a document as Markdown."""
+        record, run_document = await self._run_and_document(run_id)
         parts = [
             f"![{block.alt}]({_uri(block)})" if isinstance(block, ImageEntry) else block.text
             for block in run_document.blocks
         ]
         return "\n\n".join([f"# {record.request}", *parts])
 
+    async def _answered(self, client: Client) -> CallToolResult:
+        """Continue a run with the answer that the client's user has given to the last result."""
+        run_id, answer = cast(tuple[str, Json | None], answer_of(client))
+        record = await asyncio.to_thread(self.runner.runs.record, run_id)
+        if answer is None:
+            raise self._unanswered(run_id)
+        return await self._carry_on(record, client, answer={name: value for name, value in answer.items() if value})
+
+    async def _carry_on(
+        self, record: RunRecord, client: Client, change: Change | None = None, answer: Json | None = None
+    ) -> CallToolResult:
+        """Start, join, change or resume a run; return its document, or the question that it waits for."""
+        run_id = record.run_id
+        job, joins = self.jobs.find(run_id), self.jobs.find(run_id) is not None
+        if joins and change:
+            raise BadInput(f"run {run_id} is running; wait for it with resume_run, or stop it with cancel_run")
+        while True:
+            job = job or self.jobs.start(run_id, self._work(record, change), answer)
+            try:
+                await self._report(job, client)
+                return await self._result(run_id)
+            except QuestionPending as pending:
+                if joins or not _can_ask(client):
+                    raise self._unanswered(run_id) from None
+                message, schema = _question(pending.question)
+                if asks_in_results(client):
+                    return cast(CallToolResult, question_result(message, schema, run_id))
+                reply = await client.elicit(message, schema)
+            if reply.action != "accept":
+                raise self._unanswered(run_id)
+            job, change, answer = None, None, reply.data.model_dump(exclude_defaults=True)
+
+    def _work(self, record: RunRecord, change: Change | None) -> Work:
+        if change is None:
+            return lambda reviewer: self.runner.work(record, reviewer)
+        return lambda reviewer: self.runner.change(record, change, reviewer)
+
+    def _unanswered(self, run_id: str) -> BadInput:
+        return BadInput(
+            f"run {run_id} is waiting for an answer; call resume_run to be asked again if your client supports "
+            f"elicitation, or answer with: {self.runner.runs.resume_command(run_id)}"
+        )
+
+    async def _report(self, job: RunJob, client: Client) -> None:
+        """Report a run's progress to the client until the run ends or waits for a person."""
+        async with aclosing(cast(Any, self.jobs.follow(job))) as updates:
+            async for progress in cast(AsyncIterator[RunProgress], updates):
+                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # the client has left
+                    await client.report_progress(progress.value, progress.total, progress.message)
+
+    async def _result(self, run_id: str) -> CallToolResult:
+        """Return the document of a run, as structured data and as content blocks.
+
+        The content has texts, previews and the URIs of the full-size pictures in reading order. (URIs stand in texts:
+        clients hand resource links for pictures on to model providers, which cannot read them.)
+        """
+        record, document = await self._run_and_document(run_id)
+        status_text = f"{document.status}: {document.reason}" if document.reason else document.status
+        content: list[ContentBlock] = [TextContent(type="text", text=f"Run {run_id}, {status_text}")]
+        parts = []
+        for block in document.blocks:
+            if isinstance(block, ImageEntry):
+                picture = await self.runner.runs.images.find(block.sha256)
+                content += [
+                    await _image_content(picture, PREVIEW_SIDE),
+                    _text(f"{block.alt}\nFull size: {_uri(block)}"),
+                ]
+                url = self.runner.runs.images.link(picture.ref) if self.runner.runs.images.public_url else None
+                parts.append(DocumentPart(type="image", text=block.alt, uri=_uri(block), url=url))
+            else:
+                content.append(_text(block.text))
+                parts.append(DocumentPart(type="text", text=block.text))
+        illustration = Illustration(
+            run_id=run_id, request=record.request, status=document.status, reason=document.reason, parts=parts
+        )
+        failed = document.status == "failed"
+        return CallToolResult(content=content, structuredContent=illustration.model_dump(mode="json"), isError=failed)
+
+    async def _run_and_document(self, run_id: str) -> tuple[RunRecord, DocumentFile]:
+        """Return a run and its document.
+
+        Raises:
+            BadInput: there is no such run, it is at work, or it has no document yet.
+        """
+        runs, job = self.runner.runs, self.jobs.find(run_id)
+        if job:
+            raise BadInput(
+                f"run {run_id} is running ({job.progress.message}); resume_run waits for it, cancel_run stops it"
+            )
+        record = await asyncio.to_thread(runs.record, run_id)
+        document = await asyncio.to_thread(runs.document, run_id)
+        if document is None:
+            raise BadInput(runs.why_no_document(run_id, "with the tool resume_run, or "))
+        return record, document
+
+
+def create_server(runner: Runner, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> Server[Any]:
+    """Return the MCP server.
+
+    Args:
+        runner: runs the documents; they are stored in its run store, like those of the command line.
+        heartbeat_seconds: longest time between two progress notifications of a call.
+    """
+    server, tools = new_server("interleaver", INSTRUCTIONS), DocumentTools(runner, heartbeat_seconds)
+    server.add_tool(_in_words(tools.illustrate, ToolError), description=DESCRIPTION)
+    for tool in (
+        tools.revise,
+        tools.resume_run,
+        tools.cancel_run,
+        tools.get_document,
+        tools.get_picture,
+        tools.list_runs,
+    ):
+        server.add_tool(_in_words(tool, ToolError), description=tool.__doc__)
+    server.resource("picture://{sha256}", mime_type="image/png")(_in_words(tools.picture, ResourceError))
+    server.resource("document://{run_id}", mime_type="text/markdown")(_in_words(tools.document, ResourceError))
     return server
 
 
-async def _work(runner: Runner, record: RunRecord, client: Client) -> CallToolResult:
-    """Start or resume a run and return its result, reporting progress to the client."""
-    progress = RunProgress()
-    async for event in runner.work(record, _reviewer(client, record)):
-        steps_done, total, message = progress.after(event)
-        if message:
-            await client.report_progress(steps_done, total, message)
-    return await _result(runner, record.run_id)
+def _in_words(function: Callable[..., Awaitable[Any]], error_type: type[Exception]) -> Callable[..., Awaitable[Any]]:
+    """Wrap a tool or resource so that the client is told our own errors as they are."""
+
+    @wraps(function)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await function(*args, **kwargs)
+        except InterleaverError as error:
+            raise error_type(str(error)) from None
+
+    return call
 
 
-class RunProgress:
-    """Turns events into a progress value that only grows: the ended steps, plus a fraction for the current one."""
+def _read_change(request: str, images: list[str], step: int | None, prompt: str, attempt: int | None) -> Change:
+    """Return the change that the arguments of `revise` describe.
 
-    def __init__(self) -> None:
-        self.total: int | None = None
-        self.ended_count = 0
-        self.since = 0
-
-    def after(self, event: Event) -> tuple[float, float | None, str | None]:
-        """Return the progress after an event.
-
-        Returns:
-            The number of steps done, as a fraction; the total number of steps, None before planning; and a message
-            about the event.
-        """
-        self.since += 1
-        message = None
-        match event:
-            case PlanReady(plan=plan, kept_steps=kept_steps):
-                self.total, self.ended_count, self.since = len(plan.steps), kept_steps, 0
-                message = f"A plan of {len(plan.steps)} steps"
-            case AttemptStarted(number=number, attempt=attempt):
-                message = f"Step {number}: drawing, attempt {attempt}"
-            case PictureReady(number=number):
-                message = f"Step {number}: reviewing the picture"
-            case VerdictGiven(number=number, verdict=verdict):
-                message = f"Step {number}: {verdict.label}. {verdict.reasoning}"
-            case AttemptFailed(number=number, error=error):
-                message = f"Step {number}: {error}"
-            case StepEnded(number=number, outcome=outcome):
-                self.ended_count, self.since = self.ended_count + 1, 0
-                message = f"Step {number}: {outcome}"
-            case DocumentReady(status=status):
-                message = f"The document is {status}"
-        return (
-            self.ended_count + (1 - 1 / (1 + self.since) if self.ended_count < (self.total or 1) else 0),
-            self.total,
-            message,
-        )
+    Raises:
+        BadInput: they describe none, or two.
+    """
+    if bool(request.strip()) == (step is not None):
+        raise BadInput("give either a request that says what to change, or the number of a step to draw again")
+    if step is None:
+        return ReviseChange(request=request, images=images)
+    if attempt is not None:
+        return ChooseChange(step=step, attempt=attempt)
+    return RedrawChange(step=step, prompt=prompt or None)
 
 
 def _as_link(image: str) -> str:
     return image.replace("picture://", "sha256:", 1) if image.startswith("picture://") else image
 
 
-def _reviewer(client: Client, record: RunRecord) -> ReviewHandler | None:
-    """Return a handler that asks the client's user; None if the client does not support elicitation."""
-    if not client.session.check_client_capability(ClientCapabilities(elicitation=ElicitationCapability())):
-        return None
-
-    async def ask(question: dict[str, Any]) -> Any:
-        (card,) = question["action_requests"]
-        schema = PlanDecision if question["kind"] == "plan_review" else StepDecision
-        reply = await client.elicit(card["description"], schema)
-        if reply.action != "accept":
-            raise BadInput(f"run {record.run_id} is waiting for an answer; call resume_run to be asked again")
-        return reply.data.model_dump(exclude_defaults=True)
-
-    return ask
+def _can_ask(client: Client) -> bool:
+    """Return whether the client's user can be asked."""
+    return bool(client.session.check_client_capability(ClientCapabilities(elicitation=ElicitationCapability())))
 
 
-async def _result(runner: Runner, run_id: str) -> CallToolResult:
-    """Return the document of a run, as structured data and as content blocks.
-
-    The content has texts, previews and links to the full-size pictures in reading order.
-    """
-    record, document = await _run_and_document(runner, run_id)
-    status_text = f"{document.status}: {document.reason}" if document.reason else document.status
-    content: list[ContentBlock] = [TextContent(type="text", text=f"Run {run_id}, {status_text}")]
-    parts = []
-    for block in document.blocks:
-        if isinstance(block, ImageEntry):
-            content += await _picture_blocks(runner, block)
-            parts.append(DocumentPart(type="image", text=block.alt, uri=_uri(block)))
-        else:
-            content.append(TextContent(type="text", text=block.text))
-            parts.append(DocumentPart(type="text", text=block.text))
-    illustration = Illustration(
-        run_id=run_id, request=record.request, status=document.status, reason=document.reason, parts=parts
-    )
-    failed = document.status == "failed"
-    return CallToolResult(content=content, structuredContent=illustration.model_dump(mode="json"), isError=failed)
-
-
-async def _run_and_document(runner: Runner, run_id: str) -> tuple[RunRecord, DocumentFile]:
-    """Return a run and its document.
-
-    Raises:
-        BadInput: there is no such run, or it has no document yet.
-    """
-    record = await asyncio.to_thread(runner.runs.record, run_id)
-    document = await asyncio.to_thread(runner.runs.document, run_id)
-    if document is None:
-        raise BadInput(runner.runs.why_no_document(run_id, "with the tool resume_run, or "))
-    return record, document
+def _question(question: Json) -> tuple[str, type[PlanDecision] | type[StepDecision]]:
+    (card,) = question["action_requests"]
+    return card["description"], PlanDecision if question["kind"] == "plan_review" else StepDecision
 
 
 def _uri(block: ImageEntry) -> str:
     return f"picture://{block.sha256}"
 
 
-async def _picture_blocks(runner: Runner, block: ImageEntry) -> Sequence[ContentBlock]:
-    """Return a small preview of a picture, and a link to the resource with the full-size one."""
-    picture = await runner.runs.images.find(block.sha256)
-    preview = await asyncio.to_thread(shrink_picture, picture, PREVIEW_SIDE, "WEBP")
-    return [
-        ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mimeType=preview.media_type),
-        ResourceLink(
-            type="resource_link",
-            uri=AnyUrl(_uri(block)),
-            name=block.sha256[:12],
-            description=block.alt,
-            mimeType="image/png",
-        ),
-    ]
+def _text(text: str) -> TextContent:
+    return TextContent(type="text", text=text)
+
+
+async def _image_content(picture: Picture, side: int) -> ImageContent:
+    """Return a picture of at most `side` pixels as content."""
+    preview = await asyncio.to_thread(shrink_picture, picture, side, "WEBP")
+    return ImageContent(type="image", data=base64.b64encode(preview.data).decode(), mimeType=preview.media_type)

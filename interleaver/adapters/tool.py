@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage
 from langgraph.config import get_stream_writer
 from langgraph.runtime import get_runtime
 from pydantic import BaseModel, Field
@@ -17,6 +16,7 @@ from interleaver.agents import Critic, Planner
 from interleaver.errors import BadInput
 from interleaver.graph.boundary.changes import ReviseChange
 from interleaver.graph.boundary.chat import preview_blocks
+from interleaver.graph.boundary.memory import DocumentMemory, memory_message
 from interleaver.graph.builder import build_graph
 from interleaver.graph.channels import NAME, is_answer
 from interleaver.graph.compiled import RunGraph
@@ -171,8 +171,8 @@ def _inputs(arguments: Illustrate, runtime: Any) -> RunInput:
         known = ", ".join(memories) or "none"
         raise BadInput(f"there is no document {arguments.document!r} in this conversation; it has {known}")
     change = ReviseChange(request=arguments.request, images=arguments.images)
-    answer = AIMessage("", name=NAME, response_metadata={NAME: memory})
-    return {"messages": [answer], "change": change.model_dump()}
+    message = memory_message(DocumentMemory.model_validate(memory))
+    return {"messages": [message], "change": change.model_dump()}
 
 
 def document_id(memory: Json) -> str:

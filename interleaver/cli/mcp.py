@@ -29,12 +29,15 @@ def mcp(profile: str | None, out: str | None, http: bool, host: str, port: int) 
 
     require_extra("mcp", "mcp")
     from interleaver.adapters.mcp import create_server
+    from interleaver.adapters.mcp_sdk import serve
+    from interleaver.pictures import MAX_BYTES
 
     runner = Runner(load_profile(profile), out)
     runner.runs.prepare()
-    server = create_server(runner, host, port)
+    server = create_server(runner)
     if http:
         click.echo(f"MCP at http://{host}:{port}/mcp", err=True)
         if host not in ("127.0.0.1", "localhost", "::1"):
             click.echo("Warning: the server has no authentication; put it behind a proxy that checks a key.", err=True)
-    server.run("streamable-http" if http else "stdio")
+    # The size limit leaves room for pictures in the request, as base64.
+    serve(server, "streamable-http" if http else "stdio", host, port, max_bytes=8 * MAX_BYTES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,13 +97,20 @@ def _carry_out(runner: Runner, record: RunRecord, as_json: bool) -> int:
 
     if not as_json:
         click.echo(f"Run {record.run_id}")
+    resume = runner.runs.resume_command(record.run_id)
     try:
         usage_text = asyncio.run(work())
     except KeyboardInterrupt:
-        click.echo(f"\nInterrupted. Finished work is kept; resume it with: {_resume_command(runner, record)}", err=True)
+        click.echo(
+            f"\nInterrupted. Finished work is kept; resume it with: {resume}",
+            err=True,
+        )
         return EXIT_INTERRUPTED
     except ReviewPaused:
-        click.echo(f"\nThe run is waiting for your answer; resume it with: {_resume_command(runner, record)}", err=True)
+        click.echo(
+            f"\nThe run is waiting for your answer; resume it with: {resume}",
+            err=True,
+        )
         return EXIT_UNFINISHED
     document = runner.runs.document(record.run_id)
     assert document is not None  # written at the end of every run
@@ -115,10 +121,6 @@ def _carry_out(runner: Runner, record: RunRecord, as_json: bool) -> int:
         if usage_text:
             click.echo(usage_text)
     return 0 if document.status == "complete" else EXIT_UNFINISHED
-
-
-def _resume_command(runner: Runner, record: RunRecord) -> str:
-    return shlex.join(["interleaver", "run", "--resume", record.run_id, "--out", runner.runs.root.url])
 
 
 def _print_result(runner: Runner, record: RunRecord, document: DocumentFile) -> None:
@@ -137,4 +139,4 @@ def _print_result(runner: Runner, record: RunRecord, document: DocumentFile) -> 
     failed_steps = [step for step in document.steps if step.outcome != "accepted"]
     failed_calls = [attempt for step in failed_steps for attempt in step.attempts if attempt.error]
     if failed_calls:
-        click.echo(f"Retry the failed steps with: {_resume_command(runner, record)}")
+        click.echo(f"Retry the failed steps with: {runner.runs.resume_command(record.run_id)}")

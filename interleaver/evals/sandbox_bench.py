@@ -24,11 +24,12 @@ from interleaver.calling import run_concurrently
 from interleaver.choices import SandboxLevel
 from interleaver.errors import BadInput
 from interleaver.evals.scores import Score, format_interval, weighted_mean
+from interleaver.graph.compiled import RunGraph
 from interleaver.graph.context import Context
 from interleaver.graph.state import RunInput, RunState
 from interleaver.pictures import Picture
 from interleaver.profile import BackendSettings, Profile
-from interleaver.runner import RunGraph, make_graph
+from interleaver.runner import make_graph
 from interleaver.store.images import ImageStore
 from interleaver.traces.trace import Trace
 

@@ -76,7 +76,7 @@ class InputReader:
         state = cast(RunState, state | loaded | ({} if "attempts" not in loaded else {"attempts": {}}))
         if isinstance(change, ReplaceChange):
             limit = await count_stored_steps(self.images, memory)
-            update = replan_update(state, memory, change.plan.numbered(), limit)
+            update = replan_update(state, memory, change.plan.numbered(), limit) | {"plan_exchanges": []}
         elif isinstance(change, RedrawChange):
             update = redraw_update(state, memory, change)
         else:

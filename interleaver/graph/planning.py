@@ -111,6 +111,7 @@ def new_document(request: object, images: list[Json]) -> Json:
         "handled_request": request,
         "request_images": images,
         "plan": {"steps": []},
+        "plan_exchanges": [],
         "attempts": None,
         "results": None,
         "previous_document": {},
@@ -216,7 +217,6 @@ def fresh_run() -> Json:
         "document": {},
         "status": "running",
         "steps_left": None,
-        "plan_exchanges": [],
         "plan_seconds": 0.0,
     }
 

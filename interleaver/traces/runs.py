@@ -194,6 +194,10 @@ class RunStore:
         """Write the trace of a run, which marks the run as ended."""
         self.folder(trace.run_id).write(TRACE_FILE, trace.model_dump_json(exclude_none=True).encode())
 
+    def reopen(self, run_id: str) -> None:
+        """Mark a run as not ended, since its document is going to be changed."""
+        self.folder(run_id).remove(TRACE_FILE)
+
     def adopt(self, trace: Trace) -> None:
         """Add a trace from another source to this store, as a run of its own."""
         record = RunRecord(
@@ -261,10 +265,14 @@ class RunStore:
             run_id: id of the run.
             otherwise: another way to make it, put before the command: "with ..., or ".
         """
-        command = shlex.join(["interleaver", "run", "--resume", run_id, "--out", self.root.url])
+        command = self.resume_command(run_id)
         if self.has_ended(run_id):
             return f"run {run_id} was made without a document; write it {otherwise}with: {command}"
         return f"run {run_id} is unfinished; resume it {otherwise}with: {command}"
+
+    def resume_command(self, run_id: str) -> str:
+        """Return the command that resumes a run."""
+        return shlex.join(["interleaver", "run", "--resume", run_id, "--out", self.root.url])
 
     def summaries(self) -> list[RunSummary]:
         """Return the summaries of all runs, newest first."""

@@ -1,8 +1,9 @@
-"""The MCP server under the official client and under langchain-mcp-adapters, over both transports."""
+"""The MCP server under the official clients of both major versions and langchain-mcp-adapters, over both transports."""
 
 import asyncio
 import base64
 import io
+import json
 import os
 import re
 import signal
@@ -11,34 +12,21 @@ import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import httpx
 import pytest
-from langchain.agents import create_agent
-from langchain_core.messages import HumanMessage
-from langchain_mcp_adapters.client import MultiServerMCPClient
-from mcp import ClientSession, StdioServerParameters
-from mcp.client.stdio import stdio_client
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.exceptions import McpError
 from mcp.types import ElicitResult
 from PIL import Image
+from support import REPOSITORY
+from support.mcp_client import COMMAND, MAJOR, PYTHONS, over_http, over_stdio
 
 from interleaver.pictures import Picture
-from interleaver.sandbox.assistant import SandboxAssistant
 from interleaver.traces.runs import RunStore
 
 pytestmark = pytest.mark.integration
-COMMAND = [sys.executable, "-m", "interleaver.cli", "mcp"]
 TWO_THINGS = {"request": "a boat and a tree"}
-
-
-@asynccontextmanager
-async def over_stdio(folder, *options, **session):
-    server = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], *options], cwd=folder, env=dict(os.environ))
-    async with stdio_client(server) as streams, ClientSession(*streams, **session) as client:
-        await client.initialize()
-        yield client
+PICTURE_AND_TEXT = ["text", "image", "text"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +36,8 @@ def http_server(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([*COMMAND, "--http", "--port", str(port)], cwd=folder, stdout=log, stderr=log)
+        command = [sys.executable, *COMMAND, "--http", "--port", str(port)]
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/mcp"
     for _ in range(300):
         try:
@@ -69,8 +58,7 @@ async def connect(transport, tmp_path, http_server):
             yield client, tmp_path
     else:
         url, folder = http_server
-        async with streamable_http_client(url) as (read, write, _), ClientSession(read, write) as client:
-            await client.initialize()
+        async with over_http(url) as client:
             yield client, folder
 
 
@@ -83,29 +71,31 @@ async def test_illustrate_fetch_list_and_look(transport, tmp_path, http_server):
             heard.append((done, total, message))
 
         made = await client.call_tool("illustrate", TWO_THINGS, progress_callback=progress)
-        assert not made.isError
-        told = made.structuredContent
+        assert not made["isError"]
+        told = made["structuredContent"]
         assert told["status"] == "complete" and [part["type"] for part in told["parts"]] == ["text", "image"] * 2
-        assert [block.type for block in made.content] == ["text", *["text", "image", "resource_link"] * 2]
-        assert Picture.decode(base64.b64decode(made.content[2].data)).width == 192
+        assert [block["type"] for block in made["content"]] == ["text", *PICTURE_AND_TEXT * 2]
+        assert Picture.decode(base64.b64decode(made["content"][2]["data"])).width == 192
 
         shares = [done for done, _, _ in heard]
         assert shares == sorted(shares) and shares[-1] == heard[-1][1] == 2
         assert heard[0][2] == "A plan of 2 steps" and "Step 1: drawing, attempt 1" in [text for _, _, text in heard]
 
-        (picture,) = (await client.read_resource(told["parts"][1]["uri"])).contents
-        assert Picture.decode(base64.b64decode(picture.blob)).width == 512
-        (markdown,) = (await client.read_resource(f"document://{told['run_id']}")).contents
-        assert markdown.text.startswith("# a boat and a tree") and f"]({told['parts'][1]['uri']})" in markdown.text
+        (picture,) = (await client.read_resource(told["parts"][1]["uri"]))["contents"]
+        assert Picture.decode(base64.b64decode(picture["blob"])).width == 512
+        (markdown,) = (await client.read_resource(f"document://{told['run_id']}"))["contents"]
+        assert (
+            markdown["text"].startswith("# a boat and a tree") and f"]({told['parts'][1]['uri']})" in markdown["text"]
+        )
 
         again = await client.call_tool("get_document", {"run_id": told["run_id"]})
-        assert again.structuredContent == told
-        listed = (await client.call_tool("list_runs", {"limit": 1})).structuredContent["result"]
+        assert again["structuredContent"] == told
+        listed = (await client.call_tool("list_runs", {"limit": 1}))["structuredContent"]["result"]
         assert listed[0]["run_id"] == told["run_id"]
         assert RunStore(folder / "out").document(told["run_id"]).status == "complete"  # the command line sees it too
 
         more = await client.call_tool("illustrate", {"request": "add a sun", "images": [told["parts"][-1]["uri"]]})
-        assert more.structuredContent["status"] == "complete" and len(more.structuredContent["parts"]) == 2
+        assert more["structuredContent"]["status"] == "complete" and len(more["structuredContent"]["parts"]) == 2
 
 
 async def test_what_cannot_be_used_is_told_and_the_session_goes_on(tmp_path):
@@ -126,14 +116,14 @@ async def test_what_cannot_be_used_is_told_and_the_session_goes_on(tmp_path):
             ({}, "Field required"),
         ]:
             result = await client.call_tool("illustrate", arguments)
-            assert result.isError and said in result.content[0].text, (arguments, result.content[0].text)
+            assert result["isError"] and said in result["content"][0]["text"], (arguments, result["content"][0]["text"])
         missing = await client.call_tool("get_document", {"run_id": "../../etc"})
-        assert missing.isError and "there is no run" in missing.content[0].text
+        assert missing["isError"] and "there is no run" in missing["content"][0]["text"]
         for uri in ("picture://abc", f"picture://{'0' * 64}", "document://nothing"):
-            with pytest.raises(McpError):
+            with pytest.raises(Exception, match="picture|document|run|SHA-256"):
                 await client.read_resource(uri)
         fine = await client.call_tool("illustrate", TWO_THINGS)
-        assert fine.structuredContent["status"] == "complete"
+        assert fine["structuredContent"]["status"] == "complete"
 
 
 async def test_the_person_at_the_client_is_asked(tmp_path):
@@ -141,14 +131,14 @@ async def test_the_person_at_the_client_is_asked(tmp_path):
     asked = []
 
     async def answer(context, request):
-        asked.append((request.message, list(request.requestedSchema["properties"])))
+        asked.append((request.message, list(request.model_dump(by_alias=True)["requestedSchema"]["properties"])))
         if "The plan:" in request.message:
             return ElicitResult(action="accept", content={"action": "approve", "feedback": ""})
         return ElicitResult(action="accept", content={"action": "pick", "attempt": 1, "prompt": ""})
 
     async with over_stdio(tmp_path, elicitation_callback=answer) as client:
         made = await client.call_tool("illustrate", TWO_THINGS)
-    assert not made.isError, made.content
+    assert not made["isError"], made["content"]
     assert [fields for _, fields in asked][:2] == [["action", "feedback"], ["action", "attempt", "prompt"]]
     assert "1. A blue boat" in asked[0][0] and "was not accepted" in asked[1][0]
 
@@ -157,13 +147,13 @@ async def test_a_client_that_cannot_ask_leaves_the_run_waiting(tmp_path):
     (tmp_path / "interleaver.toml").write_text("[run]\nreview = true\n")
     async with over_stdio(tmp_path) as client:
         made = await client.call_tool("illustrate", TWO_THINGS)
-        run_id = re.search(r"run (\S+) is unfinished", made.content[0].text)[1]
+        run_id = re.search(r"run (\S+) is waiting for an answer", made["content"][0]["text"])[1]
         again = await client.call_tool("resume_run", {"run_id": run_id})
-        with pytest.raises(McpError, match="is unfinished"):
+        with pytest.raises(Exception, match="is unfinished"):
             await client.read_resource(f"document://{run_id}")
-    assert made.isError and again.isError
-    command = re.search(r"or with: (interleaver run --resume .*)", made.content[0].text)[1]
-    resume = [*COMMAND[:3], *command.split()[1:]]
+    assert made["isError"] and again["isError"]
+    command = re.search(r"answer with: (interleaver run --resume .*)", made["content"][0]["text"])[1]
+    resume = [sys.executable, *COMMAND[:2], *command.split()[1:]]
     resumed = await asyncio.to_thread(
         subprocess.run, resume, cwd=tmp_path, input="a\n", capture_output=True, text=True, timeout=60
     )
@@ -185,9 +175,9 @@ async def test_a_review_that_is_declined_can_be_taken_up_again(tmp_path):
 
     async with over_stdio(tmp_path, elicitation_callback=answer) as client:
         declined = await client.call_tool("illustrate", TWO_THINGS)
-        run_id = re.search(r"run (\S+) is waiting for an answer; call resume_run", declined.content[0].text)[1]
+        run_id = re.search(r"run (\S+) is waiting for an answer; call resume_run", declined["content"][0]["text"])[1]
         made = await client.call_tool("resume_run", {"run_id": run_id})
-    assert made.structuredContent["status"] == "complete" and made.structuredContent["run_id"] == run_id
+    assert made["structuredContent"]["status"] == "complete" and made["structuredContent"]["run_id"] == run_id
     assert "action: Input should be" in asked[2]
 
 
@@ -195,9 +185,8 @@ async def test_several_at_once(tmp_path, http_server):
     url, _ = http_server
 
     async def one(thing):
-        async with streamable_http_client(url) as (read, write, _), ClientSession(read, write) as client:
-            await client.initialize()
-            return (await client.call_tool("illustrate", {"request": f"a {thing} and a star"})).structuredContent
+        async with over_http(url) as client:
+            return (await client.call_tool("illustrate", {"request": f"a {thing} and a star"}))["structuredContent"]
 
     things = ["boat", "tree", "cat", "house", "fish", "sun"]
     made = await asyncio.gather(*map(one, things))
@@ -206,28 +195,178 @@ async def test_several_at_once(tmp_path, http_server):
     assert len({told["run_id"] for told in made}) == 6
 
 
+@pytest.fixture
+def slow(tmp_path):
+    """A server whose pictures take a second each, with a heartbeat of a fifth of it, and the drawings that it made."""
+    drawings, script = tmp_path / "drawings", tmp_path / "server.py"
+    script.write_text(f"""
+import asyncio, pathlib
+from interleaver import Profile, Runner, build_graph
+from interleaver.adapters.mcp import create_server
+from interleaver.sandbox.generator import SandboxGenerator
+
+class Slow(SandboxGenerator):
+    async def generate(self, *arguments):
+        await asyncio.sleep(1)
+        with open({str(drawings)!r}, "a") as log:
+            log.write("x")
+        return await super().generate(*arguments)
+
+runner = Runner(Profile(), {str(tmp_path / "out")!r})
+runner.builder = build_graph(images=runner.runs.images, generator=Slow())
+create_server(runner, heartbeat_seconds=0.2).run("stdio")
+""")
+    return script, lambda: len(drawings.read_text()) if drawings.exists() else 0
+
+
+async def run_id_of(client):
+    return (await client.call_tool("list_runs", {}))["structuredContent"]["result"][0]["run_id"]
+
+
+async def test_there_are_signs_of_life_while_a_picture_is_drawn(tmp_path, slow):
+    script, _ = slow
+    async with over_stdio(tmp_path, script=script) as client:
+        heard = []
+
+        async def progress(done, total, message):
+            heard.append((done, message))
+
+        made = await client.call_tool("illustrate", TWO_THINGS, progress_callback=progress)
+    assert made["structuredContent"]["status"] == "complete"
+    beats = [done for done, message in heard if message == "Step 1: drawing, attempt 1"]
+    assert len(beats) >= 3 and beats == sorted(set(beats))
+
+
+async def test_a_run_whose_call_timed_out_is_joined_and_stopped(tmp_path, slow):
+    script, drawn = slow
+    three = {"request": "a boat and a cat and a house"}
+    async with over_stdio(tmp_path, script=script) as client:
+        with pytest.raises(Exception, match="[Tt]imed out"):
+            await client.call_tool("illustrate", three, read_timeout_seconds=timedelta(seconds=1.5))
+        run_id = await run_id_of(client)
+        if MAJOR == 1:  # the client says nothing, so the run goes on
+            listed = await client.call_tool("list_runs", {})
+            assert listed["structuredContent"]["result"][0]["status"] == "running"
+            looked = await client.call_tool("get_document", {"run_id": run_id})
+            assert looked["isError"] and f"run {run_id} is running (" in looked["content"][0]["text"]
+            refused = await client.call_tool("revise", {"run_id": run_id, "step": 1})
+            assert "wait for it with resume_run" in refused["content"][0]["text"]
+            stopped = await client.call_tool("cancel_run", {"run_id": run_id})
+            assert "was stopped" in stopped["content"][0]["text"]
+        # version 2 tells the server that the call is over, which stops the run
+        drawings = drawn()
+        await asyncio.sleep(2.5)
+        assert drawn() <= drawings + 1
+        again = await client.call_tool("cancel_run", {"run_id": run_id})
+        assert again["isError"] and "not running in this server" in again["content"][0]["text"]
+        both = await asyncio.gather(*(client.call_tool("resume_run", {"run_id": run_id}) for _ in range(2)))
+        assert [made["structuredContent"]["status"] for made in both] == ["complete"] * 2
+
+
+async def test_a_document_is_changed(tmp_path):
+    async with over_stdio(tmp_path) as client:
+        first = (await client.call_tool("illustrate", TWO_THINGS))["structuredContent"]
+        run_id = first["run_id"]
+        revised = await client.call_tool(
+            "revise", {"run_id": run_id, "request": "make the second picture a night scene"}
+        )
+        told = revised["structuredContent"]
+        assert told["status"] == "complete" and told["run_id"] == run_id
+        assert told["parts"][1] == first["parts"][1] and told["parts"][3] != first["parts"][3]
+        redrawn = (await client.call_tool("revise", {"run_id": run_id, "step": 1}))["structuredContent"]
+        assert redrawn["parts"][1]["uri"] != told["parts"][1]["uri"]
+        chosen = await client.call_tool("revise", {"run_id": run_id, "step": 1, "attempt": 1})
+        assert chosen["structuredContent"]["status"] == "complete"
+        for arguments, said in [
+            ({"request": "x", "step": 1}, "give either a request"),
+            ({}, "give either a request"),
+            ({"step": 9}, "there is no step 9"),
+            ({"request": "make the ninth picture a night scene"}, "there is no"),
+        ]:
+            refused = await client.call_tool("revise", {"run_id": run_id, **arguments})
+            assert refused["isError"] and said in refused["content"][0]["text"]
+        kept = (await client.call_tool("get_document", {"run_id": run_id}))["structuredContent"]
+        assert kept == chosen["structuredContent"]
+
+
+async def test_a_picture_by_itself(tmp_path):
+    async with over_stdio(tmp_path) as client:
+        made = (await client.call_tool("illustrate", TWO_THINGS))["structuredContent"]
+        seen = await client.call_tool("get_picture", {"uri": made["parts"][1]["uri"], "side": 300})
+        assert not seen.get("structuredContent") and [block["type"] for block in seen["content"]] == ["image"]
+        assert Picture.decode(base64.b64decode(seen["content"][0]["data"])).width == 300
+
+
+async def test_a_client_that_leaves_leaves_no_traceback(tmp_path, slow):
+    script, _ = slow
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), stdin=-1, stdout=-1, stderr=-1, cwd=tmp_path
+    )
+    client = {"name": "x", "version": "1"}
+    messages = [
+        {"id": 1, "method": "initialize",
+         "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client}},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": {"name": "illustrate", "arguments": TWO_THINGS}},
+    ]  # fmt: skip
+    for message in messages:
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    await process.stdin.drain()
+    await process.stdout.readline()
+    process.stdin.close()
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert b"Traceback" not in errors, errors.decode()
+
+
+@pytest.mark.skipif(MAJOR > 1, reason="langchain-mcp-adapters needs version 1 of the SDK")
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("transport", ["stdio", "http"])
-async def test_an_agent_with_langchain_mcp_adapters(transport, tmp_path, http_server):
+async def test_an_agent_with_langchain_mcp_adapters(transport, python, tmp_path, http_server):
+    from langchain.agents import create_agent
+    from langchain_core.messages import HumanMessage
+    from langchain_mcp_adapters.client import MultiServerMCPClient
+
+    from interleaver.sandbox.assistant import SandboxAssistant
+
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     connection = (
-        {
-            "transport": "stdio",
-            "command": COMMAND[0],
-            "args": COMMAND[1:],
-            "cwd": str(tmp_path),
-            "env": dict(os.environ),
-        }
+        {"transport": "stdio", "command": python, "args": COMMAND, "cwd": str(tmp_path), "env": environment}
         if transport == "stdio"
         else {"transport": "streamable_http", "url": http_server[0]}
     )
     client = MultiServerMCPClient({"interleaver": connection})
     tools = await client.get_tools()
-    assert sorted(tool.name for tool in tools) == ["get_document", "illustrate", "list_runs", "resume_run"]
-    agent = create_agent(SandboxAssistant(), tools)
+    assert {"illustrate", "revise", "resume_run", "cancel_run", "get_document"} < {tool.name for tool in tools}
+    agent = create_agent(SandboxAssistant(), [tool for tool in tools if tool.name == "illustrate"])
     result = await agent.ainvoke({"messages": [HumanMessage("a boat and a tree")]})
     told = result["messages"][-2]
     assert told.artifact["structured_content"]["status"] == "complete"
-    assert "image" in [block["type"] for block in told.content_blocks]
+    # Providers refuse addresses that they cannot read.
+    assert [block["type"] for block in told.content_blocks] == ["text", *PICTURE_AND_TEXT * 2]
+    assert all(block.get("base64") for block in told.content_blocks if block["type"] == "image")
     (picture,) = await client.get_resources(
         "interleaver", uris=[told.artifact["structured_content"]["parts"][1]["uri"]]
     )
     assert Picture.decode(picture.as_bytes()).width == 512
+
+
+@pytest.mark.skipif(MAJOR == 1, reason="needs version 2 of the SDK")
+async def test_the_newest_protocol_asks_in_results(tmp_path):
+    """It has no requests from the server; the client calls the tool again with the person's answer."""
+    from mcp import StdioServerParameters
+    from mcp.client import Client
+
+    (tmp_path / "interleaver.toml").write_text('[run]\nreview = true\non_exhausted = "ask"\nmax_attempts = 1\n')
+    asked = []
+
+    async def answer(context, params):
+        asked.append(params.message)
+        if "The plan:" in params.message:
+            return ElicitResult(action="accept", content={"action": "approve", "feedback": ""})
+        return ElicitResult(action="accept", content={"action": "pick", "attempt": 1, "prompt": ""})
+
+    server = StdioServerParameters(command=sys.executable, args=COMMAND, cwd=tmp_path, env=dict(os.environ))
+    async with Client(server, elicitation_callback=answer) as client:
+        made = await client.call_tool("illustrate", TWO_THINGS)
+    assert not made.is_error and made.structured_content["status"] == "complete"
+    assert "The plan:" in asked[0] and len(asked) >= 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AnyMessage
+from langchain_core.messages import AIMessage, AnyMessage
 from pydantic import BaseModel, ValidationError
 
 from interleaver import migrations
@@ -32,6 +32,11 @@ def document_memory(state: RunState) -> DocumentMemory:
     plan = plan_of(state)
     results = {n: result for n in range(len(plan.steps)) if (result := result_of(state, n))}
     return DocumentMemory(request=state["request"], images=request_images_of(state), plan=plan, results=results)
+
+
+def memory_message(memory: DocumentMemory) -> AIMessage:
+    """Return a message that brings a document into another thread."""
+    return AIMessage("", name=NAME, response_metadata={NAME: memory.model_dump(mode="json", exclude_none=True)})
 
 
 def latest_memory(messages: Sequence[AnyMessage]) -> DocumentMemory | None:
