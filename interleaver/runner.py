@@ -15,15 +15,15 @@ from langgraph.types import Command
 from pydantic import ValidationError
 
 from interleaver.errors import BadInput, explain
+from interleaver.graph.attempts import attempt_record
 from interleaver.graph.boundary.changes import Change
 from interleaver.graph.boundary.events import Event, read_event
 from interleaver.graph.boundary.inputs import check_request
-from interleaver.graph.boundary.memory import DocumentMemory, memory_message
 from interleaver.graph.builder import build_graph
 from interleaver.graph.compiled import GraphBuilder, RunGraph
 from interleaver.graph.context import Context
 from interleaver.graph.document import compose
-from interleaver.graph.state import RunState, attempts_of, failure_of, result_of
+from interleaver.graph.state import FORMAT, RunState, attempt_key, attempts_of, failure_of, result_of
 from interleaver.pictures import MAX_BYTES, Picture
 from interleaver.profile import BackendSettings, Profile
 from interleaver.registry import BackendKind, create_backend
@@ -316,13 +316,10 @@ class Runner:
         snapshot = await graph.aget_state(config)
         if snapshot.tasks or not isinstance(trace, Trace):
             raise BadInput(f"run {record.run_id} is not finished, so it cannot be changed; resume it first")
-        start: dict[str, Any] = {"change": change.model_dump(mode="json")}
-        if not snapshot.values:
-            results = {position: result for position, result in enumerate(trace.results) if result}
-            memory = DocumentMemory(request=trace.request, images=trace.images, plan=trace.plan, results=results)
-            start["messages"] = [memory_message(memory)]
+        if not snapshot.values:  # imported, or its checkpoints were deleted
+            await graph.aupdate_state(config, _state_of(trace, record), as_node="compose")
         await asyncio.to_thread(self.runs.reopen, record.run_id)
-        return start
+        return {"change": change.model_dump(mode="json")}
 
     async def _leave(self, trace: Trace | SkippedRecord) -> None:
         """Write only the document of a run that cannot be resumed: it was imported, or its checkpoints were deleted."""
@@ -370,6 +367,25 @@ def _config_of(record: RunRecord) -> RunnableConfig:
         "recursion_limit": 100_000,
         "run_name": f"interleaver: {record.request[:60]}",
         "metadata": {"run": record.run_id},
+    }
+
+
+def _state_of(trace: Trace, record: RunRecord) -> dict[str, Any]:
+    """Return the state of a finished run, as far as its trace has it."""
+    dumped = trace.model_dump(mode="json", exclude_none=True)
+    return {
+        "format": FORMAT,
+        "settings": Context.model_validate(record.context).model_dump(),
+        "request": trace.request,
+        "handled_request": trace.request,
+        "request_images": dumped["images"],
+        "plan": dumped["plan"],
+        "plan_exchanges": dumped["plan_exchanges"],
+        "attempts": {attempt_key(attempt): attempt_record(attempt) for attempt in trace.attempts},
+        "results": {str(n): result.model_dump(mode="json") for n, result in enumerate(trace.results) if result},
+        "position": len(trace.plan.steps),
+        "needs_plan": False,
+        "status": trace.status,
     }
 
 

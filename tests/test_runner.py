@@ -4,7 +4,8 @@ from contextlib import aclosing
 
 import pytest
 
-from interleaver import Profile, Runner
+from interleaver import BadInput, Profile, Runner
+from interleaver.graph.boundary.changes import RedrawChange, ReviseChange
 from interleaver.traces.trace import Trace
 
 
@@ -39,3 +40,51 @@ async def test_a_run_that_is_closed_early_can_be_resumed_in_the_same_process(tmp
     async for _ in runner.work(record):
         pass
     assert runner.runs.trace("r").status == "complete"
+
+
+async def made(runner, request="a boat and a tree and a star"):
+    record = await runner.begin(request, [], {"seed": 1}, run_id="r")
+    async for _ in runner.work(record):
+        pass
+    return record
+
+
+@pytest.mark.parametrize("event", ["plan_ready", "attempt_started", "picture_ready", "verdict", "step_ended"])
+async def test_a_change_that_was_interrupted_is_resumed(tmp_path, event):
+    runner = Runner(Profile(), tmp_path)
+    record = await made(runner)
+    before = runner.runs.trace("r")
+    async with aclosing(runner.change(record, RedrawChange(step=2))) as events:
+        async for heard in events:
+            if heard.type == event:
+                break
+    async for _ in runner.work(record):
+        pass
+    trace = runner.runs.trace("r")
+    assert trace.status == "complete" and trace.results[0] == before.results[0]
+    assert trace.results[1].image != before.results[1].image
+
+
+async def test_an_unfinished_run_is_not_changed(tmp_path):
+    runner = Runner(Profile(), tmp_path)
+    record = await runner.begin("a boat and a tree", [], {"seed": 1}, run_id="r")
+    async with aclosing(runner.work(record)) as events:
+        async for event in events:
+            if event.type == "picture_ready":
+                break
+    with pytest.raises(BadInput, match="is not finished, so it cannot be changed"):
+        async for _ in runner.change(record, RedrawChange(step=1)):
+            pass
+
+
+async def test_a_change_that_the_planner_cannot_make_leaves_the_trace(tmp_path):
+    runner = Runner(Profile(), tmp_path)
+    record = await made(runner)
+    before = runner.runs.trace("r")
+    with pytest.raises(BadInput, match="there is no"):
+        async for _ in runner.change(record, ReviseChange(request="make the ninth picture a night scene")):
+            pass
+    assert runner.runs.trace("r") == before
+    async for _ in runner.work(record):  # resuming tries nothing that failed for good
+        pass
+    assert runner.runs.trace("r").results == before.results

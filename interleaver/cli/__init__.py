@@ -1,4 +1,4 @@
-"""The command line: `interleaver run | runs | prompts | batch | traces | data | train | eval | serve | ...`.
+"""The command line: `interleaver run | change | runs | prompts | batch | traces | data | train | eval | serve | ...`.
 
 Exit codes: 0 success, 2 invalid command line or input, 3 the command failed or its result is incomplete,
 130 interrupted.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from interleaver.cli.batch import batch
+from interleaver.cli.change import change
 from interleaver.cli.common import OneLineErrors
 from interleaver.cli.data import data
 from interleaver.cli.doctor import doctor
@@ -30,5 +31,5 @@ def main(debug: bool) -> None:
     """One request in, an illustrated document out."""
 
 
-for command in (run, runs, prompts, batch, traces, data, train, evaluate, serve, mcp, graph, doctor):
+for command in (run, change, runs, prompts, batch, traces, data, train, evaluate, serve, mcp, graph, doctor):
     main.add_command(command)

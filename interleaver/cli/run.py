@@ -21,6 +21,7 @@ from interleaver.cli.common import (
 from interleaver.errors import BadInput
 
 if TYPE_CHECKING:
+    from interleaver.graph.boundary.changes import Change
     from interleaver.runner import Runner
     from interleaver.traces.document_file import DocumentFile
     from interleaver.traces.runs import RunRecord
@@ -80,16 +81,17 @@ def run(
             settings |= {"review": True, "on_exhausted": "ask"}
         pictures = [read_picture(path) for path in images]
         record = asyncio.run(runner.begin(request or "", pictures, settings))
-    sys.exit(_carry_out(runner, record, as_json))
+    sys.exit(carry_out(runner, record, as_json))
 
 
-def _carry_out(runner: Runner, record: RunRecord, as_json: bool) -> int:
-    """Execute a run, printing its progress; return the exit code."""
+def carry_out(runner: Runner, record: RunRecord, as_json: bool, change: Change | None = None) -> int:
+    """Start or resume a run, or change its document, printing the progress; return the exit code."""
     from interleaver.cli.terminal import ReviewPaused, TerminalReviewer, format_usage, print_event
     from interleaver.traces.trace import Trace
 
     async def work() -> str | None:
-        async for event in runner.work(record, TerminalReviewer(runner.runs.images)):
+        reviewer = TerminalReviewer(runner.runs.images)
+        async for event in runner.change(record, change, reviewer) if change else runner.work(record, reviewer):
             if not as_json:
                 print_event(event)
         trace = runner.runs.trace(record.run_id)

@@ -26,7 +26,7 @@ from interleaver.errors import BadInput
 from interleaver.evals.scores import Score, format_interval, weighted_mean
 from interleaver.graph.compiled import RunGraph
 from interleaver.graph.context import Context
-from interleaver.graph.state import RunInput, RunState
+from interleaver.graph.state import RunInput
 from interleaver.pictures import Picture
 from interleaver.profile import BackendSettings, Profile
 from interleaver.runner import make_graph
@@ -181,7 +181,7 @@ async def _run_case(profile: str, folder: str, size: int, case: Any) -> CaseResu
     refs = [await images.put(picture) for picture in case.pictures]
     graph_input = RunInput(request=case.request, images=[ref.model_dump() for ref in refs])
     config = RunnableConfig(recursion_limit=10_000)
-    state = await graph.ainvoke(graph_input, config, context=context, output_keys=list(RunState.__annotations__))
+    state = await graph.ainvoke(graph_input, config, context=context, output_keys=list(graph.stream_channels_list))
     trace = Trace.from_state(state, case.id, "run")
     pictures: list[Picture] = [await images.get(result.image) for result in trace.results if result and result.image]
     text = "\n".join(step.text for step in trace.plan.steps)
