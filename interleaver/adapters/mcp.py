@@ -44,7 +44,7 @@ from interleaver.traces.runs import RunRecord, RunSummary
 from interleaver.types import Json
 
 MAX_LISTED = 100
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 2.0
 """Longest silence of the server while it works on a call, in seconds."""
 INSTRUCTIONS = (
     "Makes illustrated documents. A run may take minutes: progress is reported all the time. If a call times out, the "

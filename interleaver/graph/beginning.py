@@ -10,6 +10,7 @@ from interleaver.graph.boundary.changes import Change, ChooseChange, RedrawChang
 from interleaver.graph.boundary.chat import lighten
 from interleaver.graph.boundary.inputs import RunInputs, read_inputs, read_pictures
 from interleaver.graph.boundary.memory import DocumentMemory, document_memory
+from interleaver.graph.boundary.tracing import trace_request
 from interleaver.graph.channels import merge_messages
 from interleaver.graph.context import Context
 from interleaver.graph.planning import (
@@ -57,6 +58,7 @@ class InputReader:
         if inputs.change and not isinstance(inputs.change, ReviseChange):
             return await self._change(state, inputs.change, cast(DocumentMemory, inputs.memory))
         pictures = await read_pictures(inputs.request, inputs.images, self.images, self.image_hosts)
+        await trace_request([picture.ref for picture in pictures], self.images)
         refs = [picture.ref.model_dump() for picture in pictures]
         if inputs.memory is None:
             return new_document(inputs.request, refs) | notes

@@ -8,6 +8,7 @@ slow or unreachable LangSmith does not delay the run. If LangSmith is not config
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -24,18 +25,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+async def trace_request(refs: Sequence[ImageRef], images: ImageStore) -> None:
+    """Attach the pictures of a request to the current span, in which they were read."""
+    span = _current_span()
+    if span and not _content_hidden():
+        await _attach(span, {f"picture_{number}": ref for number, ref in enumerate(refs, start=1)}, images)
+
+
 async def trace_attempt(step: Step, attempt: Attempt, images: ImageStore) -> None:
-    """Annotate the current span, in which the generator or critic has worked on an attempt."""
+    """Annotate the current span, in which the generator or critic has worked on an attempt.
+
+    The picture is attached to the generator's span alone, so that it is sent once; all spans name the pictures.
+    """
     span = _current_span()
     if span is None:
         return
     _describe(span, f"step {step.number}, attempt {attempt.attempt}", step=step.number, attempt=attempt.attempt)
     span.add_metadata({"seed": attempt.seed})
     if not _content_hidden():
-        span.add_metadata({"prompt": attempt.prompt})
-        await _attach(
-            span, {"before": attempt.sources[-1] if attempt.sources else None, "picture": attempt.image}, images
-        )
+        links = {"before": attempt.sources[-1:], "picture": [attempt.image] if attempt.image else []}
+        span.add_metadata({"prompt": attempt.prompt} | {k: images.link(refs[0]) for k, refs in links.items() if refs})
+        if attempt.image and not attempt.reviewed:
+            await _attach(span, {"picture": attempt.image}, images)
     if attempt.verdict:
         comment = None if _content_hidden() else attempt.verdict.reasoning
         _send(span, "accepted", float(attempt.verdict.accepted), comment)
@@ -43,13 +54,11 @@ async def trace_attempt(step: Step, attempt: Attempt, images: ImageStore) -> Non
             _send(span, "critic_score", attempt.verdict.score, comment)
 
 
-async def _attach(span: RunTree, pictures: dict[str, ImageRef | None], images: ImageStore) -> None:
+async def _attach(span: RunTree, pictures: dict[str, ImageRef], images: ImageStore) -> None:
     from langsmith.schemas import Attachment
 
     attachments: dict[str, Any] = span.attachments  # the declared type only covers attachments that were read back
     for name, ref in pictures.items():
-        if ref is None:
-            continue
         try:
             picture = await images.get(ref)
         except BackendUnavailable:

@@ -1,10 +1,15 @@
 """What reaches LangSmith, from the command line, over HTTP."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+from support import REPOSITORY
+from support.answers import PLAN
 from support.langsmith_server import PROJECT, langsmith, parts_of, run_command, spans_of
-from support.scripted_server import serving
+from support.scripted_server import chat_reply, serving
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +50,10 @@ def test_pictures_are_attachments(traced):
         for name, data in parts.items() if name.startswith("attachment.")
     }  # fmt: skip
     assert attached["generator: step 1, attempt 1", "picture"].startswith(b"\x89PNG")
-    assert ("generator: step 1, attempt 1", "before") not in attached
-    assert attached["critic: step 2, attempt 1", "before"].startswith(b"\x89PNG")
+    assert len(set(attached.values())) == len(attached)  # each picture is sent once
+    assert {span.partition(":")[0] for span, _ in attached} == {"generator"}
+    critic = next(span for span in spans_of(parts).values() if span["name"] == "critic: step 2, attempt 1")
+    assert {"before", "picture"} <= set(critic["extra"]["metadata"])
 
 
 def test_verdicts_and_the_outcome_are_feedback(traced):
@@ -95,3 +102,46 @@ def test_a_langsmith_that_is_down_costs_the_run_nothing(tmp_path):
     assert result.returncode == 0
     assert json.loads(result.stdout)["status"] == "complete"
     assert "Traceback" not in result.stderr
+
+
+def test_calls_of_openai_compatible_models_are_llm_runs_with_their_tokens(tmp_path):
+    with serving(chat_reply(json.dumps(PLAN))) as model, serving(langsmith) as server:
+        (tmp_path / "interleaver.toml").write_text(
+            f'[planner]\nbackend = "chat"\nmodel = "m"\nbase_url = "{model.url}/v1"\n'
+        )
+        result = run_command(tmp_path, server.url)
+        assert result.returncode in (0, 3), result.stderr
+        spans = spans_of(parts_of(server.requests)).values()
+    (call,) = [span for span in spans if span["run_type"] == "llm"]
+    sent = json.dumps(call)
+    assert '"input_tokens": 11' in sent and '"output_tokens": 7' in sent
+
+
+CHAT = """
+import asyncio, base64, sys
+from langchain_core.messages import HumanMessage
+from langsmith.run_trees import get_cached_client
+from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, noise_picture
+from interleaver import build_graph
+photo = base64.b64encode(noise_picture((600, 400)).data).decode()
+message = HumanMessage([{"type": "text", "text": "x"}, {"type": "image", "base64": photo, "mime_type": "image/png"}])
+graph = build_graph(
+    planner=ScriptedPlanner(drawn_plan(6)), critic=ScriptedCritic(), generator=PlainGenerator()
+).compile()
+asyncio.run(graph.ainvoke({"messages": [message]}))
+get_cached_client().flush()
+print(photo[5000:5200])
+"""
+
+
+def test_a_photograph_of_a_chat_is_sent_a_few_times_not_with_every_node(tmp_path):
+    with serving(langsmith) as server:
+        environment = {"LANGSMITH_TRACING": "true", "LANGSMITH_ENDPOINT": server.url, "LANGSMITH_API_KEY": "secret"}
+        result = subprocess.run(
+            [sys.executable, "-c", CHAT], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={**os.environ, **environment, "PYTHONPATH": f"{REPOSITORY}/tests:{REPOSITORY}"},
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        parts = parts_of(server.requests)
+    copies = sum(data.count(result.stdout.strip().encode()) for data in parts.values())
+    assert 1 <= copies <= 4
