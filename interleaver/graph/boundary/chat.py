@@ -172,7 +172,9 @@ async def answer_message(
         blocks.append(_paragraph(f"({document.status}: {document.reason})"))
     kept_images = [block for block in document.blocks if isinstance(block, ImageBlock) and block.step < kept_steps]
     if kept_images:
-        links = ", ".join(_link(document.steps[block.step].number, block.image, images) for block in kept_images)
+        steps = [document.steps[block.step] for block in kept_images]
+        titles = [f"{step.number}. {step.name}".rstrip(". ") for step in steps]
+        links = ", ".join(_link(title, block.image, images) for title, block in zip(titles, kept_images, strict=True))
         blocks.append(_paragraph(f"Unchanged: {links}"))
     as_markdown = pictures == "links" or (pictures == "auto" and images.public_url is not None)
     for block in document.blocks:
@@ -215,6 +217,6 @@ def _paragraph(text: str) -> Any:
     return create_text_block(f"{text}\n\n")
 
 
-def _link(text: object, image: ImageRef, images: ImageStore) -> str:
-    title = " ".join(str(text).replace("[", "(").replace("]", ")").split())
+def _link(text: str, image: ImageRef, images: ImageStore) -> str:
+    title = " ".join(text.replace("[", "(").replace("]", ")").split())
     return f"[{title}]({images.link(image)})"
