@@ -1,8 +1,10 @@
-"""Diagnostics for `interleaver doctor`: what is installed, configured and reachable."""
+"""Diagnostics for `interleaver doctor`: what is installed and works, what is configured and reachable."""
 
 from __future__ import annotations
 
+import asyncio
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
@@ -13,6 +15,26 @@ from interleaver.pictures import white_canvas
 from interleaver.profile import DEFAULT_PROFILE, Profile, load_profile
 from interleaver.registry import BackendKind
 from interleaver.runner import make_backend, open_run_store
+
+DOORS = {
+    "openai": "import openai, httpx2, interleaver.agents.openai_compatible",
+    "gemini": "import google.genai, interleaver.tools.gemini_images",
+    "diffusers": "import accelerate, diffusers, peft, torch, transformers",
+    "local": "import torch, interleaver.agents.hf_processors",
+    "serve": "import uvicorn, python_multipart, interleaver.serving.images_server",
+    "ray": "import ray.serve",
+    "vllm": "import vllm",
+    "mcp": "from interleaver import Profile, Runner; from interleaver.adapters.mcp import create_server; "
+    "create_server(Runner(Profile(), 'memory://doctor'))",
+    "postgres": "import psycopg, langgraph.checkpoint.postgres.aio",
+    "data": "import datasets, datasketch, pyarrow.parquet",
+    "train": "import accelerate, matplotlib, peft, torch, trl, yaml",
+    "evals": "import pycocoevalcap.cider.cider, skimage.metrics, torch, torchmetrics.image.fid",
+    "studio": "import langgraph_cli.cli",
+}
+"""What is executed to see whether an extra works, as a program of its own."""
+DOOR_SECONDS = 180
+"""Time that the program of an extra may take, in seconds; importing a deep learning stack from a slow disk is long."""
 
 
 class Check(BaseModel):
@@ -38,7 +60,8 @@ async def examine(profile: str | None, out: str | None) -> list[Check]:
         profile: path or name of the profile, see `load_profile`; None for the default.
         out: folder or URL of the runs; None for the profile's.
     """
-    checks = [Check(name="python", ok=True, detail=platform.python_version()), *_packages()]
+    packages = _packages()
+    checks = [Check(name="python", ok=True, detail=platform.python_version()), *packages, *await _extras(packages)]
     try:
         loaded_profile = load_profile(profile)
     except InterleaverError as error:
@@ -54,9 +77,8 @@ def _packages() -> list[Check]:
     checks: dict[str, Check] = {}  # by name, since several extras may require the same package
     for text in requires("interleaver") or []:
         requirement = Requirement(text)
-        marker = str(requirement.marker or "")
-        extra = marker.partition("extra == ")[2].strip("\"'")
-        if extra == "dev" or requirement.name == "interleaver":
+        extra = _extra_of(requirement)
+        if extra in ("dev", "integration") or requirement.name == "interleaver":
             continue
         try:
             installed_version, ok = version(requirement.name), True
@@ -67,6 +89,42 @@ def _packages() -> list[Check]:
             hint = f'not installed; pip install "interleaver[{extra}]"' if extra else "missing; reinstall interleaver"
             checks[requirement.name] = Check(name=requirement.name, ok=None if extra else False, detail=hint)
     return list(checks.values())
+
+
+async def _extras(packages: list[Check]) -> list[Check]:
+    """Try the extras whose packages are all installed in a version that fits; two at a time."""
+    usable = {check.name for check in packages if check.ok}
+    needed: dict[str, set[str]] = {}
+    for text in requires("interleaver") or []:
+        requirement = Requirement(text)
+        needed.setdefault(_extra_of(requirement), set()).add(requirement.name)
+    names = [name for name in DOORS if needed.get(name, set()) - {"interleaver"} <= usable]
+    slots = asyncio.Semaphore(2)
+    return await asyncio.gather(*(_extra(name, slots) for name in names))
+
+
+async def _extra(name: str, slots: asyncio.Semaphore) -> Check:
+    """Run the program of an extra, in a process of its own, since a broken package may take the process with it."""
+    async with slots:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", DOORS[name], stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            _, errors = await asyncio.wait_for(process.communicate(), DOOR_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return Check(name=f"extra {name}", ok=False, detail=f"it did not answer within {DOOR_SECONDS} s")
+    if process.returncode == 0:
+        return Check(name=f"extra {name}", ok=True, detail="works")
+    lines = errors.decode(errors="replace").strip().splitlines()
+    reason = lines[-1] if lines else f"exit code {process.returncode}"
+    return Check(name=f"extra {name}", ok=False, detail=f'{reason}; pip install --upgrade "interleaver[{name}]"')
+
+
+def _extra_of(requirement: Requirement) -> str:
+    """Return the extra that a requirement belongs to; "" if it belongs to none."""
+    return str(requirement.marker or "").partition("extra == ")[2].strip("\"'")
 
 
 async def _backend(profile: Profile, kind: BackendKind) -> Check:

@@ -17,13 +17,15 @@ from interleaver.cli.common import EXIT_UNFINISHED, json_option, one_line_errors
 @json_option
 @one_line_errors
 def doctor(profile: str | None, out: str | None, as_json: bool) -> None:
-    """Check what is installed, configured and reachable.
+    """Check what is installed and works, what is configured, and what is reachable.
 
     \b
     interleaver doctor --profile my-models.toml
     """
     from interleaver.doctor import examine
 
+    if not as_json:
+        click.echo("Trying the installed extras; with all of them this takes half a minute ...", err=True)
     checks = asyncio.run(examine(profile, out))
     if as_json:
         click.echo(json.dumps([check.model_dump() for check in checks], indent=2))
