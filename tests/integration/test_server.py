@@ -2,23 +2,20 @@
 
 import asyncio
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import httpx
 import pytest
-from a2a.client import ClientConfig, create_client
-from a2a.types import Message, Part, Role, SendMessageRequest
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
-from langchain_mcp_adapters.client import MultiServerMCPClient
 from langgraph_sdk import get_client
-from mcp import ClientSession
-from mcp.client.streamable_http import streamable_http_client
 from support import REPOSITORY
 
 from interleaver import Plan
@@ -287,6 +284,9 @@ class TestThreads:
 
 class TestOtherProtocols:
     async def test_mcp(self, server):
+        from mcp import ClientSession
+        from mcp.client.streamable_http import streamable_http_client
+
         async with streamable_http_client(f"{server}/mcp/") as (read, write, _), ClientSession(read, write) as session:
             await session.initialize()
             (tool,) = (await session.list_tools()).tools
@@ -295,6 +295,8 @@ class TestOtherProtocols:
         assert not result.isError and "'status': 'complete'" in result.content[0].text
 
     async def test_mcp_with_an_agent(self, server):
+        from langchain_mcp_adapters.client import MultiServerMCPClient
+
         connection = {"transport": "streamable_http", "url": f"{server}/mcp/"}
         tools = await MultiServerMCPClient({"interleaver": connection}).get_tools()
         agent = create_agent(SandboxAssistant(), tools)
@@ -302,6 +304,9 @@ class TestOtherProtocols:
         assert "complete" in result["messages"][-1].text
 
     async def test_a2a(self, server, client):
+        from a2a.client import ClientConfig, create_client
+        from a2a.types import Message, Part, Role, SendMessageRequest
+
         (assistant,) = await client.assistants.search(graph_id="interleaver", metadata={"created_by": "system"})
         card = f"/.well-known/agent-card.json?assistant_id={assistant['assistant_id']}"
         async with httpx.AsyncClient(timeout=60) as http:
@@ -317,6 +322,23 @@ class TestOtherProtocols:
             (answer,) = [answer async for answer in agent.send_message(SendMessageRequest(message=more))]
         told = "".join(part.text for part in answer.task.artifacts[0].parts)
         assert "Unchanged: [1. A blue boat]" in told and "star joins the picture" in told
+
+
+def test_an_image_has_what_the_profiles_of_providers_need(tmp_path):
+    """`langgraph build` installs no extras, so langgraph.json names what they would install."""
+    for name in ("langgraph.json", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "interleaver", tmp_path / "interleaver", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [Path(sys.executable).parent / "langgraph", "dockerfile", "Dockerfile"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    installed = re.findall(r"[\w-]+>=[\d.]+,<\d+", (tmp_path / "Dockerfile").read_text())
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(installed) == {*extras["openai"], *extras["gemini"]}
+    # With these, and whatever the image itself has, a profile of a provider can be served.
+    code = "import interleaver.adapters.server as server; print(server.graph.name)"
+    environment = {**os.environ, "INTERLEAVER_PROFILE": "openai", "OPENAI_API_KEY": "secret"}
+    served = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert served.stdout.strip() == "interleaver", served.stderr
 
 
 def test_the_example(server):
