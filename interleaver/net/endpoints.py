@@ -162,10 +162,11 @@ class Endpoint:
                 return BackendUnavailable(text)
             cause = cause.__cause__
         if _is_connection(error):
-            return BackendUnavailable(
-                f"{self.name} cannot be reached ({self._detail(error.__cause__ or error)}); check "
-                f"{self.section}.base_url and that the server runs"
-            )
+            reason = self._detail(_root_cause(error))
+            hint = f"check {self.section}.base_url and that the server runs"
+            if "CERTIFICATE_VERIFY_FAILED" in reason:
+                hint = "set SSL_CERT_FILE to the file of its certificate authority"
+            return BackendUnavailable(f"{self.name} cannot be reached ({reason}); {hint}")
         if isinstance(error, ValueError | TypeError | AttributeError | LookupError):
             return UnreadableAnswer(f"{self.name} sent a response that does not match its API: {self._detail(error)}")
         return BackendError(f"{self.name} failed: {type(error).__name__}: {self._detail(error)}")
@@ -219,6 +220,14 @@ def _error_codes(error: Exception) -> str:
 def _is_connection(error: Exception) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & {"APIConnectionError", "ConnectError", "ConnectionError", "OSError", "TransportError"})
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the innermost cause of an error that says anything; SDKs wrap it in "Connection error."."""
+    cause = error
+    while (inner := cause.__cause__) and str(inner):
+        cause = inner
+    return cause
 
 
 def _retry_after(error: Exception) -> float | None:

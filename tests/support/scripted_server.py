@@ -43,14 +43,15 @@ class Request:
 class ScriptedServer:
     """Gives its replies in turn; the last one again and again. A callable reply is given the request."""
 
-    def __init__(self, *replies):
+    def __init__(self, *replies, tls=None):
         self.replies = list(replies)
+        self.tls = tls  # an SSL context, to serve https
         self.requests = []
         self.stopped = threading.Event()
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self._server.server_port}"
 
     def answer(self, request):
         self.requests.append(request)
@@ -96,6 +97,8 @@ class ScriptedServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if self.tls:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self):
@@ -105,8 +108,8 @@ class ScriptedServer:
 
 
 @contextmanager
-def serving(*replies):
-    server = ScriptedServer(*replies)
+def serving(*replies, tls=None):
+    server = ScriptedServer(*replies, tls=tls)
     server.start()
     try:
         yield server
