@@ -68,7 +68,7 @@ async def measure(steps: int) -> tuple[int, int]:
 
 
 async def main() -> None:
-    print("steps  supersteps  database KB  KB per superstep (target: under 8)")
+    print("steps  supersteps  database KB  KB per superstep (target: under 9)")
     for steps in (5, 10, 20, 40):
         size, supersteps = await measure(steps)
         print(f"{steps:5}  {supersteps:10}  {size / 1024:11.1f}  {size / 1024 / supersteps:.2f}")

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.channels import DeltaChannel
+from langgraph.checkpoint.base import PendingWrite
 from langgraph.graph.message import add_messages
 
 from interleaver.types import Json
@@ -53,23 +54,56 @@ def is_answer(message: AnyMessage) -> bool:
     return isinstance(message, AIMessage) and NAME in message.response_metadata
 
 
-class ChatChannel(DeltaChannel[list[AnyMessage]]):
-    """A delta channel of messages that is stored whole once this graph has answered.
+END: Json = {"run": "ended"}
+"""Written to a channel by the last node: nothing changes, but the channel is stored whole."""
 
-    So the newest checkpoint of a finished run holds the chat by itself. (The other delta channels are overwritten by
-    the last node, which has the same effect; a message that is written so would not appear in the `messages` stream.)
+
+class RunChannel(DeltaChannel[Any]):
+    """A delta channel that is stored whole when the run ends.
+
+    LangGraph rebuilds a delta channel from all checkpoints since it was stored whole. So the newest checkpoint of a
+    finished run is enough, and those before it may be deleted.
     """
 
     def __init__(self, *arguments: Any, **options: Any):
+        self._has_ended = False
         self._usual_frequency = 0
         super().__init__(*arguments, **options)
+
+    def update(self, values: Sequence[Any]) -> bool:
+        """Apply the writes of a superstep, see `DeltaChannel.update`."""
+        self._has_ended = END in values
+        return super().update([value for value in values if value != END]) or self._has_ended
+
+    def replay_writes(self, writes: Sequence[PendingWrite]) -> None:
+        """Apply the writes of earlier supersteps, see `DeltaChannel.replay_writes`."""
+        super().replay_writes([write for write in writes if write[2] != END])
+
+    def is_final(self) -> bool:
+        """Return whether the channel has the value with which a run ends."""
+        return self._has_ended
 
     @property
     def snapshot_frequency(self) -> int:
         """Number of updates after which the channel is stored whole."""
-        is_answered = self.is_available() and bool(self.value) and is_answer(self.value[-1])
-        return 1 if is_answered else self._usual_frequency
+        return 1 if self.is_final() else self._usual_frequency
 
     @snapshot_frequency.setter
     def snapshot_frequency(self, frequency: int) -> None:
         self._usual_frequency = frequency
+
+
+class ChatChannel(RunChannel):
+    """A channel of messages; a run ends with an answer."""
+
+    def is_final(self) -> bool:
+        """Return whether the last message is an answer."""
+        return self.is_available() and bool(self.value) and is_answer(self.value[-1])
+
+
+class DocumentChannel(RunChannel):
+    """The channel of the document, which is empty until the run ends."""
+
+    def is_final(self) -> bool:
+        """Return whether there is a document."""
+        return self.is_available() and bool(self.value)

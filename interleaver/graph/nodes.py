@@ -31,6 +31,7 @@ from interleaver.graph.context import Context, RunSettings
 from interleaver.graph.document import compose_document, step_blocks
 from interleaver.graph.planning import PlanMaker, announce_plan, answer_notes, replan_update
 from interleaver.graph.state import (
+    ENDING,
     RunState,
     attempt_key,
     attempts_of,
@@ -41,7 +42,6 @@ from interleaver.graph.state import (
     plan_of,
     result_of,
     settings_of,
-    whole_state,
 )
 from interleaver.store.images import ImageStore
 from interleaver.types import Json
@@ -162,4 +162,4 @@ class Nodes:
         pictures, kept_steps = settings_of(state).chat_pictures, state.get("kept_steps", 0)
         message = await answer_message(document, memory, self.images, pictures, kept_steps, answer_notes(state))
         result = {"document": document.model_dump(mode="json"), "status": document.status, "failure": failure}
-        return whole_state(state, result) | {"messages": [message]}
+        return ENDING | result | {"messages": [message]}

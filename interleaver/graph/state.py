@@ -1,7 +1,7 @@
 """The state of a run: its complete trace, as plain JSON with pictures by reference.
 
 Values are the `model_dump(mode="json")` of the models in `interleaver.types`, so every checkpointer and server can
-carry them. Values that grow with the length of a run are in `DeltaChannel`s: a checkpoint stores only the change, so
+carry them. Values that grow with the length of a run are in delta channels: a checkpoint stores only the change, so
 the database of a run grows linearly with its steps.
 """
 
@@ -10,13 +10,20 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from langchain_core.messages import AnyMessage
-from langgraph.channels import DeltaChannel, EphemeralValue
+from langgraph.channels import EphemeralValue
 from langgraph.managed import RemainingSteps
-from langgraph.types import Overwrite
 from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from interleaver.errors import BadInput
-from interleaver.graph.channels import ChatChannel, keep_newest, merge_messages, merge_records
+from interleaver.graph.channels import (
+    END,
+    ChatChannel,
+    DocumentChannel,
+    RunChannel,
+    keep_newest,
+    merge_messages,
+    merge_records,
+)
 from interleaver.graph.context import Context
 from interleaver.types import Attempt, Failure, ImageRef, Json, Plan, Step, StepResult
 
@@ -29,7 +36,7 @@ FORMAT = 2
 class RunInput(TypedDict, total=False):
     """The input of the graph: a request with its pictures, or chat messages."""
 
-    request: Annotated[str, DeltaChannel(keep_newest)]
+    request: Annotated[str, RunChannel(keep_newest)]
     """What to make, with an `<image>` tag in the place of each picture."""
     images: Annotated[list[Any], EphemeralValue]
     """The request's pictures: `ImageRef`s as JSON, links of the graph's image store, `data:` URLs or http(s) URLs."""
@@ -43,7 +50,7 @@ class RunInput(TypedDict, total=False):
 class RunOutput(TypedDict, total=False):
     """The output of the graph."""
 
-    document: Annotated[Json, DeltaChannel(keep_newest)]
+    document: Annotated[Json, DocumentChannel(keep_newest)]
     """The `Document`, as JSON."""
     status: str
     """complete, partial or failed; running until the run ends."""
@@ -56,16 +63,16 @@ class FormerState(TypedDict, total=False):
 
     given: list[Json]
     """The former name of `request_images`."""
-    heard: Annotated[str, DeltaChannel(keep_newest)]
+    heard: Annotated[str, RunChannel(keep_newest)]
     """The former name of `handled_request`."""
 
 
 class LoopState(FormerState, total=False):
     """What the nodes after the first one read: everything but the chat, which may hold pictures."""
 
-    request: Annotated[str, DeltaChannel(keep_newest)]
+    request: Annotated[str, RunChannel(keep_newest)]
     """The request, as in `RunInput`."""
-    document: Annotated[Json, DeltaChannel(keep_newest)]
+    document: Annotated[Json, DocumentChannel(keep_newest)]
     """The `Document`, as in `RunOutput`."""
     status: str
     """The status, as in `RunOutput`."""
@@ -75,11 +82,11 @@ class LoopState(FormerState, total=False):
     """`ImageRef`s of the pictures that the document starts from, which are validated and stored."""
     added_images: list[Json]
     """`ImageRef`s of pictures that came with a change request; the first step that is redrawn may edit them as well."""
-    previous_document: Annotated[Json, DeltaChannel(keep_newest)]
+    previous_document: Annotated[Json, RunChannel(keep_newest)]
     """The `DocumentMemory` of the document that is being changed; {} for a new document."""
-    revision: Annotated[str, DeltaChannel(keep_newest)]
+    revision: Annotated[str, RunChannel(keep_newest)]
     """What the planner is asked to change; "" if it is not asked to change anything."""
-    background: Annotated[str, DeltaChannel(keep_newest)]
+    background: Annotated[str, RunChannel(keep_newest)]
     """What else was said in the chat, for the planner to read; "" if nothing was."""
     needs_plan: bool
     """Whether the planner has to write or revise the plan before anything is drawn."""
@@ -87,21 +94,21 @@ class LoopState(FormerState, total=False):
     """A phrase for each attachment of the request that cannot be used; the answer names them."""
     settings: Json
     """The run's `Context`, fixed before planning begins."""
-    plan: Annotated[Json, DeltaChannel(keep_newest)]
+    plan: Annotated[Json, RunChannel(keep_newest)]
     """The `Plan`, with its steps numbered consecutively."""
     plan_seconds: float
     """Seconds that the planner worked on this request, including rejected plans."""
-    plan_exchanges: Annotated[list[Json], DeltaChannel(keep_newest)]
+    plan_exchanges: Annotated[list[Json], RunChannel(keep_newest)]
     """Every `Exchange` with the planner about this request, including rejected plans."""
-    handled_request: Annotated[str, DeltaChannel(keep_newest)]
+    handled_request: Annotated[str, RunChannel(keep_newest)]
     """The `request` that was planned last; a `request` that differs from it is new."""
     feedback: Annotated[str, EphemeralValue]
     """A reviewer's feedback on a rejected plan, available only to the next planner call."""
-    attempts: Annotated[dict[str, Json], DeltaChannel(merge_records)]
+    attempts: Annotated[dict[str, Json], RunChannel(merge_records)]
     """Every `Attempt` at a step of the plan, keyed by `position/attempt`; the critic adds its verdict."""
-    drafts: Annotated[dict[str, Json], DeltaChannel(merge_records)]
+    drafts: Annotated[dict[str, Json], RunChannel(merge_records)]
     """Drafts (`Attempt`s drawn ahead of their turn), keyed by the `position/attempt` whose picture they build on."""
-    results: Annotated[dict[str, Json], DeltaChannel(merge_records)]
+    results: Annotated[dict[str, Json], RunChannel(merge_records)]
     """The `StepResult` of every step that has ended, keyed by its position."""
     kept_steps: int
     """Number of leading steps that were kept from the document before it was changed."""
@@ -123,28 +130,14 @@ class RunState(RunInput, RunOutput, LoopState, total=False):
     """The complete state of a run."""
 
 
-WHOLE_CHANNELS = (
-    "request",
-    "handled_request",
-    "previous_document",
-    "revision",
-    "background",
-    "plan",
-    "plan_exchanges",
-    "attempts",
-    "drafts",
-    "results",
-)
-"""The delta channels that the last node writes whole, besides `document`; `messages` is a `ChatChannel`."""
-
-
-def whole_state(state: RunState, update: Json) -> Json:
-    """Return a state update of the last node, together with the current values of all delta channels.
-
-    So the newest checkpoint of a finished run is whole, and those before it may be deleted.
-    """
-    values = {name: Overwrite(state.get(name)) for name in WHOLE_CHANNELS if state.get(name) is not None}
-    return values | update | {"document": Overwrite(update["document"])}
+ENDING = dict.fromkeys(
+    (
+        "request", "handled_request", "previous_document", "revision", "background",
+        "plan", "plan_exchanges", "attempts", "drafts", "results",
+    ),
+    END,
+)  # fmt: skip
+"""The state update of the last node that has the delta channels stored whole; `document` and `messages` are anyway."""
 
 
 def check_state(state: RunState) -> None:

@@ -9,6 +9,8 @@ from langgraph.types import Command
 from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan
 
 from interleaver import build_graph
+from interleaver.graph.channels import RunChannel
+from interleaver.graph.state import ENDING
 
 CONFIG = {"configurable": {"thread_id": "t"}}
 
@@ -52,6 +54,11 @@ async def test_a_finished_thread_is_whole_in_its_newest_checkpoint(images, tmp_p
             result = await graph.ainvoke({"change": {"action": "redraw", "step": 3}}, CONFIG)
             assert result["status"] == "complete" and len(generator.calls) == calls + 1
             assert result["document"]["blocks"][:4] == before["document"]["blocks"][:4]
+
+
+def test_the_last_node_has_every_growing_channel_stored():
+    channels = build_graph().compile().channels
+    assert {name for name, channel in channels.items() if type(channel) is RunChannel} - {"heard"} == set(ENDING)
 
 
 async def test_an_unfinished_thread_without_its_checkpoints_is_refused_in_words(images, tmp_path):
