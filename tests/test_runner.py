@@ -1,7 +1,9 @@
 """Runs that were interrupted at an awkward moment."""
 
+import asyncio
 from contextlib import aclosing
 
+import aiosqlite
 import pytest
 
 from interleaver import BadInput, Profile, Runner
@@ -88,3 +90,24 @@ async def test_a_change_that_the_planner_cannot_make_leaves_the_trace(tmp_path):
     async for _ in runner.work(record):  # resuming tries nothing that failed for good
         pass
     assert runner.runs.trace("r").results == before.results
+
+
+async def test_a_cancelled_run_is_resumed_at_once_in_the_same_process(tmp_path, monkeypatch):
+    """Cancelled at many moments; a write that was at work must not leave its file locked."""
+    connect = aiosqlite.connect
+    monkeypatch.setattr(aiosqlite, "connect", lambda path, timeout: connect(path, timeout=5))
+    tasks = []  # each holds its exception, and with it the frames in which it was raised
+    for moment in range(10):
+        runner = Runner(Profile(), tmp_path / str(moment), documents=False)
+        record = await runner.begin("a boat and a tree", [], {"seed": 1}, run_id="r")
+
+        async def work(runner=runner, record=record):
+            async for _ in runner.work(record):
+                pass
+
+        tasks.append(asyncio.create_task(work()))
+        await asyncio.sleep(0.03 * moment)
+        tasks[-1].cancel()
+        await asyncio.wait(tasks)
+        await work()
+        assert runner.runs.trace("r").status == "complete"

@@ -107,6 +107,14 @@ class RunJobs:
         """Return the job of a run; None if the run is not at work here."""
         return self._jobs.get(run_id)
 
+    async def find_to_join(self, run_id: str) -> RunJob | None:
+        """Return the job of a run; None if the run is not at work here, after waiting for one that is being stopped."""
+        job = self.find(run_id)
+        if job and job.task.cancelling():
+            await asyncio.wait({job.task})
+            return None
+        return job
+
     def start(self, run_id: str, work: Work, answer: Json | None = None) -> RunJob:
         """Set a run to work.
 

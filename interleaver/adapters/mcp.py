@@ -210,7 +210,8 @@ class DocumentTools:
     ) -> CallToolResult:
         """Start, join, change or resume a run; return its document, or the question that it waits for."""
         run_id = record.run_id
-        job, joins = self.jobs.find(run_id), self.jobs.find(run_id) is not None
+        job = await self.jobs.find_to_join(run_id)
+        joins = job is not None
         if joins and change:
             raise BadInput(f"run {run_id} is running; wait for it with resume_run, or stop it with cancel_run")
         while True:

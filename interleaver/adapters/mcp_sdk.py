@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import anyio
 from pydantic import BaseModel
 
 MAJOR = int(version("mcp").partition(".")[0])
@@ -47,6 +49,7 @@ def serve(
         port: with HTTP, the port to listen on.
         max_bytes: with HTTP, the largest request body in bytes.
     """
+    logging.getLogger("mcp.server.streamable_http").addFilter(_is_no_disconnect)
     if transport == "stdio":
         server.run("stdio")
     elif MAJOR == 1:
@@ -55,6 +58,12 @@ def serve(
         server.run(transport)
     else:
         server.run(transport, host=host, port=port, max_request_body_size=max_bytes)  # type: ignore[call-arg]
+
+
+def _is_no_disconnect(record: logging.LogRecord) -> bool:
+    """Return False for what version 1 of the SDK logs, with a traceback, when a client hangs up."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, anyio.ClosedResourceError | anyio.BrokenResourceError)
 
 
 def asks_in_results(client: Context[Any, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from langgraph._internal._runnable import RunnableCallable  # the only way to give a node two functions
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def as_node(
     *,
-    input: Mapping[str, str],
-    output: Mapping[str, str],
+    input: Mapping[str, str] | Callable[[Any], RunInput],
+    output: Mapping[str, str] | Callable[[RunOutput], Json],
     settings: RunSettings | None = None,
     planner: Planner | None = None,
     critic: Critic | None = None,
@@ -41,9 +41,11 @@ def as_node(
 
     Args:
         input: the keys of your state from which the graph's inputs are read, by the names of `RunInput`; for example
-            `{"request": "topic", "images": "photos"}`. A missing key, or None, is no input.
+            `{"request": "topic", "images": "photos"}`. A missing key, or None, is no input. Instead, a function of your
+            state may return the inputs.
         output: the keys of your state to which the graph's outputs are written, by the names of `RunOutput`; for
-            example `{"document": "article"}`.
+            example `{"document": "article"}`. A function of the outputs may return the update of your state instead,
+            for example `lambda result: {"articles": [result["document"]]}` for a key with a reducer.
         settings: settings of every run of the node; they take precedence over those in the parent's context.
         planner: writes the plan; defaults as in `build_graph`, also for the next four.
         critic: reviews each picture.
@@ -55,17 +57,22 @@ def as_node(
     Raises:
         BadInput: a name is not one of the graph's inputs or outputs.
     """
-    _check_names("input", input, RunInput)
-    _check_names("output", output, RunOutput)
+    for argument, names, schema in (("input", input, RunInput), ("output", output, RunOutput)):
+        if not callable(names):
+            _check_names(argument, names, schema)
     graph = build_graph(
         planner=planner, critic=critic, generator=generator, images=images, settings=settings, image_hosts=image_hosts
     ).compile(name=name)
 
     def read(state: object) -> RunInput:
+        if callable(input):
+            return input(state)
         values = {ours: _value(state, theirs) for ours, theirs in input.items()}
         return cast(RunInput, {ours: value for ours, value in values.items() if value is not None})
 
     def write(result: Any) -> Json:
+        if callable(output):
+            return output(result)
         return {theirs: result[ours] for ours, theirs in output.items() if ours in result}
 
     def context_of(runtime: Runtime[Any]) -> Context:

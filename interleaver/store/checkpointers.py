@@ -35,7 +35,14 @@ async def sqlite(folder: Folder, file: str) -> AsyncIterator[AsyncSqliteSaver]:
     if folder.local:
         folder.local.mkdir(parents=True, exist_ok=True)
         async with aiosqlite.connect(folder.local / file, timeout=60) as connection:
-            yield AsyncSqliteSaver(connection)
+            saver = AsyncSqliteSaver(connection)
+            try:
+                yield saver
+            finally:
+                # A cancelled graph leaves a write at work. If the connection closed in the middle of it, the file would
+                # stay locked for as long as somebody holds the exception, and with it the write's cursor.
+                async with saver.lock:
+                    await connection.close()
         return
     database = sqlite3.connect(":memory:", check_same_thread=False)
     with suppress(FileNotFoundError):

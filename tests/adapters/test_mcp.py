@@ -49,6 +49,7 @@ def http_server(tmp_path_factory):
     yield url, folder
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 130, (folder / "log").read_text()
+    assert "Traceback" not in (folder / "log").read_text()  # whatever the clients did
 
 
 @asynccontextmanager
@@ -295,6 +296,28 @@ async def test_a_picture_by_itself(tmp_path):
         seen = await client.call_tool("get_picture", {"uri": made["parts"][1]["uri"], "side": 300})
         assert not seen.get("structuredContent") and [block["type"] for block in seen["content"]] == ["image"]
         assert Picture.decode(base64.b64decode(seen["content"][0]["data"])).width == 300
+
+
+async def test_a_client_that_hangs_up_in_the_middle(http_server):
+    url, _ = http_server
+    call = asyncio.create_task(_illustrate_over_http(url))
+    async with over_http(url) as client:
+        for _ in range(200):
+            listed = (await client.call_tool("list_runs", {}))["structuredContent"]["result"]
+            if any(run["request"] == "How to draw a fish" for run in listed):
+                break
+            await asyncio.sleep(0.05)
+        call.cancel()
+        with pytest.raises((asyncio.CancelledError, Exception)):
+            await call
+        (run,) = (run for run in listed if run["request"] == "How to draw a fish")
+        made = await client.call_tool("resume_run", {"run_id": run["run_id"]})
+    assert made["structuredContent"]["status"] == "complete"
+
+
+async def _illustrate_over_http(url):
+    async with over_http(url) as client:
+        await client.call_tool("illustrate", {"request": "How to draw a fish"})
 
 
 async def test_a_client_that_leaves_leaves_no_traceback(tmp_path, slow):

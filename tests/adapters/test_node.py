@@ -65,16 +65,12 @@ async def test_fan_out_with_a_question_in_each(images):
         topics: list[str]
         article: Annotated[list[Any], operator.add]
 
-    node = as_node(
-        planner=ScriptedPlanner(drawn_plan(1)), critic=ScriptedCritic(), generator=PlainGenerator(), images=images,
-        input={"request": "topic"}, output={"document": "part"}, settings=RunSettings(review=True),
+    node = node_of(
+        images, 1, RunSettings(review=True), input=lambda state: {"request": state["topic"]},
+        output=lambda result: {"article": [result["document"]["request"]]},
     )  # fmt: skip
-
-    async def illustrate(state, runtime, config):
-        return {"article": [(await node.ainvoke(state, config))["part"]["request"]]}
-
     builder = StateGraph(Many)
-    builder.add_node("illustrate", illustrate)
+    builder.add_node("illustrate", node)
     builder.add_conditional_edges(START, lambda state: [Send("illustrate", {"topic": t}) for t in state["topics"]])
     graph = builder.compile(checkpointer=InMemorySaver())
     result = await graph.ainvoke({"topics": ["a", "b", "c"]}, CONFIG)

@@ -10,9 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support.fakes import plain_picture
+from langchain_core.messages import HumanMessage
+from langgraph.types import Command
+from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
 from support.processes import free_port
 
+from interleaver import build_graph
 from interleaver.cli.traces import open_sources
 from interleaver.traces.runs import RunStore
 from interleaver.traces.trace import Trace
@@ -251,3 +254,52 @@ async def test_two_programs_may_begin_on_an_empty_database(tmp_path, postgres):
     (tmp_path / "interleaver.toml").write_text(f'[store]\ncheckpoints = "{fresh}"\n')
     both = [batch(tmp_path, "--out", f"runs{n}", "--workers", 2, PGPASSWORD="pg-secret") for n in range(2)]
     assert [told(process)["statuses"] for process in both] == [{"complete": ROWS}] * 2
+
+
+def compiled(images, saver):
+    graph = build_graph(
+        planner=ScriptedPlanner(drawn_plan(3)), critic=ScriptedCritic(False), generator=PlainGenerator(), images=images
+    )
+    return graph.compile(checkpointer=saver)
+
+
+async def test_the_newest_checkpoint_is_enough_in_postgres(images, postgres, monkeypatch):
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+    monkeypatch.setenv("PGPASSWORD", "pg-secret")
+    config = {"configurable": {"thread_id": "retention"}}
+    async with AsyncPostgresSaver.from_conn_string(postgres) as saver:
+        await saver.setup()
+        graph = compiled(images, saver)
+        await graph.ainvoke({"messages": [HumanMessage("Draw three")]}, config)
+        before = (await graph.aget_state(config)).values
+        newest = "SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = 'retention'"
+        for table in ("checkpoints", "checkpoint_writes"):
+            await saver.conn.execute(
+                f"DELETE FROM {table} WHERE thread_id = 'retention' AND checkpoint_id NOT IN ({newest})"
+            )
+        assert (await graph.aget_state(config)).values == before
+        result = await graph.ainvoke({"change": {"action": "redraw", "step": 3}}, config)
+        assert result["status"] == "complete"
+        assert result["document"]["blocks"][:4] == before["document"]["blocks"][:4]
+
+
+@pytest.mark.filterwarnings("ignore:AsyncShallowPostgresSaver is deprecated")
+async def test_a_shallow_saver_of_postgres(images, postgres, monkeypatch):
+    import psycopg
+    from langgraph.checkpoint.postgres.shallow import AsyncShallowPostgresSaver
+
+    monkeypatch.setenv("PGPASSWORD", "pg-secret")
+    config = {"configurable": {"thread_id": "shallow"}}
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE shallow")
+    async with AsyncShallowPostgresSaver.from_conn_string(postgres.rpartition("/")[0] + "/shallow") as saver:
+        await saver.setup()
+        graph = compiled(images, saver)
+        asked = await graph.ainvoke({"request": "Draw three"}, config, context={"review": True})
+        assert asked["__interrupt__"][0].value["kind"] == "plan_review"
+        done = await graph.ainvoke(Command(resume={"action": "approve"}), config)
+        assert done["status"] == "complete"
+        result = await graph.ainvoke({"change": {"action": "redraw", "step": 3}}, config)
+        assert result["status"] == "complete"
+        assert result["document"]["blocks"][:4] == done["document"]["blocks"][:4]
