@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.messages.content import create_image_block, create_text_block
 
 from interleaver.errors import BackendUnavailable, BadInput
@@ -79,13 +79,15 @@ def read_chat(messages: Sequence[AnyMessage]) -> ChatRequest | None:
 
 
 def _handoff_task(messages: Sequence[AnyMessage]) -> str | None:
-    """Return the task in the newest call by which an agent handed over; "" without a task, None without a call."""
-    for message in reversed(messages):
-        calls = message.tool_calls if isinstance(message, AIMessage) else []
-        for call in reversed(calls):
-            if not call["name"].startswith(HANDOFF_BACK):
-                return "\n".join(value for value in call["args"].values() if isinstance(value, str))
-    return None
+    """Return the task in the call with which the messages end, by which an agent handed over.
+
+    "" if the call names no task; None if the messages do not end with a call and its results.
+    """
+    last = next((message for message in reversed(messages) if not isinstance(message, ToolMessage)), None)
+    calls = last.tool_calls if isinstance(last, AIMessage) else []
+    if not calls or calls[-1]["name"].startswith(HANDOFF_BACK):
+        return None
+    return "\n".join(value for value in calls[-1]["args"].values() if isinstance(value, str))
 
 
 def _last_human_text(messages: Sequence[AnyMessage]) -> str:

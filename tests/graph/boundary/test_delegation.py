@@ -58,6 +58,12 @@ def test_what_colleagues_found_is_the_background():
     assert chat.background == "researcher: Boats float.\ntask: three pictures <image>".replace("<image>", "[image]")
 
 
+def test_a_tool_that_somebody_else_called_is_no_handoff():
+    searched = [*handoff("search", query="boats"), AIMessage("Boats float.", name="researcher")]
+    assert read_chat([HUMAN, *searched]).background == "researcher: Boats float."
+    assert read_chat([HUMAN, answer(), *searched]) is None
+
+
 def test_earlier_messages_since_the_last_document_are_background():
     messages = [HumanMessage("old"), answer("old"), HumanMessage("I like boats"), AIMessage("Which colour?"), HUMAN]
     assert read_chat(messages).background == "user: I like boats\nassistant: Which colour?"
