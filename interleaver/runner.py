@@ -14,7 +14,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Command
 from pydantic import ValidationError
 
-from interleaver.errors import BadInput, explain
+from interleaver.errors import BadInput, InterleaverError, explain
 from interleaver.graph.attempts import attempt_record
 from interleaver.graph.boundary.changes import Change
 from interleaver.graph.boundary.events import Event, read_event
@@ -281,9 +281,16 @@ class Runner:
                 return
             idle = config_now is None and isinstance(trace, Trace)
             while config_now is not None:
-                async with aclosing(self._stream(graph, start, config_now, context)) as events:
-                    async for event in events:
-                        yield event
+                try:
+                    async with aclosing(self._stream(graph, start, config_now, context)) as events:
+                        async for event in events:
+                            yield event
+                except InterleaverError:
+                    raise
+                except Exception:
+                    if change and isinstance(trace, Trace):  # an error of ours must not cost the document
+                        await asyncio.to_thread(self.runs.write_trace, trace)
+                    raise
                 snapshot = await graph.aget_state(config)
                 questions = [interrupt.value for task in snapshot.tasks for interrupt in task.interrupts]
                 if not questions:
@@ -427,6 +434,8 @@ async def _before_first_failure(graph: RunGraph, state: RunState, config: Runnab
         at_node = [task.name for task in snapshot.tasks] == [node] and snapshot_state.get("position", 0) == position
         if at_node and len(attempts_of(snapshot_state, position)) == attempts:
             return snapshot.config
+        if (snapshot.metadata or {}).get("source") == "input":
+            return None  # it failed before the document was changed
     return None
 
 

@@ -35,7 +35,7 @@ class QuestionPending(Exception):
 
 
 class RunProgress:
-    """Turns events into a progress value that only grows: the ended steps, plus a fraction for the current one."""
+    """Turns events into a progress value: the ended steps, plus a fraction for the current one."""
 
     def __init__(self) -> None:
         self.total: int | None = None
@@ -109,10 +109,8 @@ class RunJobs:
 
     async def find_to_join(self, run_id: str) -> RunJob | None:
         """Return the job of a run; None if the run is not at work here, after waiting for one that is being stopped."""
-        job = self.find(run_id)
-        if job and job.task.cancelling():
+        while (job := self.find(run_id)) and job.task.cancelling():
             await asyncio.wait({job.task})
-            return None
         return job
 
     def start(self, run_id: str, work: Work, answer: Json | None = None) -> RunJob:
@@ -122,7 +120,12 @@ class RunJobs:
             run_id: id of the run.
             work: starts or continues it.
             answer: answer to the question that the run waits for; None if it waits for none.
+
+        Raises:
+            BadInput: the run is at work already; somebody else has answered its question.
         """
+        if run_id in self._jobs:
+            raise BadInput(f"run {run_id} is running; wait for it with resume_run")
         job = RunJob(asyncio.create_task(self._work(run_id, work, answer), name=f"run {run_id}"))
         self._jobs[run_id] = job
         return job
@@ -135,10 +138,10 @@ class RunJobs:
                 raise QuestionPending(question)
             return answers.pop()
 
+        job = self._jobs[run_id]
         try:
             async with aclosing(cast(AsyncGenerator[Event], work(reviewer))) as events:
                 async for event in events:
-                    job = self._jobs[run_id]
                     if job.progress.advance(event):
                         job.changed.set()
                         job.changed = asyncio.Event()

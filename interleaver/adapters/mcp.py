@@ -98,6 +98,20 @@ class StepDecision(BaseModel):
     prompt: str = Field("", description="For rewrite: the new prompt.")
 
 
+class Reporter:
+    """Reports the progress of a call, with values that grow each time, as the protocol demands."""
+
+    def __init__(self, client: Client):
+        self.client = client
+        self.highest = 0.0
+
+    async def report(self, progress: RunProgress) -> None:
+        """Send a progress notification, unless the client has left."""
+        self.highest = max(progress.value, self.highest + 1e-4)
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await self.client.report_progress(self.highest, progress.total, progress.message)
+
+
 class DocumentTools:
     """The tools, as methods; see `create_server`."""
 
@@ -214,10 +228,11 @@ class DocumentTools:
         joins = job is not None
         if joins and change:
             raise BadInput(f"run {run_id} is running; wait for it with resume_run, or stop it with cancel_run")
+        reporter = Reporter(client)
         while True:
             job = job or self.jobs.start(run_id, self._work(record, change), answer)
             try:
-                await self._report(job, client)
+                await self._report(job, reporter)
                 return await self._result(run_id)
             except QuestionPending as pending:
                 if joins or not _can_ask(client):
@@ -241,12 +256,11 @@ class DocumentTools:
             f"elicitation, or answer with: {self.runner.runs.resume_command(run_id)}"
         )
 
-    async def _report(self, job: RunJob, client: Client) -> None:
+    async def _report(self, job: RunJob, reporter: Reporter) -> None:
         """Report a run's progress to the client until the run ends or waits for a person."""
         async with aclosing(cast(Any, self.jobs.follow(job))) as updates:
             async for progress in cast(AsyncIterator[RunProgress], updates):
-                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # the client has left
-                    await client.report_progress(progress.value, progress.total, progress.message)
+                await reporter.report(progress)
 
     async def _result(self, run_id: str) -> CallToolResult:
         """Return the document of a run, as structured data and as content blocks.

@@ -185,7 +185,7 @@ def ask_about_step(state: RunState, images: ImageStore) -> Json:
     ]
     answer = ask(StepReview(request=state["request"], step=step, attempts=attempts))
     if answer.action == "rewrite":
-        return {"prompt": answer.prompt, "extra_attempts": len(attempts)}
+        return {"prompt": answer.prompt, "extra_attempts": attempts[-1].attempt}
     if answer.action == "stop":
         return {"failure": failure_record("review", f"stopped by the reviewer at step {step.number}")}
     if answer.action == "skip":

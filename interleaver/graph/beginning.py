@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import cast
 
+from langchain_core.messages import AnyMessage
+
 from interleaver.errors import BackendError, BadInput
 from interleaver.graph.boundary.changes import Change, ChooseChange, RedrawChange, ReplaceChange, ReviseChange
 from interleaver.graph.boundary.chat import lighten
@@ -38,20 +40,24 @@ class InputReader:
     async def begin(self, state: RunState, settings: Context) -> Json:
         """Return the state update that begins a run: its settings, and the request or the change that is asked for."""
         update: Json = {"settings": settings.model_dump()}
+        changed_messages = await self._lighten(state)
+        if changed_messages:
+            update["messages"] = changed_messages
+            state = state | {"messages": merge_messages(state["messages"], [changed_messages])}
         inputs = RunInputs()
         try:
-            changed_messages = await lighten(state.get("messages") or [], self.images)
-            if changed_messages:
-                update["messages"] = changed_messages
-                state = state | {"messages": merge_messages(state["messages"], [changed_messages])}
             inputs = read_inputs(state)
             if inputs.continues:
                 return {"failure": None, "status": "running", "steps_left": None}
             return update | await self._read(state, inputs)
         except (BackendError, BadInput) as error:
-            if inputs.change is None and not state.get("change"):
-                return update | new_document(inputs.request, []) | failed_request({}, error)
-            return update | fresh_run() | failed_request(state, error) | {"revision": inputs.request}
+            return update | _refusal(state, inputs, error)
+
+    async def _lighten(self, state: RunState) -> list[AnyMessage]:
+        try:
+            return await lighten(state.get("messages") or [], self.images)
+        except BackendError:
+            return []  # where a picture is read, the same error is told
 
     async def _read(self, state: RunState, inputs: RunInputs) -> Json:
         notes = {"background": inputs.background, "unusable": list(inputs.unusable)}
@@ -66,15 +72,19 @@ class InputReader:
             **_load(state, inputs.memory),
             **fresh_run(),
             **notes,
+            "request": inputs.memory.request,
             "previous_document": inputs.memory.model_dump(mode="json", exclude_none=True),
             "revision": inputs.request,
             "added_images": refs,
             "needs_plan": True,
+            "handled_change": state.get("change") or {},
         }
 
     async def _change(self, state: RunState, change: Change, memory: DocumentMemory) -> Json:
         """Return the state update that changes a document without asking the planner."""
-        loaded = _load(state, memory) | fresh_run() | {"previous_document": {}, "revision": "", "needs_plan": False}
+        loaded = _load(state, memory) | fresh_run()
+        loaded |= {"request": memory.request, "previous_document": {}, "revision": "", "needs_plan": False}
+        loaded["handled_change"] = state.get("change") or {}
         state = cast(RunState, state | loaded | ({} if "attempts" not in loaded else {"attempts": {}}))
         if isinstance(change, ReplaceChange):
             limit = await count_stored_steps(self.images, memory)
@@ -99,6 +109,7 @@ def redraw_update(state: RunState, memory: DocumentMemory, change: RedrawChange)
     step = memory.plan.steps[position]
     if not step.draws:
         raise BadInput(f"step {change.step} is text and has no picture to draw again")
+    _check_reached(memory, position)
     result = memory.results.get(position)
     attempts = attempts_of(state, position)
     made = max([attempt.attempt for attempt in attempts] + [result.attempt or 0 if result else 0])
@@ -108,6 +119,7 @@ def redraw_update(state: RunState, memory: DocumentMemory, change: RedrawChange)
         **restart_at(position),
         "prompt": (change.prompt or "").strip(),
         "extra_attempts": made,
+        "kept_attempts": made,
     }
 
 
@@ -118,6 +130,7 @@ def choose_update(state: RunState, memory: DocumentMemory, change: ChooseChange)
         BadInput: there is no such step or attempt, or the attempt has no picture.
     """
     position = _position(memory, change.step)
+    _check_reached(memory, position)
     pictures = {attempt.attempt: attempt.image for attempt in attempts_of(state, position) if attempt.image}
     if change.attempt not in pictures:
         numbers = ", ".join(map(str, pictures)) or "none, since they are in another thread"
@@ -130,7 +143,8 @@ def choose_update(state: RunState, memory: DocumentMemory, change: ChooseChange)
     )
     update = results_update(state, memory, position + 1)
     update["results"][str(position)] = result.model_dump(mode="json")
-    return {"plan": memory.plan.model_dump(mode="json"), **update, **restart_at(position + 1)}
+    plan = memory.plan.model_dump(mode="json")
+    return {"plan": plan, **update, **restart_at(position + 1), "unchanged_steps": position}
 
 
 def _position(memory: DocumentMemory, number: int) -> int:
@@ -138,6 +152,28 @@ def _position(memory: DocumentMemory, number: int) -> int:
     if number not in positions:
         raise BadInput(f"there is no step {number}; the document has {', '.join(map(str, positions))}")
     return positions[number]
+
+
+def _check_reached(memory: DocumentMemory, position: int) -> None:
+    """Check that all steps before one have ended.
+
+    Raises:
+        BadInput: one of them has not, so there is no picture to build on.
+    """
+    steps = memory.plan.steps
+    missing = next((step.number for n, step in enumerate(steps[:position]) if n not in memory.results), None)
+    if missing is not None:
+        raise BadInput(f"step {steps[position].number} was not reached; draw step {missing} first")
+
+
+def _refusal(state: RunState, inputs: RunInputs, error: Exception) -> Json:
+    """Return the state update after a request that cannot be carried out; a document that it would change stays."""
+    unusable = {"unusable": list(inputs.unusable)}
+    if inputs.change is None and not state.get("change"):
+        return new_document(inputs.request, []) | failed_request({}, error) | unusable
+    loaded: Json = _load(state, inputs.memory) | {"request": inputs.memory.request} if inputs.memory else {}
+    failed = failed_request(cast(RunState, state | loaded), error)
+    return loaded | fresh_run() | failed | unusable | {"revision": inputs.request}
 
 
 def _load(state: RunState, memory: DocumentMemory) -> Json:

@@ -50,10 +50,17 @@ class GraphBuilder(StateGraph[RunState, Context, RunInput, RunOutput]):
         graph.__class__ = RunGraph  # StateGraph.compile offers no choice of class
         assert isinstance(graph, RunGraph)
         if "Shallow" in type(checkpointer).__name__:  # it keeps the newest checkpoint alone, which has to be whole
-            for channel in graph.channels.values():
-                if isinstance(channel, DeltaChannel):
-                    channel.snapshot_frequency = 1
+            # Copies, since the builder may be compiled again with another saver.
+            graph.channels = {name: _stored_whole(channel) for name, channel in graph.channels.items()}
         return graph
+
+
+def _stored_whole(channel: Any) -> Any:
+    """Return a channel that is stored whole in every checkpoint."""
+    if isinstance(channel, DeltaChannel):
+        channel = channel.copy()
+        channel.snapshot_frequency = 1
+    return channel
 
 
 def _with_context(options: dict[str, Any]) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class Nodes:
         emit(DocumentReady(status=document.status, reason=document.reason))
         tracing.trace_document(document)
         memory = document_memory(state) if document.steps else None
-        pictures, kept_steps = settings_of(state).chat_pictures, state.get("kept_steps", 0)
-        message = await answer_message(document, memory, self.images, pictures, kept_steps, answer_notes(state))
+        pictures, unchanged = settings_of(state).chat_pictures, state.get("unchanged_steps", 0)
+        message = await answer_message(document, memory, self.images, pictures, unchanged, answer_notes(state))
         result = {"document": document.model_dump(mode="json"), "status": document.status, "failure": failure}
         return ENDING | result | {"messages": [message]}

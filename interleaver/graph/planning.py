@@ -49,7 +49,8 @@ class PlanMaker:
                     update = await self._ask_planner(backend, state)
                 announce_plan(state, update, self.images)
             except (BackendError, BadInput) as error:
-                update = failed_request(state, error)
+                document = previous_document(state)
+                update = document | failed_request(cast(RunState, state | document), error)
         records = [exchange.model_dump(mode="json", exclude_none=True) for exchange in exchanges]
         seconds = time.monotonic() - start
         if state.get("feedback"):
@@ -62,6 +63,9 @@ class PlanMaker:
         request = _with_feedback(_with_background(revision or state["request"], state), state.get("feedback", ""))
         refs = [ImageRef.model_validate(image) for image in state["added_images" if revision else "request_images"]]
         pictures = [await self.images.get(ref) for ref in refs]
+        is_required = bool(state.get("handled_change"))  # a chat message may also ask for something new
+        if is_required and revision and not isinstance(backend, Reviser):
+            raise BadInput("this planner cannot revise documents; use another planner, or send a new request")
         if revision and isinstance(backend, Reviser):
             memory = DocumentMemory.model_validate(state["previous_document"])
             plan = await call(backend, lambda: backend.revise(request, pictures, memory.plan), Plan)
@@ -72,10 +76,13 @@ class PlanMaker:
                     "request": whole_request,
                     "handled_request": whole_request,
                 }
+            if is_required:
+                raise BadInput("the planner takes this for a new document and not for a change; say what to change")
         plan = await call(backend, lambda: backend.plan(request, pictures), Plan)
         if not revision:
             return {"plan": plan.numbered().model_dump(mode="json"), "kept_steps": 0}
-        update = new_document(revision, [ref.model_dump() for ref in refs]) | {"unusable": state.get("unusable", [])}
+        notes = {"unusable": state.get("unusable", []), "background": state.get("background", "")}
+        update = new_document(revision, [ref.model_dump() for ref in refs]) | notes
         return update | {"plan": plan.numbered().model_dump(mode="json")}
 
 
@@ -116,6 +123,7 @@ def new_document(request: object, images: list[Json]) -> Json:
         "results": None,
         "previous_document": {},
         "revision": "",
+        "handled_change": {},
         "needs_plan": True,
         **fresh_run(),
         **restart_at(0),
@@ -124,8 +132,21 @@ def new_document(request: object, images: list[Json]) -> Json:
 
 def failed_request(state: RunState, error: Exception) -> Json:
     """Return the state update after a request that cannot be carried out; what has been made stays."""
-    last = len(plan_of(state).steps)
-    return {"failure": failure_record("planner", error), "kept_steps": last, "position": last}
+    return restart_at(len(plan_of(state).steps)) | {"failure": failure_record("planner", error)}
+
+
+def previous_document(state: RunState) -> Json:
+    """Return the state update that brings the document back which a rejected plan was to change; empty if none was."""
+    if not (state.get("feedback") and state.get("previous_document")):
+        return {}
+    memory = DocumentMemory.model_validate(state["previous_document"])
+    results = {str(n): result.model_dump(mode="json") for n, result in memory.results.items()}
+    return {
+        "plan": memory.plan.model_dump(mode="json"),
+        "results": dict.fromkeys(state.get("results", {})) | results,
+        "request": memory.request,
+        "handled_request": memory.request,
+    }
 
 
 def announce_plan(state: RunState, update: Json, images: ImageStore) -> None:
@@ -180,7 +201,8 @@ def results_update(
         kept_steps: number of leading steps whose results are kept.
         keep_attempts_at: position of a further step whose attempts are kept, though not its result.
     """
-    results = {str(position): memory.results[position].model_dump(mode="json") for position in range(kept_steps)}
+    ended_steps = [position for position in range(kept_steps) if position in memory.results]
+    results = {str(position): memory.results[position].model_dump(mode="json") for position in ended_steps}
     current_results = state.get("results", {})
     results_are_ours = all(current_results.get(position) == result for position, result in results.items())
     last_kept = kept_steps - 1 if keep_attempts_at is None else keep_attempts_at
@@ -203,7 +225,8 @@ def edit_plan(state: RunState, plan: Plan) -> Json:
     """
     images = [image.model_dump() for image in request_images_of(state)]
     update = replan_update(state, document_memory(state), plan.numbered())
-    return update | fresh_run() | {"request_images": images}
+    cleared = {"needs_plan": False, "previous_document": {}, "revision": "", "handled_change": {}}
+    return update | fresh_run() | cleared | {"request_images": images}
 
 
 def fresh_run() -> Json:
@@ -223,7 +246,15 @@ def fresh_run() -> Json:
 
 def restart_at(position: int) -> Json:
     """Return the state update with which a run continues at the step `position`."""
-    return {"drafts": None, "kept_steps": position, "position": position, "prompt": "", "extra_attempts": 0}
+    return {
+        "drafts": None,
+        "kept_steps": position,
+        "unchanged_steps": position,
+        "kept_attempts": 0,
+        "position": position,
+        "prompt": "",
+        "extra_attempts": 0,
+    }
 
 
 def _same_picture(old: Step, new: Step) -> bool:

@@ -111,7 +111,13 @@ class LoopState(FormerState, total=False):
     results: Annotated[dict[str, Json], RunChannel(merge_records)]
     """The `StepResult` of every step that has ended, keyed by its position."""
     kept_steps: int
-    """Number of leading steps that were kept from the document before it was changed."""
+    """Number of leading steps that are not drawn again after the document was changed."""
+    unchanged_steps: int
+    """Number of leading steps that look as before; one less than `kept_steps` if a person chose another attempt."""
+    kept_attempts: int
+    """Number of the last attempt that the first step after the kept ones had before the document was changed."""
+    handled_change: Annotated[Json, RunChannel(keep_newest)]
+    """The `change` that this run makes; {} if it makes none."""
     position: int
     """Position of the current step in the plan, from 0."""
     prompt: str
@@ -132,7 +138,7 @@ class RunState(RunInput, RunOutput, LoopState, total=False):
 
 ENDING = dict.fromkeys(
     (
-        "request", "handled_request", "previous_document", "revision", "background",
+        "request", "handled_request", "handled_change", "previous_document", "revision", "background",
         "plan", "plan_exchanges", "attempts", "drafts", "results",
     ),
     END,
@@ -226,7 +232,8 @@ def request_images_of(state: RunState) -> list[ImageRef]:
 def spent_budget(state: RunState) -> str | None:
     """Return a line that says which budget of the run is spent; None if none is."""
     settings = settings_of(state)
-    attempts = [attempt for attempt in attempts_of(state) if attempt.step >= state.get("kept_steps", 0)]
+    kept = (state.get("kept_steps", 0), state.get("kept_attempts", 0))
+    attempts = [attempt for attempt in attempts_of(state) if (attempt.step, attempt.attempt) > kept]
     unused_drafts = [draft for draft in state.get("drafts", {}).values() if draft.get("discarded")]
     if settings.max_generator_calls is not None and len(attempts) + len(unused_drafts) >= settings.max_generator_calls:
         return f"the budget of {settings.max_generator_calls} generator calls is spent"

@@ -61,7 +61,9 @@ def picture_address(block: Mapping[str, Any]) -> str:
         return stored
     inner = _inner(block)
     media_type = _media_type(inner) or _media_type(block)
-    if block.get("type") in ("file", "input_file", "media", "document") and not _is_picture(inner, media_type):
+    if media_type and not media_type.startswith("image/"):
+        return ""
+    if block.get("type") in _FILES and not _is_picture(inner, media_type):
         return ""
     address = next((inner[key] for key in _ADDRESSES if isinstance(inner.get(key), str)), "")
     if re.match(r"(?i)(https?|sha256|data):", address.strip()):
@@ -70,6 +72,8 @@ def picture_address(block: Mapping[str, Any]) -> str:
     return f"data:{media_type or 'image/png'};base64,{data}" if data else ""
 
 
+_FILES = ("file", "input_file", "media", "document", "audio", "video", "text-plain")
+"""Types of blocks that hold a picture only if they say so."""
 _ADDRESSES = ("url", "image_url", "file_url", "file_uri", "fileUri", "uri", "base64", "data", "bytes", "file_data")
 _DATA = ("base64", "data", "bytes", "file_data")
 _INNER = ("source", "image_url", "inline_data", "inlineData", "file_data", "fileData", "file", "image")

@@ -114,7 +114,7 @@ async def lighten(messages: Sequence[AnyMessage], images: ImageStore) -> list[An
         The messages that changed, with their ids, so that they replace the former ones.
     """
     changed: list[AnyMessage] = []
-    answers = [message for message in messages if is_answer(message)]
+    answers = [message for message in messages if is_answer(message) and message.response_metadata[NAME]]
     for message in messages:
         if isinstance(message, HumanMessage) and isinstance(message.content, list):
             content = [await _stored_block(block, images) for block in message.content]
@@ -154,7 +154,7 @@ async def answer_message(
     memory: DocumentMemory | None,
     images: ImageStore,
     pictures: Literal["auto", "previews", "links"],
-    kept_steps: int = 0,
+    unchanged_steps: int = 0,
     notes: Sequence[str] = (),
 ) -> AIMessage:
     """Return the document as a chat message.
@@ -166,13 +166,13 @@ async def answer_message(
         pictures: `previews` shows each picture as an image block of at most `PREVIEW_SIDE` pixels, with a link to the
             full-size one; `links` shows it as a Markdown image, for front ends that render Markdown; `auto` is `links`
             if the store has a public URL.
-        kept_steps: number of leading steps that a change has kept; one line with links stands for them.
+        unchanged_steps: number of leading steps that look as before; one line with links stands for them.
         notes: texts to put before the document.
     """
     blocks: list[Any] = [_paragraph(note) for note in notes]
     if document.reason:
         blocks.append(_paragraph(f"({document.status}: {document.reason})"))
-    kept_images = [block for block in document.blocks if isinstance(block, ImageBlock) and block.step < kept_steps]
+    kept_images = [block for block in document.blocks if isinstance(block, ImageBlock) and block.step < unchanged_steps]
     if kept_images:
         steps = [document.steps[block.step] for block in kept_images]
         titles = [f"{step.number}. {step.name}".rstrip(". ") for step in steps]
@@ -180,7 +180,7 @@ async def answer_message(
         blocks.append(_paragraph(f"Unchanged: {links}"))
     as_markdown = pictures == "links" or (pictures == "auto" and images.public_url is not None)
     for block in document.blocks:
-        if block.step is not None and block.step < kept_steps:
+        if block.step is not None and block.step < unchanged_steps:
             continue
         if isinstance(block, TextBlock):
             blocks.append(_paragraph(block.text))

@@ -82,6 +82,8 @@ def read_inputs(state: RunState) -> RunInputs:
     request, messages = state.get("request") or "", state.get("messages") or []
     images = state.get("images") or []
     if state.get("change"):
+        if _was_cut_off(state) and state["change"] == state.get("handled_change"):
+            return RunInputs(continues=True)
         change = read_change(state["change"])
         memory = own_memory(state) or latest_memory(messages)
         if memory is None:
@@ -89,10 +91,10 @@ def read_inputs(state: RunState) -> RunInputs:
         words, pictures = (change.request, change.images) if isinstance(change, ReviseChange) else ("", [])
         return RunInputs(words, pictures, change, memory)
     handled_request = state.get("handled_request") or state.get("heard")
-    if request and request not in {handled_request, *answered_requests(messages)}:
+    if request and request not in [handled_request, *answered_requests(messages)]:
         return RunInputs(request, images)
     chat = read_chat(messages)
-    if _was_cut_off(state) and (chat is None or chat.is_new or chat.text == request):
+    if _was_cut_off(state) and (chat is None or chat.is_new or chat.text in (request, state.get("revision"))):
         return RunInputs(continues=True)
     if chat is None:
         return RunInputs(request, images)

@@ -31,7 +31,9 @@ def document_memory(state: RunState) -> DocumentMemory:
     """Return what is needed to change the document of a run later."""
     plan = plan_of(state)
     results = {n: result for n in range(len(plan.steps)) if (result := result_of(state, n))}
-    return DocumentMemory(request=state["request"], images=request_images_of(state), plan=plan, results=results)
+    # The input `request` may be anything by now; what was planned is what the document is about.
+    request = state.get("handled_request") or state.get("heard") or state.get("request") or ""
+    return DocumentMemory(request=request, images=request_images_of(state), plan=plan, results=results)
 
 
 def memory_message(memory: DocumentMemory) -> AIMessage:
@@ -50,9 +52,9 @@ def latest_memory(messages: Sequence[AnyMessage]) -> DocumentMemory | None:
         return None  # clients may send anything; without a valid memory the chat starts a new document
 
 
-def answered_requests(messages: Sequence[AnyMessage]) -> set[object]:
+def answered_requests(messages: Sequence[AnyMessage]) -> list[object]:
     """Return the requests that this graph has answered in the chat."""
-    return {record.get("request") for record in _records(messages) if isinstance(record, dict)}
+    return [record.get("request") for record in _records(messages) if isinstance(record, dict)]
 
 
 def forget(record: Any) -> Json:
