@@ -5,8 +5,9 @@ from contextlib import aclosing
 
 import aiosqlite
 import pytest
+from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan
 
-from interleaver import BadInput, Profile, Runner
+from interleaver import BackendError, BadInput, Profile, Runner, build_graph
 from interleaver.graph.boundary.changes import RedrawChange, ReviseChange
 from interleaver.traces.trace import Trace
 
@@ -77,6 +78,22 @@ async def test_an_unfinished_run_is_not_changed(tmp_path):
     with pytest.raises(BadInput, match="is not finished, so it cannot be changed"):
         async for _ in runner.change(record, RedrawChange(step=1)):
             pass
+
+
+async def test_resuming_does_not_go_back_before_a_change(tmp_path):
+    """A verdict that failed before the change is asked for by redrawing, not by undoing the change."""
+    runner = Runner(Profile(), tmp_path)
+    runner.builder = build_graph(
+        planner=ScriptedPlanner(drawn_plan(2)), critic=ScriptedCritic(BackendError("no verdict")),
+        generator=PlainGenerator(), images=runner.runs.images,
+    )  # fmt: skip
+    record = await made(runner, "x")
+    async for _ in runner.change(record, RedrawChange(step=2)):
+        pass
+    before = runner.runs.trace("r")
+    async for _ in runner.work(record):
+        pass
+    assert runner.runs.trace("r") == before
 
 
 async def test_a_change_that_the_planner_cannot_make_leaves_the_trace(tmp_path):

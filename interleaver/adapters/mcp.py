@@ -132,7 +132,7 @@ class DocumentTools:
     ) -> Annotated[CallToolResult, Illustration]:
         """Make a document."""
         if answer_of(client):
-            return await self._answered(client)
+            return await self._continue_with_answer(client)
         hosts, store = self.runner.profile.store.image_hosts, self.runner.runs.images
         pictures = [
             await read_image(_as_link(image), f"picture {number} of the request", store, hosts)
@@ -160,7 +160,7 @@ class DocumentTools:
     ) -> Annotated[CallToolResult, Illustration]:
         """Change a document that was made earlier."""
         if answer_of(client):
-            return await self._answered(client)
+            return await self._continue_with_answer(client)
         change = _read_change(request, [_as_link(image) for image in images], step, prompt, attempt)
         record = await asyncio.to_thread(self.runner.runs.record, run_id)
         return await self._carry_on(record, client, change)
@@ -168,7 +168,7 @@ class DocumentTools:
     async def resume_run(self, run_id: str, client: Client) -> Annotated[CallToolResult, Illustration]:
         """Wait for a run that is at work; resume one that was interrupted, waits for a person, or is unfinished."""
         if answer_of(client):
-            return await self._answered(client)
+            return await self._continue_with_answer(client)
         record = await asyncio.to_thread(self.runner.runs.record, run_id)
         return await self._carry_on(record, client)
 
@@ -211,12 +211,12 @@ class DocumentTools:
         ]
         return "\n\n".join([f"# {record.request}", *parts])
 
-    async def _answered(self, client: Client) -> CallToolResult:
+    async def _continue_with_answer(self, client: Client) -> CallToolResult:
         """Continue a run with the answer that the client's user has given to the last result."""
         run_id, answer = cast(tuple[str, Json | None], answer_of(client))
         record = await asyncio.to_thread(self.runner.runs.record, run_id)
         if answer is None:
-            raise self._unanswered(run_id)
+            raise self._waiting_error(run_id)
         return await self._carry_on(record, client, answer={name: value for name, value in answer.items() if value})
 
     async def _carry_on(
@@ -236,13 +236,13 @@ class DocumentTools:
                 return await self._result(run_id)
             except QuestionPending as pending:
                 if joins or not _can_ask(client):
-                    raise self._unanswered(run_id) from None
+                    raise self._waiting_error(run_id) from None
                 message, schema = _question(pending.question)
                 if asks_in_results(client):
                     return cast(CallToolResult, question_result(message, schema, run_id))
                 reply = await client.elicit(message, schema)
             if reply.action != "accept":
-                raise self._unanswered(run_id)
+                raise self._waiting_error(run_id)
             job, change, answer = None, None, reply.data.model_dump(exclude_defaults=True)
 
     def _work(self, record: RunRecord, change: Change | None) -> Work:
@@ -250,7 +250,7 @@ class DocumentTools:
             return lambda reviewer: self.runner.work(record, reviewer)
         return lambda reviewer: self.runner.change(record, change, reviewer)
 
-    def _unanswered(self, run_id: str) -> BadInput:
+    def _waiting_error(self, run_id: str) -> BadInput:
         return BadInput(
             f"run {run_id} is waiting for an answer; call resume_run to be asked again if your client supports "
             f"elicitation, or answer with: {self.runner.runs.resume_command(run_id)}"
@@ -287,8 +287,10 @@ class DocumentTools:
         illustration = Illustration(
             run_id=run_id, request=record.request, status=document.status, reason=document.reason, parts=parts
         )
-        failed = document.status == "failed"
-        return CallToolResult(content=content, structuredContent=illustration.model_dump(mode="json"), isError=failed)
+        is_failed = document.status == "failed"
+        return CallToolResult(
+            content=content, structuredContent=illustration.model_dump(mode="json"), isError=is_failed
+        )
 
     async def _run_and_document(self, run_id: str) -> tuple[RunRecord, DocumentFile]:
         """Return a run and its document.

@@ -18,8 +18,8 @@ from interleaver.graph.state import NO_LIMIT
 
 def nested_context(parent_context: object, settings: RunSettings | None) -> Context:
     """Return the context of a nested run: the given settings, and what the parent's context adds to them."""
-    own = settings.model_dump(exclude_unset=True) if settings else {}
-    return Context.model_validate(given_settings(parent_context) | own)
+    own_settings = settings.model_dump(exclude_unset=True) if settings else {}
+    return Context.model_validate(given_settings(parent_context) | own_settings)
 
 
 def asks_a_person(context: Context) -> bool:
@@ -58,8 +58,8 @@ def call_config(call_id: str | None = None) -> RunnableConfig:
     digits = int(hashlib.sha256(call_id.encode()).hexdigest()[:12], 16)
     namespace = f"{configurable.get(CONFIG_KEY_CHECKPOINT_NS, '')}|{digits}"
     own_scratchpad = dataclasses.replace(scratchpad, subgraph_counter=lambda: 0)
-    own = {CONFIG_KEY_CHECKPOINT_NS: namespace, CONFIG_KEY_SCRATCHPAD: own_scratchpad}
-    config["configurable"] = configurable | own  # LangGraph takes it instead of the surrounding run's
+    overrides = {CONFIG_KEY_CHECKPOINT_NS: namespace, CONFIG_KEY_SCRATCHPAD: own_scratchpad}
+    config["configurable"] = configurable | overrides  # LangGraph takes it instead of the surrounding run's
     return config
 
 

@@ -168,8 +168,8 @@ def _inputs(arguments: Illustrate, runtime: Any) -> RunInput:
     memories = {document_id(artifact["memory"]): artifact["memory"] for artifact in artifacts if artifact.get("memory")}
     memory = memories.get(arguments.document)
     if memory is None:
-        known = ", ".join(memories) or "none"
-        raise BadInput(f"there is no document {arguments.document!r} in this conversation; it has {known}")
+        document_ids = ", ".join(memories) or "none"
+        raise BadInput(f"there is no document {arguments.document!r} in this conversation; it has {document_ids}")
     change = ReviseChange(request=arguments.request, images=arguments.images)
     message = memory_message(DocumentMemory.model_validate(memory))
     return {"messages": [message], "change": change.model_dump()}

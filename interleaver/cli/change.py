@@ -64,16 +64,16 @@ def change(
         raise BadInput("--prompt belongs to --redraw")
     record = open_store(profile, out).record(run_id)
     runner = Runner(load_profile(profile or record.profile), out)
-    wanted: Change
+    document_change: Change
     if redraw is not None:
-        wanted = RedrawChange(step=redraw, prompt=prompt)
+        document_change = RedrawChange(step=redraw, prompt=prompt)
     elif choose is not None:
-        wanted = ChooseChange(step=choose[0], attempt=choose[1])
+        document_change = ChooseChange(step=choose[0], attempt=choose[1])
     elif plan is not None:
-        wanted = _read_plan(plan)
+        document_change = _read_plan(plan)
     else:
-        wanted = asyncio.run(_revision(runner, request or "", images))
-    sys.exit(carry_out(runner, record, as_json, wanted))
+        document_change = asyncio.run(_revision(runner, request or "", images))
+    sys.exit(carry_out(runner, record, as_json, document_change))
 
 
 async def _revision(runner: Runner, request: str, images: tuple[Path, ...]) -> Change:

@@ -82,10 +82,10 @@ class InputReader:
 
     async def _change(self, state: RunState, change: Change, memory: DocumentMemory) -> Json:
         """Return the state update that changes a document without asking the planner."""
-        loaded = _load(state, memory) | fresh_run()
-        loaded |= {"request": memory.request, "previous_document": {}, "revision": "", "needs_plan": False}
-        loaded["handled_change"] = state.get("change") or {}
-        state = cast(RunState, state | loaded | ({} if "attempts" not in loaded else {"attempts": {}}))
+        document = _load(state, memory) | fresh_run()
+        document |= {"request": memory.request, "previous_document": {}, "revision": "", "needs_plan": False}
+        document["handled_change"] = state.get("change") or {}
+        state = cast(RunState, state | document | ({} if "attempts" not in document else {"attempts": {}}))
         if isinstance(change, ReplaceChange):
             limit = await count_stored_steps(self.images, memory)
             update = replan_update(state, memory, change.plan.numbered(), limit) | {"plan_exchanges": []}
@@ -94,7 +94,7 @@ class InputReader:
         else:
             update = choose_update(state, memory, cast(ChooseChange, change))
         announce_plan(state, update, self.images)
-        return loaded | update
+        return document | update
 
 
 def redraw_update(state: RunState, memory: DocumentMemory, change: RedrawChange) -> Json:
@@ -171,9 +171,9 @@ def _refusal(state: RunState, inputs: RunInputs, error: Exception) -> Json:
     unusable = {"unusable": list(inputs.unusable)}
     if inputs.change is None and not state.get("change"):
         return new_document(inputs.request, []) | failed_request({}, error) | unusable
-    loaded: Json = _load(state, inputs.memory) | {"request": inputs.memory.request} if inputs.memory else {}
-    failed = failed_request(cast(RunState, state | loaded), error)
-    return loaded | fresh_run() | failed | unusable | {"revision": inputs.request}
+    document: Json = _load(state, inputs.memory) | {"request": inputs.memory.request} if inputs.memory else {}
+    refusal = failed_request(cast(RunState, state | document), error)
+    return document | fresh_run() | refusal | unusable | {"revision": inputs.request}
 
 
 def _load(state: RunState, memory: DocumentMemory) -> Json:

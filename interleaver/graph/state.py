@@ -232,8 +232,8 @@ def request_images_of(state: RunState) -> list[ImageRef]:
 def spent_budget(state: RunState) -> str | None:
     """Return a line that says which budget of the run is spent; None if none is."""
     settings = settings_of(state)
-    kept = (state.get("kept_steps", 0), state.get("kept_attempts", 0))
-    attempts = [attempt for attempt in attempts_of(state) if (attempt.step, attempt.attempt) > kept]
+    before_change = (state.get("kept_steps", 0), state.get("kept_attempts", 0))
+    attempts = [attempt for attempt in attempts_of(state) if (attempt.step, attempt.attempt) > before_change]
     unused_drafts = [draft for draft in state.get("drafts", {}).values() if draft.get("discarded")]
     if settings.max_generator_calls is not None and len(attempts) + len(unused_drafts) >= settings.max_generator_calls:
         return f"the budget of {settings.max_generator_calls} generator calls is spent"

@@ -59,8 +59,8 @@ async def write_document(
         attempts: all attempts of the run, in order.
         images: the image store that has the pictures.
     """
-    kept = [block.image for block in document.blocks if isinstance(block, ImageBlock)]
-    refs = {ref.sha256: ref for ref in [*kept, *(attempt.image for attempt in attempts if attempt.image)]}
+    document_images = [block.image for block in document.blocks if isinstance(block, ImageBlock)]
+    refs = {ref.sha256: ref for ref in [*document_images, *(attempt.image for attempt in attempts if attempt.image)]}
     pictures = {sha256: await images.get(ref) for sha256, ref in refs.items()}
     await asyncio.to_thread(_write_files, folder, run_id, document, attempts, pictures)
 

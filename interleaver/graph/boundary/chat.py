@@ -65,8 +65,8 @@ def read_chat(messages: Sequence[AnyMessage]) -> ChatRequest | None:
         return None
     contents = [read_message(message) for message in people]
     text = contents[-1].text if contents else task or _last_human_text(messages[:start])
-    others = [message for message in recent if not people or message is not people[-1]]
-    background = [_line(message) for message in others]
+    surroundings = [message for message in recent if not people or message is not people[-1]]
+    background = [_line(message) for message in surroundings]
     if people and task:
         background.append(f"task: {task}")
     return ChatRequest(
@@ -113,18 +113,18 @@ async def lighten(messages: Sequence[AnyMessage], images: ImageStore) -> list[An
     Returns:
         The messages that changed, with their ids, so that they replace the former ones.
     """
-    changed: list[AnyMessage] = []
+    new_messages: list[AnyMessage] = []
     answers = [message for message in messages if is_answer(message) and message.response_metadata[NAME]]
     for message in messages:
         if isinstance(message, HumanMessage) and isinstance(message.content, list):
             content = [await _stored_block(block, images) for block in message.content]
             if content != message.content:
-                changed.append(message.model_copy(update={"content": content}))
+                new_messages.append(message.model_copy(update={"content": content}))
         elif message in answers[:-1]:
             metadata = message.response_metadata | {NAME: forget(message.response_metadata[NAME])}
             if metadata != message.response_metadata:
-                changed.append(message.model_copy(update={"response_metadata": metadata}))
-    return changed
+                new_messages.append(message.model_copy(update={"response_metadata": metadata}))
+    return new_messages
 
 
 async def _stored_block(block: Any, images: ImageStore) -> Any:

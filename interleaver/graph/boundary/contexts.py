@@ -42,8 +42,8 @@ def read_context(context: Mapping[str, Any]) -> Context:
         _warn_once(
             f"the context has {', '.join(map(repr, foreign))}, which is no setting of interleaver and is ignored"
         )
-    own = Context.model_validate({name: value for name, value in values.items() if name not in foreign})
-    return own.model_copy(update=_nested_settings(context))
+    settings = Context.model_validate({name: value for name, value in values.items() if name not in foreign})
+    return settings.model_copy(update=_nested_settings(context))
 
 
 def given_settings(context: object) -> dict[str, Any]:
@@ -59,11 +59,13 @@ def given_settings(context: object) -> dict[str, Any]:
     if isinstance(context, Context):
         return context.model_dump(exclude_unset=True)
     fields = {name: value for name in Context.model_fields if (value := _field(context, name)) is not None}
-    own = {name: value for name, value in fields.items() if _fits(name, value)}
-    if len(own) < len(fields):
-        others = ", ".join(repr(name) for name in fields if name not in own)
-        _warn_once(f"the parent's {others} is no setting of interleaver; to set one, put it under the key {KEY!r}")
-    return own | _nested_settings(context)
+    settings = {name: value for name, value in fields.items() if _fits(name, value)}
+    if len(settings) < len(fields):
+        foreign_names = ", ".join(repr(name) for name in fields if name not in settings)
+        _warn_once(
+            f"the parent's {foreign_names} is no setting of interleaver; to set one, put it under the key {KEY!r}"
+        )
+    return settings | _nested_settings(context)
 
 
 def _nested_settings(context: object) -> dict[str, Any]:

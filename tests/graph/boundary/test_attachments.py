@@ -63,6 +63,9 @@ UNUSABLE = {
                             "data": "JQ=="}}, "application/pdf"),
     "audio": ({"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}, "input_audio"),
     "video": ({"type": "media", "mime_type": "video/mp4", "data": "AA"}, "video/mp4"),
+    "LangChain audio": ({"type": "audio", "base64": "AA==", "mime_type": "audio/wav"}, "audio/wav"),
+    "LangChain video": ({"type": "video", "url": "https://example.org/a.mp4"}, "video"),
+    "LangChain text": ({"type": "text-plain", "base64": "AA==", "mime_type": "text/plain"}, "text/plain"),
     "something new": ({"type": "hologram"}, "hologram"),
 }  # fmt: skip
 
@@ -76,6 +79,13 @@ async def test_what_cannot_be_used_is_named_in_the_answer(images, block, phrase)
     assert result["status"] == "complete"
     answer = result["messages"][-1].content[0]["text"]
     assert answer.startswith("Not used: ") and phrase in answer
+
+
+async def test_what_cannot_be_used_is_named_when_nothing_else_was_sent(images):
+    graph = build_graph(planner=ScriptedPlanner(drawn_plan(1)), images=images).compile()
+    block = UNUSABLE["PDF with a name"][0]
+    result = await graph.ainvoke({"messages": [HumanMessage([block])]})
+    assert result["status"] == "failed" and "'a.pdf'" in result["messages"][-1].content[0]["text"]
 
 
 @given(st.integers(1, 80), st.booleans(), st.booleans(), st.integers(0, 2))

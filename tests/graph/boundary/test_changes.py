@@ -1,11 +1,14 @@
 """The graph's input `change`: one door for every change of a finished document."""
 
+import base64
+
 import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
-from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan
+from langgraph.types import Command
+from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, noise_picture
 
-from interleaver import BadInput, Plan, build_graph
+from interleaver import BackendError, BackendUnavailable, BadInput, ImageStore, Plan, build_graph, edit_plan
 from interleaver.graph.boundary.changes import read_change
 
 CONFIG = {"configurable": {"thread_id": "t"}}
@@ -150,3 +153,127 @@ async def test_a_change_takes_precedence_over_messages(thread):
 def test_what_is_no_change_is_refused_in_words(value):
     with pytest.raises(BadInput, match="revise, redraw, choose, replace"):
         read_change(value)
+
+
+async def test_a_step_that_was_not_reached_is_not_drawn_out_of_turn(images):
+    generator = PlainGenerator()
+    graph = build_graph(
+        planner=ScriptedPlanner(drawn_plan(4)), critic=ScriptedCritic(), generator=generator, images=images
+    ).compile(checkpointer=InMemorySaver())
+    await graph.ainvoke({"request": "x"}, CONFIG, context={"max_generator_calls": 1})
+    for change in ({"action": "redraw", "step": 4}, {"action": "choose", "step": 4, "attempt": 1}):
+        result = await graph.ainvoke({"change": change}, CONFIG)
+        assert "step 4 was not reached; draw step 2 first" in result["document"]["reason"]
+    result = await graph.ainvoke({"change": {"action": "redraw", "step": 2}}, CONFIG)
+    assert result["status"] == "complete" and len(generator.calls) == 4
+
+
+async def test_redrawing_again_and_again_has_a_budget_each_time(images):
+    graph = build_graph(
+        planner=ScriptedPlanner(drawn_plan(2)), critic=ScriptedCritic(), generator=PlainGenerator(), images=images
+    ).compile(checkpointer=InMemorySaver())
+    context = {"max_generator_calls": 2}
+    await graph.ainvoke({"request": "x"}, CONFIG, context=context)
+    for _ in range(4):
+        result = await graph.ainvoke({"change": {"action": "redraw", "step": 1}}, CONFIG, context=context)
+        assert result["status"] == "complete"
+
+
+@pytest.mark.parametrize("planner", ["cannot revise", "wants a new document"])
+async def test_a_change_is_never_taken_for_a_new_document(images, planner):
+    class Refusing(ScriptedPlanner):
+        async def revise(self, request, images, plan):
+            return Plan(steps=[])
+
+    plans = (ScriptedPlanner if planner == "cannot revise" else Refusing)(drawn_plan(2))
+    graph = build_graph(
+        planner=plans, critic=ScriptedCritic(), generator=PlainGenerator(), images=images
+    ).compile(checkpointer=InMemorySaver())  # fmt: skip
+    first = await graph.ainvoke({"request": "x"}, CONFIG)
+    result = await graph.ainvoke({"change": {"action": "revise", "request": "make it red"}}, CONFIG)
+    assert result["status"] == "failed" and pictures(result) == pictures(first)
+    chat = await graph.ainvoke({"messages": [HumanMessage("make it red")]}, CONFIG)
+    assert chat["status"] == "complete" and chat["document"]["request"] == "make it red"
+
+
+async def test_a_change_that_was_cut_off_goes_on_and_is_not_made_twice(thread):
+    _, graph, generator = thread
+    calls, value = len(generator.calls), {"change": {"action": "redraw", "step": 2}}
+    result = await graph.ainvoke(value, {**CONFIG, "recursion_limit": 6})
+    rounds = 0
+    while result["status"] != "complete":
+        assert "recursion_limit" in result["document"]["reason"] and rounds < 9
+        rounds += 1
+        result = await graph.ainvoke(value, {**CONFIG, "recursion_limit": 6})
+    assert rounds and [prompt for prompt, _, _ in generator.calls[calls:]] == ["p2", "p3", "p4"]
+
+
+async def test_the_answer_shows_the_picture_that_was_chosen(thread):
+    change, _, _ = thread
+    await change(action="redraw", step=4)
+    result, _, _ = await change(action="choose", step=4, attempt=1)
+    assert [block["type"] for block in result["messages"][-1].content].count("image") == 1
+
+
+@pytest.mark.parametrize("request_", [None, "", ["a list"]])
+async def test_an_input_beside_a_change_does_not_matter(thread, request_):
+    _, graph, _ = thread
+    value = {"request": request_, "change": {"action": "redraw", "step": 4}}
+    result = await graph.ainvoke(value, CONFIG)
+    assert result["status"] == "complete" and result["document"]["request"] == "Draw four"
+
+
+async def test_a_rejected_revision_and_a_planner_that_fails_leave_the_document(images):
+    class Failing(Revising):
+        async def revise(self, request, images, plan):
+            self.requests.append(request)
+            if len(self.requests) > 2:
+                raise BackendError("out of order")
+            return await super().revise(request, images, plan)
+
+    graph = build_graph(
+        planner=Failing(drawn_plan(4)), critic=ScriptedCritic(), generator=PlainGenerator(), images=images
+    ).compile(checkpointer=InMemorySaver())
+    first = await graph.ainvoke({"request": "Draw four"}, CONFIG)
+    revise = {"change": {"action": "revise", "request": "the third, please"}}
+    await graph.ainvoke(revise, CONFIG, context={"review": True})
+    result = await graph.ainvoke(Command(resume={"action": "reject", "feedback": "no"}), CONFIG)
+    assert result["status"] == "failed" and pictures(result) == pictures(first)
+
+
+async def test_an_image_store_that_fails_once_costs_no_document(thread, monkeypatch):
+    _, graph, _ = thread
+    before = (await graph.aget_state(CONFIG)).values
+    block = {"type": "image", "base64": base64.b64encode(noise_picture((400, 300)).data).decode()}
+
+    async def put(self, picture):
+        raise BackendUnavailable("the image store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageStore, "put", put)
+        result = await graph.ainvoke({"messages": [HumanMessage([{"type": "text", "text": "x"}, block])]}, CONFIG)
+    assert result["status"] == "failed" and "the image store is away" in result["document"]["reason"]
+    assert (await graph.aget_state(CONFIG)).values["results"] == before["results"]
+
+
+async def test_a_chat_by_messages_alone_survives_a_message_that_cannot_be_used(images):
+    graph = build_graph(
+        planner=Revising(drawn_plan(3)), critic=ScriptedCritic(), generator=PlainGenerator(), images=images
+    ).compile()
+    first = await graph.ainvoke({"messages": [HumanMessage("Draw three")]})
+    broken = HumanMessage([{"type": "text", "text": "x"}, {"type": "image", "base64": "aGVsbG8="}])
+    failed = await graph.ainvoke({"messages": [*first["messages"], broken]})
+    assert failed["status"] == "failed"
+    result = await graph.ainvoke({"messages": [*failed["messages"], HumanMessage("the third, please")]})
+    assert result["status"] == "complete" and pictures(result)[:2] == pictures(first)[:2]
+
+
+async def test_an_edited_plan_after_a_refused_request(images):
+    graph = build_graph(
+        planner=ScriptedPlanner(drawn_plan(2)), critic=ScriptedCritic(), generator=PlainGenerator(), images=images
+    ).compile(checkpointer=InMemorySaver())
+    await graph.ainvoke({"request": " "}, CONFIG)
+    state = (await graph.aget_state(CONFIG)).values
+    await graph.aupdate_state(CONFIG, edit_plan(state, drawn_plan(2)), as_node="review")
+    result = await graph.ainvoke(None, CONFIG)
+    assert result["status"] == "complete" and result["document"]["reason"] is None
