@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
@@ -38,18 +39,19 @@ WEEK = "--uploaded-prior-to=P7D"
 
 
 def main() -> int:
-    """Try everything, print a line for each, and return the exit code."""
-    newest = make_environment("newest", [name for name in DOORS if name != "base"])
-    broken = [door for door in DOORS if not try_door(door, newest)]
-    failed = broken and try_week_old(broken)
-    resolve_vllm(newest)
+    """Try everything, two things at a time, print a line for each, and return the exit code."""
     missing = [version for version in PYTHONS if find_python(version) is None]
     for version in missing:
         print(f"warn  Python {version} is not installed on this machine, so nothing was tried on it")
-    failed = [
-        *failed,
-        *(f"Python {version}" for version in PYTHONS if version not in missing and not try_python(version)),
-    ]
+    present = [version for version in PYTHONS if version not in missing]
+    with ThreadPoolExecutor(2) as pool:
+        pythons = pool.map(try_python, present)
+        newest = make_environment("newest", [name for name in DOORS if name != "base"])
+        doors = pool.map(lambda door: try_door(door, newest), DOORS)
+        broken = [door for door, works in zip(DOORS, doors, strict=True) if not works]
+        failed = [f"Python {version}" for version, works in zip(present, pythons, strict=True) if not works]
+    resolve_vllm(newest)
+    failed += broken and try_week_old(broken)
     print(
         f"{len(DOORS) - len(broken)} of {len(DOORS)} extras work with the newest releases; {len(missing)} of "
         f"{len(PYTHONS)} further Pythons are missing; failed: {', '.join(failed) or 'nothing'}"
