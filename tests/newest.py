@@ -17,7 +17,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 INTEGRATION = "tests/integration"
 DOORS = {
-    "base": ["tests/graph/test_builder.py", "tests/graph/test_sync.py", "tests/test_runner.py"],
+    "base": ["tests/graph/test_builder.py", "tests/graph/test_sync.py"],
     "openai": ["tests/tools/test_openai_images.py", "tests/agents/test_chat.py"],
     "gemini": ["tests/tools/test_gemini_images.py"],
     "diffusers": [f"{INTEGRATION}/test_diffusers.py::test_the_graph_draws_a_document_with_it"],
@@ -25,9 +25,9 @@ DOORS = {
     "serve": ["tests/serving/test_images_server.py"],
     "ray": [f"{INTEGRATION}/test_batches.py::test_a_ray_worker_may_die_in_the_middle[here]"],
     "mcp": ["tests/adapters/test_mcp.py::test_illustrate_fetch_list_and_look"],
-    "postgres": [f"{INTEGRATION}/test_batches.py::test_checkpoints_in_postgres"],
+    "postgres": [f"{INTEGRATION}/test_batches.py::test_the_newest_checkpoint_is_enough_in_postgres"],
     "data": ["tests/training/data"],
-    "train": [f"{INTEGRATION}/test_training.py::test_fine_tuning_learns_and_tells"],
+    "train": [f"{INTEGRATION}/test_training.py::test_labels_are_the_answers_tokens_and_pictures_reach_the_model"],
     "evals": [f"{INTEGRATION}/test_metrics.py"],
     "studio": [f"{INTEGRATION}/test_server.py::TestRuns::test_wait"],
 }

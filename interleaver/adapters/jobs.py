@@ -42,12 +42,14 @@ class RunProgress:
         self.ended_count = 0
         self.since = 0
         self.message = "Planning"
+        self.is_complete = False
 
     @property
     def value(self) -> float:
-        """The number of steps that are done, as a fraction."""
-        fraction = 1 - 1 / (1 + self.since) if self.ended_count < (self.total or 1) else 0
-        return self.ended_count + fraction
+        """The number of steps that are done, as a fraction; below the total until the document is ready."""
+        if self.is_complete:
+            return self.ended_count
+        return min(self.ended_count + 1 - 1 / (1 + self.since), (self.total or 1) - 0.05)
 
     def advance(self, event: Event | None = None) -> bool:
         """Take an event into account, or only a sign of life; return whether there is a new message."""
@@ -68,6 +70,7 @@ class RunProgress:
                 self.ended_count, self.since = self.ended_count + 1, 0
                 self.message = f"Step {number}: {outcome}"
             case DocumentReady(status=status):
+                self.is_complete = True
                 self.message = f"The document is {status}"
             case _:
                 return False

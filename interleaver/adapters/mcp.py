@@ -107,6 +107,8 @@ class Reporter:
 
     async def report(self, progress: RunProgress) -> None:
         """Send a progress notification, unless the client has left."""
+        if progress.is_complete and self.highest == progress.value:
+            return  # the end has been told
         self.highest = max(progress.value, self.highest + 1e-4)
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             await self.client.report_progress(self.highest, progress.total, progress.message)
