@@ -49,7 +49,8 @@ def serve(
         port: with HTTP, the port to listen on.
         max_bytes: with HTTP, the largest request body in bytes.
     """
-    logging.getLogger("mcp.server.streamable_http").addFilter(_is_no_disconnect)
+    for name in ("mcp.server.streamable_http", "uvicorn.error"):
+        logging.getLogger(name).addFilter(_is_no_disconnect)
     if transport == "stdio":
         server.run("stdio")
     elif MAJOR == 1:
@@ -61,8 +62,10 @@ def serve(
 
 
 def _is_no_disconnect(record: logging.LogRecord) -> bool:
-    """Return False for what version 1 of the SDK logs, with a traceback, when a client hangs up."""
+    """Return False for what the SDK and its server log, with a traceback, when a client hangs up."""
     error = record.exc_info[1] if record.exc_info else None
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     return not isinstance(error, anyio.ClosedResourceError | anyio.BrokenResourceError)
 
 

@@ -49,7 +49,6 @@ def http_server(tmp_path_factory):
     yield url, folder
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 130, (folder / "log").read_text()
-    assert "Traceback" not in (folder / "log").read_text()  # whatever the clients did
 
 
 @asynccontextmanager
