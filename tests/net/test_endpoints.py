@@ -1,5 +1,6 @@
 """Endpoints behind proxies and certificate authorities of one's own, as the SDKs' own clients reach them."""
 
+import shutil
 import ssl
 import subprocess
 
@@ -45,6 +46,8 @@ async def test_a_host_may_be_reached_without_the_proxy(monkeypatch):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for 127.0.0.1 that no public authority has signed, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
     folder = tmp_path_factory.mktemp("certificate")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
