@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from langgraph.errors import GraphBubbleUp
@@ -76,7 +76,7 @@ async def _as_coroutine(make_call: Callable[[], Awaitable[T]]) -> T:
     return await make_call()
 
 
-async def run_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]], limit: int) -> AsyncIterator[R]:
+async def run_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]], limit: int) -> AsyncGenerator[R]:
     """Apply an async function to many items concurrently and yield the results as they finish.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,9 +113,10 @@ async def images_in_use(profile: Profile, sources: Sequence[TraceSource]) -> set
         if isinstance(source, RunSource):
             hashes |= await _images_of_runs(profile, source.runs)
             continue
-        async for _, trace in read_traces([source], strict=True):
-            assert isinstance(trace, Trace)  # `strict` raises for anything else
-            hashes |= set(trace.images_by_hash())
+        async with aclosing(read_traces([source], strict=True)) as traces:
+            async for _, trace in traces:
+                assert isinstance(trace, Trace)  # `strict` raises for anything else
+                hashes |= set(trace.images_by_hash())
     return hashes
 
 
@@ -190,7 +191,7 @@ class Runner:
             tags=tags or {},
         )
 
-    async def work(self, record: RunRecord, reviewer: ReviewHandler | None = None) -> AsyncIterator[Event]:
+    async def work(self, record: RunRecord, reviewer: ReviewHandler | None = None) -> AsyncGenerator[Event]:
         """Start or resume a run, and write its trace and document at the end.
 
         Yields the run's events as they happen. A run that has ended is resumed from the first call that failed, if
@@ -213,7 +214,7 @@ class Runner:
 
     async def change(
         self, record: RunRecord, change: Change, reviewer: ReviewHandler | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Change the document of a finished run, and write its trace and document anew.
 
         Yields the events as they happen. What the change leaves as it is, is not drawn again. A run without
@@ -241,7 +242,7 @@ class Runner:
         run_id: str,
         tags: dict[str, str],
         owner: str | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Begin a run with the given name, or resume the run that already has it; see `begin` and `work`.
 
         Args:
@@ -363,7 +364,7 @@ class Runner:
                     yield event
 
     @asynccontextmanager
-    async def _graph(self, record: RunRecord) -> AsyncIterator[RunGraph]:
+    async def _graph(self, record: RunRecord) -> AsyncGenerator[RunGraph]:
         async with self.runs.checkpointer(record.run_id) as checkpointer:
             yield self.builder.compile(checkpointer=checkpointer)
 

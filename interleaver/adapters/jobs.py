@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from interleaver.errors import BadInput
 from interleaver.graph.boundary.events import (
@@ -22,7 +22,7 @@ from interleaver.graph.boundary.events import (
 from interleaver.runner import ReviewHandler
 from interleaver.types import Json
 
-Work = Callable[[ReviewHandler], AsyncIterator[Event]]
+Work = Callable[[ReviewHandler], AsyncGenerator[Event]]
 """Starts or continues a run; a person's answers come from the handler."""
 
 
@@ -143,7 +143,7 @@ class RunJobs:
 
         job = self._jobs[run_id]
         try:
-            async with aclosing(cast(AsyncGenerator[Event], work(reviewer))) as events:
+            async with aclosing(work(reviewer)) as events:
                 async for event in events:
                     if job.progress.advance(event):
                         job.changed.set()
@@ -151,7 +151,7 @@ class RunJobs:
         finally:
             del self._jobs[run_id]
 
-    async def follow(self, job: RunJob) -> AsyncIterator[RunProgress]:
+    async def follow(self, job: RunJob) -> AsyncGenerator[RunProgress]:
         """Wait for a run, yielding its progress with each message, and at least once in `heartbeat_seconds`.
 
         If the last call that follows a run is cancelled, so is the run; it can be resumed.

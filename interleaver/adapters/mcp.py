@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import wraps
 from typing import Annotated, Any, Literal, cast
@@ -261,7 +261,7 @@ class DocumentTools:
     async def _report(self, job: RunJob, reporter: Reporter) -> None:
         """Report a run's progress to the client until the run ends or waits for a person."""
         async with aclosing(cast(Any, self.jobs.follow(job))) as updates:
-            async for progress in cast(AsyncIterator[RunProgress], updates):
+            async for progress in cast(AsyncGenerator[RunProgress], updates):
                 await reporter.report(progress)
 
     async def _result(self, run_id: str) -> CallToolResult:

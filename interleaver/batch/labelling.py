@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from interleaver.agents.exchanges import record_exchanges
@@ -45,16 +46,17 @@ class Labeller:
         self._backend = make_backend(profile, by)
         self._slots = asyncio.Semaphore(getattr(profile, by).concurrency or NO_LIMIT)
 
-    async def label(self, workers: int) -> AsyncIterator[Labels | SkippedRecord]:
+    async def label(self, workers: int) -> AsyncGenerator[Labels | SkippedRecord]:
         """Label all runs that have ended, and yield the labels of each run, whether they are new or not.
 
         Args:
             workers: number of runs that are labelled at the same time.
         """
         run_ids = await asyncio.to_thread(lambda: list(self.runs.run_ids()))
-        async for labels in run_concurrently(run_ids, self._run, workers):
-            if labels:
-                yield labels
+        async with aclosing(run_concurrently(run_ids, self._run, workers)) as all_labels:
+            async for labels in all_labels:
+                if labels:
+                    yield labels
 
     async def _run(self, run_id: str) -> Labels | SkippedRecord | None:
         trace = await asyncio.to_thread(self.runs.trace, run_id)

@@ -6,7 +6,8 @@ import itertools
 import re
 import sqlite3
 import tomllib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import fields
 from pathlib import Path
 from random import Random
@@ -165,7 +166,7 @@ class Sampler:
             if is_new:
                 yield row
 
-    async def by_model(self, count: int, planner: BackendSettings) -> AsyncIterator[PromptRow]:
+    async def by_model(self, count: int, planner: BackendSettings) -> AsyncGenerator[PromptRow]:
         """Yield at most `count` requests written by a chat model; fewer if it writes too many near-duplicates.
 
         Args:
@@ -188,19 +189,20 @@ class Sampler:
                 return error
 
         places = itertools.islice(self._places(), 4 * count // REQUESTS_PER_CALL + 4 * workers)
-        async for rows in run_concurrently(places, write, workers):
-            if isinstance(rows, BackendError):
-                failed += 1
-                if failed > workers:
-                    raise rows
-                continue
-            new_rows = [row for row in rows if self._similar_texts.number(row.request)[1]]
-            failed, empty = 0, 0 if new_rows else empty + 1
-            for row in new_rows[: count - count_so_far]:
-                count_so_far += 1
-                yield row
-            if count_so_far >= count or empty >= MAX_DUPLICATES_IN_A_ROW:
-                return
+        async with aclosing(run_concurrently(places, write, workers)) as answers:
+            async for rows in answers:
+                if isinstance(rows, BackendError):
+                    failed += 1
+                    if failed > workers:
+                        raise rows
+                    continue
+                new_rows = [row for row in rows if self._similar_texts.number(row.request)[1]]
+                failed, empty = 0, 0 if new_rows else empty + 1
+                for row in new_rows[: count - count_so_far]:
+                    count_so_far += 1
+                    yield row
+                if count_so_far >= count or empty >= MAX_DUPLICATES_IN_A_ROW:
+                    return
 
     def _places(self) -> Iterator[tuple[Category, SubCategory, str]]:
         """Yield all categories in rotation, each with its next sub-category and the next language."""

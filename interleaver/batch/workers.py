@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Literal
 
@@ -92,9 +93,10 @@ class BatchWorker:
         if not isinstance(before, Trace) or (self.retry and before.status != "complete"):
             settings, owner = {"seed": item.seed}, self.owner and f"{self.owner}-{item.line}-{item.seed}"
             events = self.runner.make(item.request, pictures, settings, run_id, item.tags, owner)
-            async for event in events:
-                worked = True
-                drawings += event.type == "picture_ready"
+            async with aclosing(events):
+                async for event in events:
+                    worked = True
+                    drawings += event.type == "picture_ready"
         after = await asyncio.to_thread(runs.trace, run_id)
         if after is None:
             problem = f"the run is waiting for a person; answer with: interleaver run --resume {run_id}"
@@ -137,7 +139,7 @@ class BatchWorker:
 
 async def make_all_runs(
     items: Iterable[BatchItem], make: Callable[[BatchItem], Awaitable[BatchResult]], limit: int
-) -> AsyncIterator[BatchResult]:
+) -> AsyncGenerator[BatchResult]:
     """Make the runs of all items, and yield their results.
 
     Items that another process is working on are tried again until they are done, in case that process dies.
@@ -151,12 +153,13 @@ async def make_all_runs(
     while waiting:
         results = run_concurrently(list(waiting.values()), lambda item: _make_item(item, make), limit)
         locked_count = 0
-        async for item, result in results:
-            if result.status == "taken":
-                locked_count += 1
-                continue
-            del waiting[item.key()]
-            yield result
+        async with aclosing(results):
+            async for item, result in results:
+                if result.status == "taken":
+                    locked_count += 1
+                    continue
+                del waiting[item.key()]
+                yield result
         if locked_count:
             await asyncio.sleep(POLL_SECONDS)
 

@@ -8,8 +8,8 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import redirect_stdout
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +85,9 @@ def batch(
     options = {"documents": documents, "retry": retry}
 
     async def work() -> None:
-        async for result in _work(items, loaded_profile, out, workers, ray, options):
-            progress.add(result)
+        async with aclosing(_work(items, loaded_profile, out, workers, ray, options)) as results:
+            async for result in results:
+                progress.add(result)
 
     try:
         with redirect_stdout(sys.stderr):  # Ray prints dead workers to stdout, which must stay valid JSON with --json
@@ -106,7 +107,7 @@ def batch(
 
 async def _work(
     items: list[BatchItem], profile: Any, out: str | None, workers: int, ray: str | None, options: dict[str, Any]
-) -> AsyncIterator[BatchResult]:
+) -> AsyncGenerator[BatchResult]:
     """Make the runs in this process or on a Ray cluster; yield each result as it is ready."""
     from interleaver.batch.workers import BatchWorker, make_all_runs
     from interleaver.runner import Runner
@@ -115,15 +116,17 @@ async def _work(
         runner = Runner(profile, out, options["documents"])
         await asyncio.to_thread(runner.runs.prepare)
         worker = BatchWorker(runner, options["retry"])
-        async for result in make_all_runs(items, worker.make, workers):
-            yield result
+        async with aclosing(make_all_runs(items, worker.make, workers)) as results:
+            async for result in results:
+                yield result
         return
     from interleaver.batch.ray import RayWorkers
 
     cluster = RayWorkers(ray, workers, profile, out, **options)
     try:
-        async for result in make_all_runs(items, cluster.make, workers):
-            yield result
+        async with aclosing(make_all_runs(items, cluster.make, workers)) as results:
+            async for result in results:
+                yield result
     finally:
         cluster.close()
 

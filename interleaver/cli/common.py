@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def one_line_errors(command: F) -> F:
             click.echo(f"Error: {error}", err=True)
             sys.exit(EXIT_UNFINISHED)
         except (BrokenPipeError, click.Abort):
-            raise
+            raise  # click ends quietly when the reader of a pipe has gone (`interleaver runs list | head -1`)
         except Exception as error:
             if click.get_current_context().find_root().params.get("debug"):
                 raise
@@ -49,6 +49,9 @@ class OneLineErrors(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # not in a notebook
+                stream.reconfigure(errors="replace")  # a console whose encoding lacks a letter must not end a run
         try:
             return super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
@@ -61,9 +64,6 @@ class OneLineErrors(click.Group):
             sys.exit(error.exit_code)
         except click.Abort:
             sys.exit(EXIT_INTERRUPTED)
-        except BrokenPipeError:
-            # A reader that closes the pipe early (`interleaver runs list | head -1`) is not an error.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 profile_option = click.option(

@@ -6,8 +6,8 @@ import asyncio
 import re
 import shutil
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -227,12 +227,13 @@ def _measure_ablations(options: AblationOptions) -> None:
     click.echo(f"Open {options.out / 'ablations.html'}", err=True)
 
 
-async def _ablate(results: AsyncIterator[Ablations], out: Path) -> Ablations:
+async def _ablate(results: AsyncGenerator[Ablations], out: Path) -> Ablations:
     """Write the results so far after each variant; return the final results."""
     from interleaver.evals.ablations import write
 
-    async for latest in results:
-        await asyncio.to_thread(write, latest, out)
+    async with aclosing(results) as stream:
+        async for latest in stream:
+            await asyncio.to_thread(write, latest, out)
     return latest
 
 
@@ -408,11 +409,12 @@ async def _make_and_judge(evaluation: Evaluation, left: Estimate, options: Optio
     with tqdm(
         total=left.outputs, unit="output", disable=options.as_json or not left.outputs, dynamic_ncols=True
     ) as bar:
-        async for system, output in evaluation.make(options.workers):
-            bar.update()
-            if output.problem:
-                problems.append(f"{system}, item {output.id}: {output.problem}")
-                bar.set_postfix_str(f"{len(problems)} failed")
+        async with aclosing(evaluation.make(options.workers)) as outputs:
+            async for system, output in outputs:
+                bar.update()
+                if output.problem:
+                    problems.append(f"{system}, item {output.id}: {output.problem}")
+                    bar.set_postfix_str(f"{len(problems)} failed")
     total = evaluation.questions()
     with tqdm(total=total, unit="judgement", disable=options.as_json, dynamic_ncols=True) as bar:
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, TextIO
@@ -126,21 +126,23 @@ async def _write_requests(
 
     from interleaver.profile import load_profile
 
-    async def rows() -> AsyncIterator[PromptRow]:
+    async def rows() -> AsyncGenerator[PromptRow]:
         if model:
-            async for row in sampler.by_model(count, load_profile(profile).planner):
-                yield row
+            async with aclosing(sampler.by_model(count, load_profile(profile).planner)) as rows:
+                async for row in rows:
+                    yield row
         else:
             for row in sampler.by_templates(count):
                 yield row
 
     with tqdm(total=count, unit="request", dynamic_ncols=True, leave=False) as bar:
-        async for row in rows():
-            if seeds:
-                row = row.model_copy(update={"seed": seeds.randrange(2**31)})
-            file.write(row.model_dump_json(exclude_defaults=True) + "\n")
-            counts[row.tags["category"], row.tags["subcategory"]] += 1
-            bar.update()
+        async with aclosing(rows()) as all_rows:
+            async for row in all_rows:
+                if seeds:
+                    row = row.model_copy(update={"seed": seeds.randrange(2**31)})
+                file.write(row.model_dump_json(exclude_defaults=True) + "\n")
+                counts[row.tags["category"], row.tags["subcategory"]] += 1
+                bar.update()
 
 
 @prompts.command()

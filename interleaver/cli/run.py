@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +92,12 @@ def carry_out(runner: Runner, record: RunRecord, as_json: bool, change: Change |
 
     async def work() -> str | None:
         reviewer = TerminalReviewer(runner.runs.images)
-        async for event in runner.change(record, change, reviewer) if change else runner.work(record, reviewer):
-            if not as_json:
-                print_event(event)
+        async with aclosing(
+            runner.change(record, change, reviewer) if change else runner.work(record, reviewer)
+        ) as events:
+            async for event in events:
+                if not as_json:
+                    print_event(event)
         trace = runner.runs.trace(record.run_id)
         return format_usage(trace.exchanges()) if isinstance(trace, Trace) else None
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -69,11 +70,12 @@ def list_traces(sources: tuple[str, ...], profile: str | None, images: str | Non
         from interleaver.traces.trace import SkippedRecord
         from interleaver.traces.transfer import read_traces
 
-        async for _, trace in read_traces(open_sources(sources, profile, images), strict):
-            if isinstance(trace, SkippedRecord):
-                print_skipped(trace)
-            else:
-                click.echo(json.dumps(_row(trace), ensure_ascii=False) if as_json else _line(trace))
+        async with aclosing(read_traces(open_sources(sources, profile, images), strict)) as traces:
+            async for _, trace in traces:
+                if isinstance(trace, SkippedRecord):
+                    print_skipped(trace)
+                else:
+                    click.echo(json.dumps(_row(trace), ensure_ascii=False) if as_json else _line(trace))
 
     asyncio.run(show())
 
@@ -171,8 +173,9 @@ def stats(sources: tuple[str, ...], profile: str | None, images: str | None, str
     trace_stats = TraceStats()
 
     async def count() -> None:
-        async for _, trace in read_traces(open_sources(sources, profile, images), strict):
-            trace_stats.add(trace)
+        async with aclosing(read_traces(open_sources(sources, profile, images), strict)) as traces:
+            async for _, trace in traces:
+                trace_stats.add(trace)
 
     asyncio.run(count())
     if as_json:
@@ -371,17 +374,18 @@ async def _label_all(labeller: Labeller, store: RunStore, workers: int) -> Count
 
     counts: Counter[str] = Counter()
     with tqdm(total=sum(1 for _ in store.run_ids()), unit="run", dynamic_ncols=True) as bar:
-        async for labels in labeller.label(workers):
-            bar.update()
-            if isinstance(labels, SkippedRecord):
-                print_skipped(labels)
-                counts["runs skipped"] += 1
-                continue
-            counts["runs"] += 1
-            counts["attempts"] += len(labels.labels)
-            for attempt_label in labels.labels:
-                counts["without an answer"] += bool(attempt_label.problems)
-                if attempt_label.problems:
-                    problem = f"{labels.run_id}, step {attempt_label.step + 1}: {attempt_label.problems[0]}"
-                    tqdm.write(problem, file=sys.stderr)
+        async with aclosing(labeller.label(workers)) as all_labels:
+            async for labels in all_labels:
+                bar.update()
+                if isinstance(labels, SkippedRecord):
+                    print_skipped(labels)
+                    counts["runs skipped"] += 1
+                    continue
+                counts["runs"] += 1
+                counts["attempts"] += len(labels.labels)
+                for attempt_label in labels.labels:
+                    counts["without an answer"] += bool(attempt_label.problems)
+                    if attempt_label.problems:
+                        problem = f"{labels.run_id}, step {attempt_label.step + 1}: {attempt_label.problems[0]}"
+                        tqdm.write(problem, file=sys.stderr)
     return counts

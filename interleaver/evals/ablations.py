@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -106,7 +106,7 @@ def _run(base: Profile, **settings: Any) -> Profile:
 
 async def measure(
     variants: list[Variant], cases: int, seed: int, world: SandboxLevel, progress: Callable[[CaseResult], None]
-) -> AsyncIterator[Ablations]:
+) -> AsyncGenerator[Ablations]:
     """Run the bench for each variant in turn; variants with equal profiles share one run of the bench.
 
     Yields all results so far after each variant.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -212,7 +213,7 @@ class Evaluation:
                 open_questions += self.benchmark.questions(item, expected, Path())
         return open_questions
 
-    async def make(self, workers: int) -> AsyncIterator[tuple[str, Output]]:
+    async def make(self, workers: int) -> AsyncGenerator[tuple[str, Output]]:
         """Make the missing outputs and yield each with the name of its system.
 
         Args:
@@ -226,8 +227,9 @@ class Evaluation:
                 await client.check()
         for name, system_outputs in self.systems.items():
             if isinstance(system_outputs, Outputs):
-                async for output in system_outputs.make(self.data.items, workers):
-                    yield name, output
+                async with aclosing(system_outputs.make(self.data.items, workers)) as outputs:
+                    async for output in outputs:
+                        yield name, output
 
     async def score_outputs(self, progress: AnswerProgress = lambda system, item, answer: None) -> None:
         """Have every judge answer all questions about every output; retry while a judge is unavailable.
@@ -304,21 +306,22 @@ class Evaluation:
 
         later: list[ItemQuestion] = []
         last_problem = busy_reason = ""
-        async for item_question, answer in run_concurrently(until_unresponsive(), ask, 2 * client.judge.concurrency):
-            name, question = item_question
-            self._count(client, judged_output, answer)
-            if answer.later:
-                later.append(item_question)
-                busy_count, busy_reason = busy_count + 1, answer.problem or ""
-                continue
-            busy_count = 0
-            if answer.problem is None:
-                answer_count += 1
-                judged_output.answers[name][question.key] = answer
-            else:
-                failed_count, last_problem = failed_count + 1, answer.problem
-                judged_output.problems[name] = answer.problem
-            progress(name, answer)
+        async with aclosing(run_concurrently(until_unresponsive(), ask, 2 * client.judge.concurrency)) as answers:
+            async for item_question, answer in answers:
+                name, question = item_question
+                self._count(client, judged_output, answer)
+                if answer.later:
+                    later.append(item_question)
+                    busy_count, busy_reason = busy_count + 1, answer.problem or ""
+                    continue
+                busy_count = 0
+                if answer.problem is None:
+                    answer_count += 1
+                    judged_output.answers[name][question.key] = answer
+                else:
+                    failed_count, last_problem = failed_count + 1, answer.problem
+                    judged_output.problems[name] = answer.problem
+                progress(name, answer)
         open_questions = [*later, *waiting]
         if failed_count >= MAX_BUSY_CALLS and not answer_count:
             raise BackendError(

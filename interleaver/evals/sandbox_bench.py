@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint
@@ -139,9 +140,10 @@ async def run_bench(
         async def run_in_pool(case: Any) -> CaseResult:
             return await asyncio.get_running_loop().run_in_executor(pool, _run_case_in_process, run_case, case)
 
-        async for result in run_concurrently(cases, run_case if run_here else run_in_pool, WORKERS):
-            progress(result)
-            results.append(result)
+        async with aclosing(run_concurrently(cases, run_case if run_here else run_in_pool, WORKERS)) as case_results:
+            async for result in case_results:
+                progress(result)
+                results.append(result)
     order = {case.id: number for number, case in enumerate(cases)}
     return BenchResult(sorted(results, key=lambda result: order[result.id]), time.monotonic() - start)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,7 +102,7 @@ class Outputs:
                     continue  # a blank line, or one that was cut off when the process died
                 self.outputs[output.id] = output
 
-    async def make(self, items: Sequence[BenchmarkItem], workers: int) -> AsyncIterator[Output]:
+    async def make(self, items: Sequence[BenchmarkItem], workers: int) -> AsyncGenerator[Output]:
         """Make the missing outputs and retry those with a problem; yield each as soon as it is stored.
 
         Args:
@@ -110,12 +111,13 @@ class Outputs:
         """
         todo = [item for item in items if item.id not in self.outputs or self.outputs[item.id].problem]
         await asyncio.to_thread(self._claim)
-        async for output in run_concurrently(todo, self.system.make, workers):
-            if self._needs_picture and not any(block.picture for block in output.blocks):
-                output.problem = output.problem or NO_PICTURE
-            self.outputs[output.id] = output
-            await asyncio.to_thread(self._keep, output)
-            yield output
+        async with aclosing(run_concurrently(todo, self.system.make, workers)) as outputs:
+            async for output in outputs:
+                if self._needs_picture and not any(block.picture for block in output.blocks):
+                    output.problem = output.problem or NO_PICTURE
+                self.outputs[output.id] = output
+                await asyncio.to_thread(self._keep, output)
+                yield output
 
     def expected(self) -> Output:
         """Return an output with the expected cost and seconds: the mean of the stored outputs, or else a guess."""

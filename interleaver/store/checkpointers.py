@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ SETUP_LOCK = 0x696E746C
 
 
 @asynccontextmanager
-async def sqlite(folder: Folder, file: str) -> AsyncIterator[AsyncSqliteSaver]:
+async def sqlite(folder: Folder, file: str) -> AsyncGenerator[AsyncSqliteSaver]:
     """Open the checkpointer of one run, with an SQLite file of its own, so that runs never wait for each other.
 
     In a remote folder the file is downloaded first and uploaded after each checkpoint.
@@ -68,7 +68,7 @@ class _RemoteSqlite(AsyncSqliteSaver):
 
 
 @asynccontextmanager
-async def postgres(address: str, make_tables: bool = True) -> AsyncIterator[Any]:
+async def postgres(address: str, make_tables: bool = True) -> AsyncGenerator[Any]:
     """Open a checkpointer on a PostgreSQL database.
 
     Args:

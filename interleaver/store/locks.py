@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ class RunLocked(BadInput):
 
 
 @asynccontextmanager
-async def hold_lock(folder: Folder, name: str, owner: str | None = None) -> AsyncIterator[None]:
+async def hold_lock(folder: Folder, name: str, owner: str | None = None) -> AsyncGenerator[None]:
     """Hold the lock of a run for this process alone.
 
     On a local filesystem the lock is a file lock, which the operating system releases when the process dies. In a

@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import shlex
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -235,7 +235,7 @@ class RunStore:
         """Yield the ids of all runs in alphabetical order, whether they have ended or not."""
         yield from (name for name in self.root.names() if not name.startswith("."))
 
-    async def traces(self) -> AsyncIterator[Trace | SkippedRecord]:
+    async def traces(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """Yield the traces of all runs that have ended, in the order of their ids; several are read ahead."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(READERS) as pool:

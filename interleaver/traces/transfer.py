@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -22,7 +23,7 @@ ReportSkipped = Callable[[SkippedRecord], None]
 
 async def read_traces(
     sources: Sequence[TraceSource], strict: bool = False
-) -> AsyncIterator[tuple[TraceSource, Trace | SkippedRecord]]:
+) -> AsyncGenerator[tuple[TraceSource, Trace | SkippedRecord]]:
     """Yield every trace of several sources.
 
     Args:
@@ -33,10 +34,11 @@ async def read_traces(
         BadInput: `strict`, and a record cannot be read.
     """
     for source in sources:
-        async for trace in source.read():
-            if strict and isinstance(trace, SkippedRecord):
-                raise BadInput(str(trace))
-            yield source, trace
+        async with aclosing(source.read()) as traces:
+            async for trace in traces:
+                if strict and isinstance(trace, SkippedRecord):
+                    raise BadInput(str(trace))
+                yield source, trace
 
 
 async def import_traces(
@@ -55,13 +57,14 @@ async def import_traces(
     """
     await asyncio.to_thread(target.prepare)
     counts: Counter[str] = Counter()
-    async for source, trace in read_traces(sources, strict):
-        if isinstance(trace, SkippedRecord):
-            report(trace)
-            counts["skipped"] += 1
-            continue
-        counts[await _import(trace, target)] += 1
-        counts["pictures missing"] += await _copy_images(trace, source.images, target.images, strict, report)
+    async with aclosing(read_traces(sources, strict)) as traces:
+        async for source, trace in traces:
+            if isinstance(trace, SkippedRecord):
+                report(trace)
+                counts["skipped"] += 1
+                continue
+            counts[await _import(trace, target)] += 1
+            counts["pictures missing"] += await _copy_images(trace, source.images, target.images, strict, report)
     return counts
 
 
@@ -86,15 +89,16 @@ async def export_traces(
     try:
         with gzip.open(partial, "wb") if out.suffix == ".gz" else partial.open("wb") as stream:
             file = cast(BinaryIO, stream)
-            async for source, trace in read_traces(sources, strict):
-                if isinstance(trace, SkippedRecord):
-                    report(trace)
-                    counts["skipped"] += 1
-                    continue
-                file.write(trace.model_dump_json(exclude_none=True).encode() + b"\n")
-                counts["exported"] += 1
-                if pictures:
-                    counts["pictures missing"] += await _copy_images(trace, source.images, pictures, strict, report)
+            async with aclosing(read_traces(sources, strict)) as traces:
+                async for source, trace in traces:
+                    if isinstance(trace, SkippedRecord):
+                        report(trace)
+                        counts["skipped"] += 1
+                        continue
+                    file.write(trace.model_dump_json(exclude_none=True).encode() + b"\n")
+                    counts["exported"] += 1
+                    if pictures:
+                        counts["pictures missing"] += await _copy_images(trace, source.images, pictures, strict, report)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)

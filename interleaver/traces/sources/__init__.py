@@ -14,7 +14,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -38,7 +39,7 @@ class TraceSource(Protocol):
 
     images: ImageStore
 
-    def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+    def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """Yield every trace, with a `SkippedRecord` in place of one that cannot be read."""
         ...
 
@@ -62,9 +63,10 @@ async def find_trace(source: TraceSource, run_id: str, address: str) -> Trace:
         if isinstance(stored_trace, Trace):
             return stored_trace
         raise BadInput(f"run {run_id} has no trace: {stored_trace.detail if stored_trace else 'it has not ended'}")
-    async for trace in source.read():
-        if isinstance(trace, Trace) and trace.run_id == run_id:
-            return trace
+    async with aclosing(source.read()) as traces:
+        async for trace in traces:
+            if isinstance(trace, Trace) and trace.run_id == run_id:
+                return trace
     raise BadInput(f"there is no trace {run_id!r} in {address!r}; `interleaver traces list` shows them")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +27,7 @@ CHECKPOINTER_KEY = "__pregel_checkpointer"
 """Config key of the parent graph's checkpointer; with it, a graph can read the checkpoints it wrote as a subgraph."""
 
 
-CheckpointHeads = AsyncIterator[tuple[str, str, str, str | None, Any]]
+CheckpointHeads = AsyncGenerator[tuple[str, str, str, str | None, Any]]
 """Thread id, namespace, checkpoint id, parent checkpoint id and metadata of every checkpoint, without its state."""
 HEADS_QUERY = "SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, metadata FROM checkpoints"
 
@@ -54,7 +55,7 @@ class SqliteSource:
         self.images = images
         self._compile = compile_graph
 
-    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+    async def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """See `TraceSource.read`."""
         import aiosqlite
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -63,8 +64,9 @@ class SqliteSource:
         async with aiosqlite.connect(address, uri=True, timeout=60) as connection:
             saver = AsyncSqliteSaver(connection)
             saver.is_setup = True  # otherwise it would create its tables
-            async for trace in _read(saver, self._compile, self._heads(connection)):
-                yield trace
+            async with aclosing(_read(saver, self._compile, self._heads(connection))) as traces:
+                async for trace in traces:
+                    yield trace
 
     async def _heads(self, connection: Any) -> CheckpointHeads:
         try:
@@ -83,10 +85,13 @@ class PostgresSource:
         self._address = address
         self._compile = compile_graph
 
-    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+    async def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """See `TraceSource.read`."""
-        async with checkpointers.postgres(self._address, make_tables=False) as saver:
-            async for trace in _read(saver, self._compile, self._heads(saver.conn)):
+        async with (
+            checkpointers.postgres(self._address, make_tables=False) as saver,
+            aclosing(_read(saver, self._compile, self._heads(saver.conn))) as traces,
+        ):
+            async for trace in traces:
                 yield trace
 
     async def _heads(self, connection: Any) -> CheckpointHeads:
@@ -97,7 +102,7 @@ class PostgresSource:
 
 async def _read(
     saver: BaseCheckpointSaver[Any], compile_graph: CompileGraph, heads: CheckpointHeads
-) -> AsyncIterator[Trace | SkippedRecord]:
+) -> AsyncGenerator[Trace | SkippedRecord]:
     """Yield a trace for the end of every turn of a thread: the state before each later turn, and the newest state.
 
     The graph may have run as a subgraph of another graph, in a namespace of that graph's thread.

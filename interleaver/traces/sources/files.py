@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,10 +33,11 @@ class RunSource:
                 "or another source of traces (`interleaver traces list --help`)"
             )
 
-    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+    async def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """See `TraceSource.read`."""
-        async for trace in self.runs.traces():
-            yield trace
+        async with aclosing(self.runs.traces()) as traces:
+            async for trace in traces:
+                yield trace
 
 
 class ExportSource:
@@ -45,7 +47,7 @@ class ExportSource:
         self.address = address
         self.images = images
 
-    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+    async def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """See `TraceSource.read`."""
         import fsspec
 
@@ -75,7 +77,7 @@ class RecordSource:
         self.root = Path(address)
         self.images = images
 
-    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+    async def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """See `TraceSource.read`."""
         for file in sorted(self.root.rglob(RECORD_FILE)):
             relative = file.parent.relative_to(self.root).as_posix()

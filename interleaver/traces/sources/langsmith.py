@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -40,7 +40,7 @@ class LangSmithSource:
         self.filter = parameters.get("filter")
         self.since, self.until = _date(parameters, "since") or BEGINNING, _date(parameters, "until")
 
-    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+    async def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """See `TraceSource.read`."""
         from langsmith import Client, LangsmithError
         from langsmith.utils import LangSmithError

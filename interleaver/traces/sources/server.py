@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -26,7 +27,7 @@ class ServerSource:
         self.address = address.rstrip("/")
         self.images = images
 
-    async def read(self) -> AsyncIterator[Trace | SkippedRecord]:
+    async def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """See `TraceSource.read`."""
         from langgraph_sdk import get_client
 
@@ -36,8 +37,9 @@ class ServerSource:
             while threads := await client.threads.search(limit=PAGE_SIZE, offset=offset, sort_by="created_at"):
                 offset += len(threads)
                 for thread in threads:
-                    async for trace in self._thread(client, thread["thread_id"]):
-                        yield trace
+                    async with aclosing(self._thread(client, thread["thread_id"])) as traces:
+                        async for trace in traces:
+                            yield trace
         except httpx.HTTPError as error:
             raise BackendUnavailable(
                 f"the LangGraph server {redact_password(self.address)} cannot be read: {error}"
@@ -45,7 +47,7 @@ class ServerSource:
         finally:
             await client.aclose()
 
-    async def _thread(self, client: Any, thread_id: str) -> AsyncIterator[Trace | SkippedRecord]:
+    async def _thread(self, client: Any, thread_id: str) -> AsyncGenerator[Trace | SkippedRecord]:
         turns = await client.threads.get_history(thread_id, limit=1000, metadata={"source": "input"})
         earlier = [turn["parent_checkpoint"] for turn in reversed(turns) if turn.get("parent_checkpoint")]
         states = [await client.threads.get_state(thread_id, checkpoint=checkpoint) for checkpoint in earlier]

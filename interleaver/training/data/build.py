@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -128,15 +129,18 @@ class DatasetBuild:
     async def _collect(self, sources: Sequence[TraceSource], pictures: list[RowPictures], rows: RowStore) -> None:
         """Read all traces and add the rows that the rules allow to the row store."""
         for number, source in enumerate(sources):
-            async for trace in source.read():
-                if isinstance(trace, SkippedRecord):
-                    self._skip(trace.reason, f"{trace.name}: {trace.detail}")
-                    continue
-                self._traces += 1
-                self._models.update(f"{role}: {model}" for role, model in trace.models.items())
-                labels = await self._labels(source, trace)
-                self._used_traces += await asyncio.to_thread(self._take, trace, labels, pictures[number], rows, number)
-                self._progress("traces", self._traces)
+            async with aclosing(source.read()) as traces:
+                async for trace in traces:
+                    if isinstance(trace, SkippedRecord):
+                        self._skip(trace.reason, f"{trace.name}: {trace.detail}")
+                        continue
+                    self._traces += 1
+                    self._models.update(f"{role}: {model}" for role, model in trace.models.items())
+                    labels = await self._labels(source, trace)
+                    self._used_traces += await asyncio.to_thread(
+                        self._take, trace, labels, pictures[number], rows, number
+                    )
+                    self._progress("traces", self._traces)
         for name in self.rules.labels() - self._label_names:
             raise BadInput(f"no run has labels {name!r}; create them with `interleaver traces label`")
 
