@@ -72,7 +72,7 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     """
     problem = error.errors()[0]
     if not problem["loc"]:  # raised by a validator of the whole model
-        return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
+        return str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
     *parents, name = (str(part) for part in problem["loc"])
     field = ".".join([*parents, name])
     if problem["type"] == "value_error":  # raised by a validator of ours, which knows whether the value is secret

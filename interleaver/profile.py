@@ -34,6 +34,7 @@ from interleaver import migrations
 from interleaver.errors import BadInput, explain
 from interleaver.graph.context import RunSettings
 from interleaver.store.checkpointers import check_address
+from interleaver.text_files import read_text_file
 from interleaver.types import Exchange
 
 DEFAULT_PROFILE = "interleaver.toml"
@@ -165,7 +166,7 @@ def load_profile(path: str | None = None) -> Profile:
         return Profile()
     name = repr(path or DEFAULT_PROFILE)
     try:
-        data = tomllib.loads(Path(profile_path).read_text(encoding="utf-8"))
+        data = tomllib.loads(read_text_file(Path(profile_path)))
     except OSError as error:
         ready = (
             f"; profiles that come with the package: {', '.join(shipped_profiles())}"

@@ -17,7 +17,7 @@ HEAVY = {"torch", "transformers", "diffusers", "openai", "gradio", "numpy", "PIL
 LAYERS = [
     {"choices", "types"},
     {"errors"},
-    {"calling", "extras", "migrations", "pictures", "registry", "weights"},
+    {"calling", "extras", "migrations", "pictures", "registry", "text_files", "weights"},
     {"net", "store"},
     {"agents"},
     {"tools"},
@@ -126,6 +126,7 @@ def test_the_core_of_the_graph_stays_small():
 
 BEHAVIOURS = {
     "cli/test_help",
+    "cli/test_output",
     "graph/boundary/test_delegation",
     "graph/test_embedding",
     "test_examples",

@@ -13,6 +13,7 @@ from pathlib import Path
 from interleaver import migrations
 from interleaver.errors import BadInput
 from interleaver.pictures import Picture
+from interleaver.text_files import read_text_file
 from interleaver.types import IMAGE_TAG
 
 SHIPPED_SETS = Path(__file__).with_name("prompts")
@@ -97,7 +98,7 @@ def load_prompts(source: str | None = None) -> PromptSet:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text_file(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the prompts {str(path)!r} cannot be read: {error}") from None
 

@@ -6,10 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from interleaver.errors import BadInput, explain
+from interleaver.text_files import read_text_file
 from interleaver.traces.runs import slug_of
 
 
@@ -28,7 +31,7 @@ class BatchItem(BaseModel):
     """A run to be made.
 
     Attributes:
-        line: line number in the prompt list, from 1.
+        line: line number in the prompt list, from 1; in a JSON array the number of the element.
         images: paths of the request's pictures, or references to the image store (see `workers.STORED_PREFIX`).
         seed: seed of the run.
     """
@@ -54,14 +57,14 @@ class BatchItem(BaseModel):
 
 
 class UnusableRow(BaseModel):
-    """A line of a prompt list that cannot be used, and why."""
+    """A row of a prompt list that cannot be used, and why."""
 
     line: int
     problem: str
 
 
 def read_items(path: Path, seed: int, repeat: int = 1) -> Iterator[BatchItem | UnusableRow]:
-    """Read a prompt list, a JSON Lines file with one `PromptRow` per line.
+    """Read a prompt list: a JSON Lines file with one `PromptRow` per line, or a JSON array of them.
 
     Args:
         path: path of the list.
@@ -72,16 +75,12 @@ def read_items(path: Path, seed: int, repeat: int = 1) -> Iterator[BatchItem | U
         BadInput: the list cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        text = read_text_file(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the prompt list {str(path)!r} cannot be read: {error}") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = PromptRow.model_validate_json(line)
-        except ValidationError as error:
-            yield UnusableRow(line=number, problem=explain(error, PromptRow))
+    for number, row in _read_rows(text):
+        if isinstance(row, str):
+            yield UnusableRow(line=number, problem=row)
             continue
         first_seed = seed if row.seed is None else row.seed
         images = [str(path.parent / image) for image in row.images]
@@ -89,3 +88,36 @@ def read_items(path: Path, seed: int, repeat: int = 1) -> Iterator[BatchItem | U
             yield BatchItem(
                 line=number, request=row.request, images=images, tags=row.tags, seed=(first_seed + repetition) % 2**31
             )
+
+
+def _read_rows(text: str) -> Iterator[tuple[int, PromptRow | str]]:
+    """Yield the number of each row with its content, or with the reason why it cannot be used."""
+    array = _read_array(text)
+    if array is not None:
+        for number, value in enumerate(array, start=1):
+            yield number, _read_row(value)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield number, _read_row(from_json(line))
+            except ValueError as error:
+                yield number, f"it is not valid JSON: {error}"
+
+
+def _read_array(text: str) -> list[Any] | None:
+    """Return the elements of a text that is one JSON array; None if it is anything else, such as lines of JSON."""
+    try:
+        value = from_json(text) if text.lstrip().startswith("[") else None
+    except ValueError:
+        return None
+    return value if isinstance(value, list) else None
+
+
+def _read_row(value: Any) -> PromptRow | str:
+    if not isinstance(value, dict):
+        return f'a row is an object such as {{"request": "a red circle"}}; this one is {json.dumps(value)[:60]}'
+    try:
+        return PromptRow.model_validate(value)
+    except ValidationError as error:
+        return explain(error, PromptRow)

@@ -21,6 +21,7 @@ from interleaver.batch.prompt_list import PromptRow
 from interleaver.calling import run_concurrently
 from interleaver.errors import BackendError, BadInput, UnreadableAnswer, did_you_mean, explain
 from interleaver.profile import BackendSettings
+from interleaver.text_files import read_text_file
 from interleaver.traces.near_duplicates import SimilarTexts
 
 MAX_DUPLICATES_IN_A_ROW = 30
@@ -106,7 +107,7 @@ def load_taxonomy(name: str) -> Taxonomy:
     """
     path = Path(name) if Path(name).exists() else shipped_taxonomies().get(name, Path(name))
     try:
-        return Taxonomy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Taxonomy.model_validate(tomllib.loads(read_text_file(path)))
     except FileNotFoundError:
         ready = ", ".join(shipped_taxonomies())
         raise BadInput(f"there is no taxonomy {name!r}; give a file or one of: {ready}") from None

@@ -89,11 +89,12 @@ def _read_plan(path: Path) -> Change:
 
     from interleaver.errors import explain
     from interleaver.graph.boundary.changes import ReplaceChange
+    from interleaver.text_files import read_text_file
     from interleaver.types import Plan
 
     try:
-        return ReplaceChange(plan=Plan.model_validate_json(path.read_bytes()))
-    except OSError as error:
-        raise BadInput(f"the plan {str(path)!r} (--plan) cannot be read: {error.strerror}") from None
+        return ReplaceChange(plan=Plan.model_validate_json(read_text_file(path)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the plan {str(path)!r} (--plan) cannot be read: {error}") from None
     except ValidationError as error:
         raise BadInput(f"the plan {str(path)!r} (--plan) is not valid: {explain(error, Plan)}") from None

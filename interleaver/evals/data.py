@@ -17,6 +17,7 @@ from filelock import FileLock
 from interleaver.errors import BadInput, did_you_mean
 from interleaver.evals.benchmarks.base import Benchmark, BenchmarkItem, BenchmarkRow, MissingPicture
 from interleaver.extras import require_extra
+from interleaver.text_files import read_text_file
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,9 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
         elif file.suffix == ".pth":
             rows = require_extra("torch", "evals").load(file, weights_only=True)
         elif file.suffix == ".jsonl":
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+            rows = [json.loads(line) for line in read_text_file(file).split("\n") if line.strip()]
         else:
-            rows = json.loads(file.read_text(encoding="utf-8"))
+            rows = json.loads(read_text_file(file))
     except (OSError, ValueError, EOFError, RuntimeError, UnpicklingError) as error:
         raise BadInput(f"the data {str(file)!r} cannot be read: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

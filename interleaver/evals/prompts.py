@@ -11,6 +11,7 @@ from pathlib import Path
 
 from interleaver.errors import BadInput
 from interleaver.evals.benchmarks.base import Question
+from interleaver.text_files import read_text_file
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 OFFICIAL_CONSTANTS: Mapping[str, tuple[str, str]] = {
@@ -94,7 +95,7 @@ class JudgePrompts:
                 )
             return
         try:
-            self._constants = _constants(ast.parse(source.read_text(encoding="utf-8")))
+            self._constants = _constants(ast.parse(read_text_file(source)))
         except (OSError, SyntaxError, ValueError) as error:
             raise BadInput(f"the judge prompts {str(source)!r} cannot be read: {error}") from None
 
@@ -114,8 +115,8 @@ class JudgePrompts:
         if self.source.is_dir():
             file, official = self.source / f"{name}.md", self.source / OFFICIAL_FILES.get(name, "")
             if official.is_file():
-                return JudgePrompt("", system=official.read_text(encoding="utf-8"))
-            return JudgePrompt(file.read_text(encoding="utf-8").strip() if file.exists() else _shipped_prompt(name))
+                return JudgePrompt("", system=read_text_file(official))
+            return JudgePrompt(read_text_file(file).strip() if file.exists() else _shipped_prompt(name))
         if name.startswith("wise"):
             prompt = next((constant for constant in self._constants.values() if "{explanation}" in constant.text), None)
         else:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interleaver.choices import TrainingTask
 from interleaver.errors import BadInput, did_you_mean, explain
+from interleaver.text_files import read_text_file
 
 TASKS: tuple[TrainingTask, ...] = get_args(TrainingTask)
 
@@ -174,7 +175,7 @@ def load_config(source: str | None, task: TrainingTask, changes: dict[str, Any] 
 def _read(source: str) -> dict[str, Any]:
     path = Path(source) if Path(source).exists() else shipped_configs().get(source, Path(source))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text_file(path)
         if path.suffix in (".yaml", ".yml"):
             import yaml
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.batches import item
@@ -34,3 +35,19 @@ def test_the_name_of_a_run_depends_on_what_it_is_about():
 def test_a_line_ends_where_json_lines_end(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"request": "a\u2028b"}\n{"request": "c\x85d"}\n', encoding="utf-8")
     assert [one.request for one in read_items(tmp_path / "p.jsonl", 0)] == ["a\u2028b", "c\x85d"]
+
+
+@pytest.mark.parametrize("line", ['"just text"', "null", "5", "true", '[{"request": "c"}]', "{", '{"request": 5}'])
+def test_a_line_that_is_no_row_does_not_end_the_list(tmp_path, line):
+    (tmp_path / "p.jsonl").write_text(f'{{"request": "a"}}\n{line}\n{{"request": "b"}}\n')
+    first, bad, last = read_items(tmp_path / "p.jsonl", 0)
+    assert (first.request, last.request) == ("a", "b")
+    assert isinstance(bad, UnusableRow)
+    assert bad.line == 2
+    assert "\n" not in bad.problem
+
+
+def test_an_array_is_read_like_lines(tmp_path):
+    (tmp_path / "p.json").write_text('[\n  {"request": "a", "seed": 4},\n  null,\n  {"request": "b"}\n]\n')
+    first, bad, last = read_items(tmp_path / "p.json", 0)
+    assert (first.request, first.seed, last.request, last.line, bad.line) == ("a", 4, "b", 3, 2)

@@ -39,6 +39,7 @@ from interleaver.evals.benchmarks.comm_prompts import (
     read_expected,
 )
 from interleaver.evals.scores import Score, Table, missing_ids, weighted_mean
+from interleaver.text_files import read_text_file
 
 CommTask = Literal[1, 2, 3, 4]
 IMAGE_TAG = "<IMAGE>"
@@ -267,7 +268,7 @@ def _marks_of(answers: Answers) -> dict[str, float]:
 
 def _read_blocks(file: Path, name: str) -> list[OutputBlock]:
     try:
-        row = json.loads(file.read_text(encoding="utf-8"))
+        row = json.loads(read_text_file(file))
         text, pictures = row["model_output"], list(row["prediction_image_list"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"the output {str(file)!r} cannot be read: {type(error).__name__}: {error}") from None

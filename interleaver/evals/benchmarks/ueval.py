@@ -30,6 +30,7 @@ from interleaver.evals.benchmarks.base import (
     write_png,
 )
 from interleaver.evals.scores import Score, Table, mean_of_parts, missing_ids, scale_table
+from interleaver.text_files import read_text_file
 
 CLOSED_TASKS = ("space", "textbook", "diagram", "paper")
 OPEN_TASKS = ("art", "life", "tech", "exercise")
@@ -102,7 +103,7 @@ class UEval(Benchmark):
     def read_outputs(self, path: Path, items: Sequence[BenchmarkItem]) -> Iterator[Output]:
         """Yield the outputs in a JSON file `[{id, text_answer, image_answer: [paths]}]`; paths are relative to it."""
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
+            rows = json.loads(read_text_file(path))
         except (OSError, ValueError) as error:
             raise BadInput(f"the outputs {str(path)!r} cannot be read: {error}") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):

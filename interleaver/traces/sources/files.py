@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -54,7 +55,7 @@ class ExportSource:
         try:
             with fsspec.open(self.address, "rb", compression="infer") as file:
                 for number, line in enumerate(file, start=1):
-                    yield read_trace(line, f"{self.address}, line {number}")
+                    yield read_trace(line.removeprefix(codecs.BOM_UTF8), f"{self.address}, line {number}")
         except FileNotFoundError:
             raise BadInput(f"there is no file {self.address!r}") from None
         except (OSError, EOFError) as error:
