@@ -16,6 +16,8 @@ Json = dict[str, Any]
 """A JSON object."""
 IMAGE_TAG = "<image>"
 """Stands in a text at the place of a picture."""
+MANY_IMAGES = 5
+"""Number of pictures from which each one in a question is shown small."""
 
 
 class ImageRef(BaseModel):
@@ -27,6 +29,53 @@ class ImageRef(BaseModel):
     media_type: str = Field(pattern=r"^image/[a-z0-9.+-]+$", description="MIME type, for example image/png.")
     width: int = Field(gt=0, description="Width in pixels.")
     height: int = Field(gt=0, description="Height in pixels.")
+
+
+class PicturePolicy(BaseModel):
+    """How pictures are sent to a model: on a white background where they are transparent, and within limits.
+
+    Larger pictures are scaled down, with their aspect ratio. A policy without fields has no limits but `max_bytes`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_side: int | None = Field(None, ge=16, description="Largest width and height in pixels; None for no limit.")
+    max_pixels: int | None = Field(None, ge=256, description="Largest area in pixels; None for no limit.")
+    max_bytes: int = Field(20 * 2**20, ge=1024, description="Largest size of the encoded picture.")
+    many_pixels: int | None = Field(
+        None,
+        ge=256,
+        description="Largest area in pixels of each picture in a question with five pictures or more; None for no "
+        "other limit than with fewer.",
+    )
+    formats: tuple[Literal["image/png", "image/jpeg", "image/webp"], ...] = Field(
+        ("image/png", "image/jpeg", "image/webp"), min_length=1, description="Media types that the model reads."
+    )
+
+    def among(self, count: int) -> PicturePolicy:
+        """Return the policy for each of `count` pictures in one question."""
+        if count < MANY_IMAGES or self.many_pixels is None:
+            return self
+        return self.model_copy(update={"max_pixels": min(self.max_pixels or self.many_pixels, self.many_pixels)})
+
+    def fitting_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size in pixels to which a picture of the given size is scaled."""
+        factor = min(
+            1.0,
+            self.max_side / max(width, height) if self.max_side else 1.0,
+            sqrt(self.max_pixels / (width * height)) if self.max_pixels else 1.0,
+        )
+        return max(int(width * factor + 1e-6), 1), max(int(height * factor + 1e-6), 1)
+
+
+SEVERAL_PIXELS = 384 * 384
+"""Area in pixels of each of five or more pictures in a question with this package's own prompts, as in the paper."""
+HOSTED_PICTURES = PicturePolicy(max_side=2048, max_bytes=3_500_000, many_pixels=SEVERAL_PIXELS)
+"""For models of providers, most of which scale larger pictures down themselves and limit the size of a request."""
+LOCAL_PICTURES = PicturePolicy(max_pixels=2048 * 2048, many_pixels=SEVERAL_PIXELS)
+"""For models on one's own machines, whose processors have limits of their own."""
+DRAWN_PICTURES = PicturePolicy(max_side=4096, max_bytes=7 * 2**20)
+"""For image generators behind an API: the sources of an edit keep their detail."""
 
 
 class Step(BaseModel):
@@ -145,6 +194,9 @@ class Exchange(BaseModel):
     messages: list[Message] = Field(description="Input of the model, without its answer.")
     images: list[ImageRef] = Field(
         default_factory=list, description="Pictures of the messages, in the order of their `<image>` tags."
+    )
+    pictures: PicturePolicy | None = Field(
+        None, description="How the pictures were sent; None in traces of former versions."
     )
     answer: str = Field("", description="Raw answer of the model.")
     reasoning: str = Field("", description="Reasoning that the server returned separately from the answer.")

@@ -17,6 +17,7 @@ HEAVY = {"torch", "transformers", "diffusers", "openai", "gradio", "numpy", "PIL
 LAYERS = [
     {"choices", "types"},
     {"errors"},
+    {"containers", "heif"},
     {"calling", "extras", "migrations", "pictures", "registry", "text_files", "weights"},
     {"net", "store"},
     {"agents"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
 import time
 from collections.abc import Callable
@@ -22,14 +21,11 @@ from interleaver.agents.exchanges import record_exchange
 from interleaver.agents.prompts import PromptPart, fill, template_text
 from interleaver.errors import BackendError, Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
-from interleaver.net.endpoints import OPENAI, Endpoint, openai_key_variable
-from interleaver.pictures import Picture
-from interleaver.types import IMAGE_TAG, Exchange, Json, Message, Usage
+from interleaver.net.endpoints import OPENAI, Endpoint, is_local_address, openai_key_variable
+from interleaver.pictures import Picture, apply_policy
+from interleaver.types import HOSTED_PICTURES, IMAGE_TAG, LOCAL_PICTURES, Exchange, Json, Message, PicturePolicy, Usage
 
 T = TypeVar("T")
-MANY_IMAGES = 5
-SMALL_SIDE = 384
-"""Maximum width and height in pixels of each picture in a question with `MANY_IMAGES` or more, as in the paper."""
 MAX_QUOTED = 4_000
 LENGTH_REASONS = {"length", "max_tokens", "model_length"}
 COMPLETE_ENDINGS = ("}", "]", "</answer>", "```", "</svg>")
@@ -51,6 +47,7 @@ class ChatModel:
         temperature: sampling temperature, 0 to 2; None for the server's default.
         max_tokens: maximum number of tokens of an answer, including its reasoning; None for the server's default.
         extra_body: additional fields of the JSON request body, which are sent as they are.
+        pictures: how pictures are sent; None for `HOSTED_PICTURES`, or `LOCAL_PICTURES` if the address is local.
     """
 
     model: str | BaseChatModel
@@ -60,6 +57,13 @@ class ChatModel:
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=None, gt=0)
     extra_body: Json = Field(default_factory=dict)
+    pictures: PicturePolicy | None = None
+
+    @property
+    def picture_policy(self) -> PicturePolicy:
+        """How pictures are sent to the model."""
+        is_local = isinstance(self.model, str) and is_local_address(self.base_url)
+        return self.pictures or (LOCAL_PICTURES if is_local else HOSTED_PICTURES)
 
     def endpoint(self, section: str) -> Endpoint:
         """Return the endpoint that serves the model."""
@@ -111,14 +115,14 @@ class Ask:
         schema: JSON schema of the answer; None if the answer need not be JSON.
         extra_body: additional fields of the JSON request body.
         system: system message; empty for none.
-        whole: whether pictures keep their full size, however many there are.
+        pictures: how its pictures are sent; None as the model's settings say.
     """
 
     parts: list[PromptPart]
     schema: Json | None = None
     extra_body: Json = field(default_factory=dict)
     system: str = ""
-    whole: bool = False
+    pictures: PicturePolicy | None = None
 
 
 class Conversation:
@@ -155,7 +159,7 @@ class Conversation:
         """
         turns: list[list[PromptPart]] = [ask.parts]
         while True:
-            exchange = self._exchange(turns)
+            exchange = self._exchange(turns, ask)
             try:
                 truncated = await self._call(turns, ask, exchange)
                 return await self._read(exchange, read, truncated), exchange.reasoning
@@ -195,7 +199,7 @@ class Conversation:
         """Call the model once, store its answer in the exchange, and return whether the token limit cut it off."""
         start = time.monotonic()
         try:
-            messages = await asyncio.to_thread(_to_messages, turns, ask)
+            messages = await asyncio.to_thread(_to_messages, turns, ask, exchange.pictures)
             async with asyncio.timeout(self.endpoint.timeout):
                 answer = await self._runnable(ask).ainvoke(messages, {"tags": [TAG_NOSTREAM]})
         except Exception as error:  # whatever an SDK raises
@@ -236,13 +240,16 @@ class Conversation:
             hint = f", only {len(exchange.reasoning)} characters of reasoning" if exchange.reasoning else ""
             raise UnreadableAnswer(f"{name}: the answer is empty{hint}")
 
-    def _exchange(self, turns: list[list[PromptPart]]) -> Exchange:
+    def _exchange(self, turns: list[list[PromptPart]], ask: Ask) -> Exchange:
         roles: tuple[Literal["user", "assistant"], ...] = ("user", "assistant")
+        images = [part.ref for parts in turns for part in parts if isinstance(part, Picture)]
+        policy = ask.pictures or self.settings.picture_policy
         return Exchange(
             role=self.role,
             model=self.endpoint.model,
             messages=[Message(role=roles[n % 2], content=_tagged(parts)) for n, parts in enumerate(turns)],
-            images=[part.ref for parts in turns for part in parts if isinstance(part, Picture)],
+            images=images,
+            pictures=policy.among(len(images)) if images else None,
         )
 
 
@@ -267,25 +274,23 @@ def _read_message(answer: AIMessage, exchange: Exchange) -> None:
         exchange.usage = Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])
 
 
-def _to_messages(turns: list[list[PromptPart]], ask: Ask) -> list[BaseMessage]:
-    pictures = sum(isinstance(part, Picture) for parts in turns for part in parts)
-    shrink = pictures >= MANY_IMAGES and not ask.whole
+def _to_messages(turns: list[list[PromptPart]], ask: Ask, policy: PicturePolicy | None) -> list[BaseMessage]:
     messages: list[BaseMessage] = [SystemMessage(ask.system)] if ask.system else []
     for number, parts in enumerate(turns):
         if number % 2:
             messages.append(AIMessage(content=_tagged(parts)))
         else:
-            content: list[str | Json] = [_block(part, shrink) for part in parts]
+            content: list[str | Json] = [_block(part, policy) for part in parts]
             messages.append(HumanMessage(content=content))
     return messages
 
 
-def _block(part: PromptPart, shrink: bool) -> Json:
+def _block(part: PromptPart, policy: PicturePolicy | None) -> Json:
     """Return a content block that LangChain translates for every provider."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    if shrink:
-        part = _shrink_image(part)
+    if policy:
+        part = apply_policy(part, policy)
     return {"type": "image", "base64": base64.b64encode(part.data).decode(), "mime_type": part.media_type}
 
 
@@ -297,13 +302,3 @@ def _excerpt(answer: str) -> str:
     if not answer.strip():
         return "(nothing)"
     return (answer if len(answer) <= MAX_QUOTED else f"{answer[:MAX_QUOTED]} ...").replace(IMAGE_TAG, "[image]")
-
-
-def _shrink_image(picture: Picture) -> Picture:
-    if max(picture.width, picture.height) <= SMALL_SIDE:
-        return picture
-    from PIL import Image
-
-    with Image.open(io.BytesIO(picture.data)) as image:
-        image.thumbnail((SMALL_SIDE, SMALL_SIDE))
-        return Picture.encode(image)

@@ -29,6 +29,8 @@ from pydantic import Field
 from interleaver.agents.chat import ChatCritic, ChatPlanner
 from interleaver.errors import BackendError, BadInput
 from interleaver.extras import require_extra
+from interleaver.pictures import flatten
+from interleaver.types import LOCAL_PICTURES
 from interleaver.weights import find_weights
 
 _LOAD_LOCK = threading.Lock()
@@ -191,7 +193,7 @@ def _conversation(messages: list[BaseMessage]) -> tuple[list[dict[str, Any]], li
         for block in message.content_blocks:
             if block["type"] == "image":
                 data = base64.b64decode(str(block.get("base64")))
-                pictures.append(Image.open(io.BytesIO(data)).convert("RGB"))
+                pictures.append(flatten(Image.open(io.BytesIO(data))))
                 parts.append({"type": "image"})
             elif block["type"] == "text":
                 parts.append({"type": "text", "text": block["text"]})
@@ -265,7 +267,7 @@ def local_planner(
 ) -> ChatPlanner:
     """Return a planner that runs local weights and uses the tagged format; see `LocalChat` for the settings."""
     chat = _chat(weights, temperature, max_tokens, batch_size)
-    return ChatPlanner(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)
+    return ChatPlanner(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts, pictures=LOCAL_PICTURES)
 
 
 def local_critic(
@@ -277,4 +279,4 @@ def local_critic(
 ) -> ChatCritic:
     """Return a critic that runs local weights and uses the tagged format; see `LocalChat` for the settings."""
     chat = _chat(weights, temperature, max_tokens, batch_size)
-    return ChatCritic(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts)
+    return ChatCritic(model=chat, format="tagged", max_tokens=max_tokens, prompts=prompts, pictures=LOCAL_PICTURES)

@@ -24,7 +24,7 @@ from interleaver.evals.prompts import JudgePrompt, JudgePrompts
 from interleaver.pictures import Picture, shrink_picture
 from interleaver.profile import load_profile
 from interleaver.runner import make_backend
-from interleaver.types import Exchange, Usage
+from interleaver.types import Exchange, PicturePolicy, Usage
 
 CONCURRENCY = 16
 
@@ -246,7 +246,7 @@ class JudgeClient:
                     part if isinstance(part, str) else await asyncio.to_thread(self._load_picture, part)
                     for part in parts
                 ]
-                ask = Ask(content, system=template.system, whole=True)
+                ask = Ask(content, system=template.system, pictures=PicturePolicy())
                 read = lambda text: (text, question.read(text))  # noqa: E731  (the raw answer is cached, too)
                 (answer, value), _ = await call(self.judge.model, lambda: self._conversation.ask(ask, read), tuple)
             except BackendUnavailable as error:

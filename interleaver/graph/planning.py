@@ -23,6 +23,7 @@ from interleaver.graph.state import (
     request_images_of,
     settings_of,
 )
+from interleaver.pictures import READABLE
 from interleaver.store.images import ImageStore
 from interleaver.types import IMAGE_TAG, ImageRef, Json, Plan, Step, StepResult
 
@@ -98,7 +99,7 @@ async def count_stored_steps(images: ImageStore, memory: DocumentMemory) -> int:
 def answer_notes(state: RunState) -> list[str]:
     """Return what the answer in the chat says before the document."""
     unusable = state.get("unusable")
-    notes = [f"Not used: {'; '.join(unusable)}. Send pictures as PNG, JPEG, WebP or GIF."] if unusable else []
+    notes = [f"Not used: {'; '.join(unusable)}. Send pictures as {READABLE}."] if unusable else []
     plan, memory = plan_of(state), state.get("previous_document")
     is_kept = state.get("kept_steps") == len(plan.steps) and not state.get("failure")
     if memory and is_kept and DocumentMemory.model_validate(memory).plan.steps == plan.steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import re
 from dataclasses import dataclass, replace
@@ -27,6 +28,15 @@ def openai_key_variable(api_key_env: str | None, base_url: str | None) -> str | 
     not issued for.
     """
     return api_key_env or ("OPENAI_API_KEY" if base_url is None else None)
+
+
+def is_local_address(base_url: str | None) -> bool:
+    """Return whether a base URL leads to a machine of one's own: a private IP address, or a name without a domain."""
+    host = (urlsplit(base_url or "").hostname or "").lower()
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return bool(host) and ("." not in host or host.endswith((".local", ".internal", ".localhost")))
 
 
 class UnexpectedResponse(Exception):

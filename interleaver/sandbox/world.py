@@ -243,6 +243,18 @@ def scene_behind(picture: Picture) -> Scene | None:
         return None
 
 
+def redraw(picture: Picture) -> Picture | None:
+    """Return what the scene stored in a picture looks like, as `paint` writes it; None if it stores none."""
+    from PIL import Image
+
+    scene = scene_behind(picture)
+    if scene and scene.base:
+        with Image.open(io.BytesIO(scene.base)) as base:
+            if base.size != (picture.width, picture.height):
+                return None
+    return paint(scene, picture.width, picture.height) if scene else None
+
+
 def scene_over(picture: Picture) -> Scene:
     """Return the scene stored in a picture; for a picture from elsewhere, an empty scene on top of it."""
     from PIL import Image

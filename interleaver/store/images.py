@@ -75,7 +75,7 @@ class ImageStore:
                 data = await asyncio.to_thread(self.read, ref)
             except BackendUnavailable:
                 continue
-            return await asyncio.to_thread(Picture.decode, data, f"picture {sha256[:12]}")
+            return await asyncio.to_thread(Picture.stored, data)
         raise BadInput(f"picture {sha256[:12]} is not in the image store {self.url}")
 
     async def holds(self, ref: ImageRef) -> bool:

@@ -14,10 +14,11 @@ from pydantic.dataclasses import dataclass as settings
 from interleaver.errors import Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
 from interleaver.net.endpoints import CHECK_SECONDS, Endpoint
-from interleaver.pictures import Picture
+from interleaver.pictures import Picture, apply_policy
 from interleaver.tools.endpoint_pictures import decode_base64
 from interleaver.tools.protocols import Capabilities, Size
 from interleaver.tools.sizes import nearest_size
+from interleaver.types import DRAWN_PICTURES, PicturePolicy
 
 RATIOS: dict[Size, str] = {
     (width, height): f"{width}:{height}"
@@ -38,6 +39,7 @@ class GeminiImages:
         aspect_ratio: aspect ratio of new pictures, such as "16:9"; None for the one nearest to the run's size.
         image_size: "1K", "2K" or "4K"; None for the model's default (Nano Banana supports 1K only).
         max_sources: maximum number of source pictures of an edit.
+        pictures: how the sources of an edit are sent.
     """
 
     model: str
@@ -47,6 +49,7 @@ class GeminiImages:
     aspect_ratio: str | None = None
     image_size: str | None = None
     max_sources: int = Field(default=14, ge=0, le=14)
+    pictures: PicturePolicy = DRAWN_PICTURES
 
     def __post_init__(self) -> None:
         require_extra("google.genai", "gemini")
@@ -82,7 +85,8 @@ class GeminiImages:
         """Draw or edit one picture; see `ImageGenerator.generate`."""
         from google.genai import types
 
-        parts = [types.Part.from_bytes(data=source.data, mime_type=source.media_type) for source in sources]
+        sent = await asyncio.to_thread(lambda: [apply_policy(source, self.pictures) for source in sources])
+        parts = [types.Part.from_bytes(data=source.data, mime_type=source.media_type) for source in sent]
         shape = None if sources else (self.aspect_ratio or RATIOS[nearest_size(size, list(RATIOS))])
         config = types.GenerateContentConfig(
             response_modalities=["TEXT", "IMAGE"],

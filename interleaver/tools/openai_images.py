@@ -12,12 +12,12 @@ from pydantic.dataclasses import dataclass as settings
 
 from interleaver.errors import UnreadableAnswer
 from interleaver.net.endpoints import Endpoint, openai_key_variable
-from interleaver.pictures import EXTENSIONS, Picture
+from interleaver.pictures import EXTENSIONS, Picture, apply_policy
 from interleaver.tools.endpoint_pictures import decode_base64
 from interleaver.tools.masks import fit_mask, read_mask
 from interleaver.tools.protocols import Capabilities, Size
 from interleaver.tools.sizes import nearest_size
-from interleaver.types import Json
+from interleaver.types import DRAWN_PICTURES, Json, PicturePolicy
 
 
 @settings(config=ConfigDict(extra="forbid"))
@@ -38,6 +38,7 @@ class OpenAIImages:
             not; None for yes, except at OpenAI's own endpoint.
         extra_body: additional fields of the request body, such as `quality`, `num_inference_steps` or
             `guidance_scale`.
+        pictures: how the sources of an edit are sent.
     """
 
     model: str
@@ -49,6 +50,7 @@ class OpenAIImages:
     mask: str | None = None
     extensions: bool | None = None
     extra_body: Json = Field(default_factory=dict)
+    pictures: PicturePolicy = DRAWN_PICTURES
 
     def __post_init__(self) -> None:
         key = openai_key_variable(self.api_key_env, self.base_url)
@@ -68,6 +70,7 @@ class OpenAIImages:
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw or edit one picture; see `ImageGenerator.generate`."""
+        sources = await asyncio.to_thread(lambda: [apply_policy(source, self.pictures) for source in sources])
         if sources:
             size = sources[-1].width, sources[-1].height
         width, height = nearest_size(size, self.sizes) if self.sizes else size

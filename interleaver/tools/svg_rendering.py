@@ -10,6 +10,7 @@ import asyncio
 import base64
 import io
 import re
+import subprocess
 import sys
 from typing import Any
 from xml.etree import ElementTree
@@ -148,8 +149,8 @@ async def render_drawing(drawing: str, photograph: Picture | None, width: int, h
         BackendError: the SVG cannot be rendered within the limits.
     """
     text = _with_photograph(drawing, photograph) if photograph else drawing
-    command = [sys.executable, "-I", "-c", _RENDER, str(RENDER_BYTES), str(width), str(height)]
     pipe = asyncio.subprocess.PIPE
+    command = _render_command(width, height)
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
     try:
         async with asyncio.timeout(RENDER_SECONDS):
@@ -164,6 +165,27 @@ async def render_drawing(drawing: str, photograph: Picture | None, width: int, h
         last = error_output.decode(errors="replace").strip().rpartition("\n")[2]
         raise BackendError(f"the SVG cannot be drawn: {last[:200] or 'it takes too much memory'}")
     return await asyncio.to_thread(_embed_drawing, png, (width, height), drawing, photograph)
+
+
+def _render_command(width: int, height: int) -> list[str]:
+    return [sys.executable, "-I", "-c", _RENDER, str(RENDER_BYTES), str(width), str(height)]
+
+
+def redraw(picture: Picture) -> Picture | None:
+    """Return what the SVG embedded in a picture looks like, as `render_drawing` writes it; None if there is none.
+
+    Raises:
+        UnreadableAnswer: the SVG is not one that `read_drawing` returns.
+        CalledProcessError: it cannot be rendered within the limits.
+        TimeoutExpired: as for CalledProcessError.
+    """
+    drawing, photograph = embedded_drawing(picture)
+    if drawing is None or read_drawing(drawing, photograph=photograph is not None) != drawing:
+        return None
+    text = _with_photograph(drawing, photograph) if photograph else drawing
+    command = _render_command(picture.width, picture.height)
+    png = subprocess.run(command, input=text.encode(), capture_output=True, check=True, timeout=RENDER_SECONDS).stdout
+    return _embed_drawing(png, (picture.width, picture.height), drawing, photograph)
 
 
 def _embed_drawing(png: bytes, size: tuple[int, int], drawing: str, photograph: Picture | None) -> Picture:

@@ -293,7 +293,7 @@ def _picture_reader(job: TrainingJob) -> ReadPictures:
 
     @lru_cache(maxsize=PICTURE_CACHE_SIZE)
     def read(split: str, number: int) -> list[Picture]:
-        return [Picture.decode(image["bytes"]) for image in undecoded_rows[split][number]["images"]]
+        return [Picture.stored(image["bytes"]) for image in undecoded_rows[split][number]["images"]]
 
     return read
 

@@ -1,20 +1,25 @@
+import base64
+import io
 import json
 
 import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from PIL import Image
 from pydantic import SecretStr
 from support.fakes import PlainGenerator, ScriptedCritic, plain_picture
 from support.scripted_server import Reply, chat_reply, serving
 
 from interleaver import build_graph
 from interleaver.agents.chat import ChatCritic, ChatPlanner
+from interleaver.agents.conversation import ChatModel
 from interleaver.agents.exchanges import record_exchanges
 from interleaver.doctor import examine
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
+from interleaver.pictures import Picture
 from interleaver.registry import create_backend
-from interleaver.types import Plan, Step
+from interleaver.types import HOSTED_PICTURES, LOCAL_PICTURES, PicturePolicy, Plan, Step
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 STEP = Step(number=1, name="Ears", instruction="Two ears.", prompt="Add two ears.")
@@ -120,14 +125,52 @@ async def test_five_pictures_are_shown_small():
         [picture_size(part) for part in request.json["messages"][0]["content"] if part["type"] == "image_url"]
         for request in server.requests
     )
-    assert many == [(384, 192)] * 5 and few == [(800, 400)] * 4
+    assert many == [(543, 271)] * 5 and few == [(800, 400)] * 4  # an area of 384 * 384 at most
+
+
+PHOTOGRAPH = plain_picture((9, 0, 0), (3000, 1500))
+
+
+async def test_pictures_are_sent_as_the_settings_say():
+    whole = PicturePolicy()
+    with serving(chat_reply(json.dumps(PLAN))) as server:
+        for policy in (None, whole, PicturePolicy(max_side=600), PicturePolicy(formats=("image/jpeg",))):
+            with record_exchanges() as exchanges:
+                await planner(server, pictures=policy).plan("go on", [PHOTOGRAPH])
+            assert exchanges[0].pictures == (policy or LOCAL_PICTURES)
+    questions = [request.json["messages"][0]["content"] for request in server.requests]
+    blocks = [next(part for part in question if part["type"] == "image_url") for question in questions]
+    assert [picture_size(block) for block in blocks] == [(2896, 1448), (3000, 1500), (600, 300), (3000, 1500)]
+    assert blocks[3]["image_url"]["url"].startswith("data:image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("url", "policy"),
+    [
+        (None, HOSTED_PICTURES),
+        ("https://openrouter.ai/api/v1", HOSTED_PICTURES),
+        ("https://8.8.8.8/v1", HOSTED_PICTURES),
+        ("http://127.0.0.1:8000/v1", LOCAL_PICTURES),
+        ("http://[::1]:8000/v1", LOCAL_PICTURES),
+        ("http://192.168.0.7/v1", LOCAL_PICTURES),
+        ("http://gpu-box:8000/v1", LOCAL_PICTURES),
+        ("http://planner.internal/v1", LOCAL_PICTURES),
+    ],
+)
+def test_limits_of_pictures_depend_on_where_the_model_is(url, policy):
+    assert ChatModel(model="m", base_url=url).picture_policy == policy
+
+
+async def test_no_model_sees_transparency_as_black():
+    glass = Picture.encode(Image.new("RGBA", (8, 8), (0, 0, 0, 0)))
+    with serving(chat_reply(json.dumps(NO))) as server:
+        await critic(server).review(Step(prompt="a"), glass, glass, "a")
+    for block in server.requests[0].json["messages"][0]["content"][:2]:
+        sent = base64.b64decode(block["image_url"]["url"].partition(",")[2])
+        assert Image.open(io.BytesIO(sent)).convert("RGBA").getpixel((4, 4)) == (255, 255, 255, 255)
 
 
 def picture_size(part):
-    import base64
-
-    from interleaver.pictures import Picture
-
     picture = Picture.decode(base64.b64decode(part["image_url"]["url"].partition(",")[2]))
     return picture.width, picture.height
 

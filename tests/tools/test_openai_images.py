@@ -78,10 +78,10 @@ async def test_a_mask_is_white_where_other_servers_may_paint(mask):
 
 
 def huge():
-    """A PNG of 60 megapixels that is a few kilobytes small."""
+    """A PNG of 81 megapixels that is a few kilobytes small."""
     buffer = io.BytesIO()
-    Image.new("1", (10_000, 6_000)).save(buffer, "PNG")
-    return Picture(buffer.getvalue(), "image/png", 10_000, 6_000)
+    Image.new("1", (9_000, 9_000)).save(buffer, "PNG")
+    return Picture(buffer.getvalue(), "image/png", 9_000, 9_000)
 
 
 NOT_ALLOWED = {
@@ -105,7 +105,7 @@ NOT_ALLOWED = {
         (Reply({"data": [{"url": "http://127.0.0.1/x.png"}]}), UnreadableAnswer, "a URL instead of the picture"),
         (Reply({"data": [{"b64_json": "%%%"}]}), UnreadableAnswer, "no picture that can be used"),
         (Reply({"data": [{"b64_json": "aGVsbG8="}]}), UnreadableAnswer, "is not a picture; give a PNG"),
-        (image_reply(huge()), UnreadableAnswer, "10000x6000 pixels; at most 40 megapixels"),
+        (image_reply(huge()), UnreadableAnswer, "9000x9000 pixels; at most 80 megapixels"),
     ],
 )
 async def test_what_is_wrong_with_an_endpoint_is_told(reply, error, said, monkeypatch):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -254,9 +255,10 @@ class DatasetBuild:
         folder: Path,
         samples: dict[str, CardSample],
     ) -> None:
-        writer.write(row, split, pictures.read)
+        read = partial(pictures.picture, policy=row.pictures)
+        writer.write(row, split, read)
         if row.group not in samples and len(samples) < SAMPLES:
-            samples[row.group] = take_sample(row, len(samples) + 1, folder, pictures.read)
+            samples[row.group] = take_sample(row, len(samples) + 1, folder, read)
 
 
 def _make_scratch_folder(out: Path) -> Path:

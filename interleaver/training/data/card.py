@@ -86,13 +86,13 @@ def take_sample(row: TrainingRow, number: int, folder: Path, read: ReadPicture) 
         row: row to show.
         number: number of the sample, used in the file names.
         folder: folder of the dataset.
-        read: reader of a picture's bytes.
+        read: returns a picture.
     """
     pictures = []
     for index, ref in enumerate(row.images[:8], start=1):
         name = f"samples/{number}-{index}.webp"
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(_small(read(ref)))
+        (folder / name).write_bytes(_small(read(ref).data))
         pictures.append(name)
     question = row.rewritten_prompt or row.request
     answer = row.answer

@@ -7,10 +7,10 @@ import io
 from collections import OrderedDict
 
 from interleaver.errors import BackendUnavailable
-from interleaver.pictures import MAX_PIXELS, MEDIA_TYPES, white_canvas
+from interleaver.pictures import MAX_PIXELS, MEDIA_TYPES, Picture, apply_policy, white_canvas
 from interleaver.store.images import ImageStore
 from interleaver.training.data.rows import canvas_ref
-from interleaver.types import ImageRef
+from interleaver.types import ImageRef, PicturePolicy
 
 CACHE_SIZE = 20_000
 """Maximum number of pictures whose validation result is cached; the steps of a run share pictures."""
@@ -36,6 +36,15 @@ class RowPictures:
                 raise
             return white_canvas(ref.width, ref.height).data  # may be missing: only chat critics refer to it
 
+    def picture(self, ref: ImageRef, policy: PicturePolicy | None) -> Picture:
+        """Return a picture as it was sent to the model.
+
+        Raises:
+            BackendUnavailable: as for `read`.
+        """
+        picture = Picture(self.read(ref), ref.media_type, ref.width, ref.height)
+        return apply_policy(picture, policy) if policy else picture
+
     def problem(self, ref: ImageRef) -> str | None:
         """Return why a picture cannot be used; None if it can."""
         if ref.sha256 not in self._problems:
@@ -56,7 +65,7 @@ class RowPictures:
         if hashlib.sha256(data).hexdigest() != ref.sha256:
             return "damaged picture (its bytes are not those of its hash)"
         try:
-            with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
+            with Image.open(io.BytesIO(data), formats=[*MEDIA_TYPES, "GIF"]) as image:
                 sizes_match = (image.width, image.height) == (ref.width, ref.height)
                 image.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

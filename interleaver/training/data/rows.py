@@ -21,7 +21,7 @@ from interleaver.traces.failure_kinds import failure_kind
 from interleaver.traces.labels import Label, Labels
 from interleaver.traces.trace import Trace
 from interleaver.training.data.sequences import sequence_of
-from interleaver.types import Attempt, Exchange, ImageRef, Scores, Step, Verdict
+from interleaver.types import LOCAL_PICTURES, Attempt, Exchange, ImageRef, PicturePolicy, Scores, Step, Verdict
 
 
 class GroundTruth(BaseModel):
@@ -43,6 +43,7 @@ class TrainingRow(BaseModel):
         tags: tags of the request.
         prompt: user turn, with an `<image>` tag in the place of each picture.
         images: references to the pictures; in the order of the `<image>` tags, or in sequences by number.
+        pictures: how the model was sent the pictures; None as they are.
         answer: assistant turn, or the text of a sequence; "" for `critic-rl`, where the model in training answers.
         group: group for balancing and statistics, such as "accepted" or "rejected: colour".
         priority: rank in the selection; rows with a higher one are kept first.
@@ -59,6 +60,7 @@ class TrainingRow(BaseModel):
     tags: dict[str, str] = Field(default_factory=dict)
     prompt: str
     images: list[ImageRef]
+    pictures: PicturePolicy | None = None
     answer: str = ""
     group: str = ""
     priority: int = 0
@@ -132,7 +134,7 @@ def rows_of(trace: Trace, rules: RowRules, labels: dict[str, Labels | None]) -> 
     if trace.status == "unfinished" or (rules.runs == "complete" and trace.status != "complete"):
         yield DroppedPart(trace.run_id, f"the run is {trace.status}")
     elif rules.kind == "planner-sft":
-        yield _planner_row(trace, _load_prompts(rules.prompts))
+        yield _planner_row(trace, rules)
     elif rules.kind == "sequences":
         yield _sequence_row(trace, rules.mode)
     else:
@@ -145,13 +147,14 @@ def _load_prompts(source: str | None) -> PromptSet:
     return load_prompts(source)
 
 
-def _planner_row(trace: Trace, prompts: PromptSet) -> TrainingRow | DroppedPart:
+def _planner_row(trace: Trace, rules: RowRules) -> TrainingRow | DroppedPart:
     """Build the row of a planner.
 
     It is built from the last exchange with a usable answer, or, if the planner is not a chat model, from the request
     and the plan.
     """
-    question, images, plan = plan_question(prompts, trace.request, trace.images), trace.images, trace.plan
+    prompts, images, plan = _load_prompts(rules.prompts), trace.images, trace.plan
+    question, policy = plan_question(prompts, trace.request, images), _default_policy(rules, images)
     if trace.plan_exchanges:
         exchange = _usable_exchange(trace.plan_exchanges, "planner")
         if exchange is None:
@@ -164,7 +167,7 @@ def _planner_row(trace: Trace, prompts: PromptSet) -> TrainingRow | DroppedPart:
             plan = parse_plan(exchange.answer)
         except UnreadableAnswer:
             return DroppedPart(trace.run_id, "no answer could be used")
-        question, images = tagged_question, exchange.images
+        question, images, policy = tagged_question, exchange.images, exchange.pictures or policy
         if not plan.reasoning:
             plan = plan.model_copy(update={"reasoning": exchange.reasoning})
     if not plan.steps:
@@ -175,6 +178,7 @@ def _planner_row(trace: Trace, prompts: PromptSet) -> TrainingRow | DroppedPart:
         tags=trace.tags,
         prompt=question,
         images=images,
+        pictures=policy,
         answer=plan_answer(plan),
         group="with pictures" if images else "text only",
     )
@@ -197,7 +201,7 @@ def _critic_row(
     reason = _drop_reason(trace, attempt, rules, verdict, truth, label)
     if reason:
         return DroppedPart(name, reason)
-    row = _critic_question(trace, step, attempt, exchanges, _load_prompts(rules.prompts))
+    row = _critic_question(trace, step, attempt, exchanges, rules)
     if row is None:
         return DroppedPart(name, "the question asks for another format")
     if rules.kind == "critic-sft" and not _readable(exchanges):
@@ -256,7 +260,7 @@ def _was_mended(trace: Trace, attempt: Attempt) -> bool:
 
 
 def _critic_question(
-    trace: Trace, step: Step, attempt: Attempt, exchanges: list[Exchange], prompts: PromptSet
+    trace: Trace, step: Step, attempt: Attempt, exchanges: list[Exchange], rules: RowRules
 ) -> TrainingRow | None:
     """Return a row with the critic's prompt in the tagged format; None if the recorded prompt cannot be converted.
 
@@ -265,9 +269,12 @@ def _critic_question(
     assert attempt.image is not None
     before = attempt.sources[-1] if attempt.sources else canvas_ref(attempt.image.width, attempt.image.height)
     images = [before, attempt.image]
-    expected_question = verdict_question(prompts, step, attempt.prompt, *images)
+    policy = _default_policy(rules, images)
+    expected_question = verdict_question(_load_prompts(rules.prompts), step, attempt.prompt, *images)
     question: str | None = expected_question
     exchange = _usable_exchange(exchanges, "critic")
+    if exchange:
+        policy = exchange.pictures or policy
     if exchange and exchange.messages[0].content != expected_question:
         question, images = to_tagged(exchange.messages[0].content, "verdict"), exchange.images
     if question is None:
@@ -280,10 +287,17 @@ def _critic_question(
         tags=trace.tags,
         prompt=question,
         images=images,
+        pictures=policy,
         instruction=step.goal,
         origin_prompt=step.prompt or "",
         rewritten_prompt=attempt.prompt,
     )
+
+
+def _default_policy(rules: RowRules, images: list[ImageRef]) -> PicturePolicy | None:
+    """Return how a chat model would be sent pictures; the official scripts send them as they are."""
+    is_official = (rules.prompts or "").endswith(".py")
+    return None if is_official else LOCAL_PICTURES.among(len(images))
 
 
 def _readable(exchanges: list[Exchange]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from interleaver.choices import DatasetFormat, DatasetKind
 from interleaver.errors import BadInput
 from interleaver.extras import require_extra
-from interleaver.pictures import EXTENSIONS
+from interleaver.pictures import EXTENSIONS, Picture
 from interleaver.training.data.row_store import Split
 from interleaver.training.data.rows import TrainingRow
 from interleaver.types import ImageRef, Json
@@ -22,7 +22,7 @@ FORMATS: dict[DatasetKind, tuple[DatasetFormat, ...]] = {
     "critic-rl": ("hf", "verl"),
     "sequences": ("hf", "jsonl"),
 }
-ReadPicture = Callable[[ImageRef], bytes]
+ReadPicture = Callable[[ImageRef], Picture]
 SHARD_BYTES = 400 * 2**20
 GROUP_BYTES = 24 * 2**20
 """Approximate size in bytes of a Parquet shard and of a row group; the writer buffers one row group in memory."""
@@ -32,7 +32,7 @@ class DatasetWriter(Protocol):
     """Writes the rows of a dataset, one split after another."""
 
     def write(self, row: TrainingRow, split: Split, read: ReadPicture) -> None:
-        """Write a row, reading the bytes of its pictures with `read`."""
+        """Write a row, reading its pictures with `read`."""
         ...
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class ParquetWriter:
         if split != self._split:
             self._end_shard()
             self._split, self._shards = split, 0
-        pictures = [read(ref) for ref in row.images]
+        pictures = [read(ref).data for ref in row.images]
         images = [{"bytes": picture, "path": None} for picture in pictures]
         self._rows.append(_hf_row(row, self._kind) | {"images": images})
         self._buffered_bytes += sum(map(len, pictures)) + 2 * len(row.prompt) + len(row.answer)
@@ -211,11 +211,13 @@ class LinesWriter:
             file.close()
 
     def _picture(self, ref: ImageRef, read: ReadPicture) -> str:
-        name = f"images/{ref.sha256[:2]}/{ref.sha256}{EXTENSIONS[ref.media_type]}"
+        picture = read(ref)
+        sha256 = picture.ref.sha256
+        name = f"images/{sha256[:2]}/{sha256}{EXTENSIONS[picture.media_type]}"
         path = self.folder / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(read(ref))
+            path.write_bytes(picture.data)
         return name
 
 

@@ -1,6 +1,7 @@
 """From traces to datasets: what becomes a row, what is left out and why, and files that trainers read."""
 
 import asyncio
+import base64
 import io
 import itertools
 import json
@@ -15,19 +16,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from support.fakes import plain_picture
+from support.scripted_server import chat_reply, serving
 
+from interleaver import build_graph
 from interleaver.agents.answers import parse_plan, parse_verdict
+from interleaver.agents.chat import ChatPlanner
 from interleaver.agents.prompts import template_text
 from interleaver.batch.labelling import Labeller
 from interleaver.batch.prompt_list import BatchItem
 from interleaver.batch.workers import BatchWorker
 from interleaver.calling import run_concurrently
 from interleaver.cli import main
+from interleaver.pictures import Picture
 from interleaver.profile import Profile
 from interleaver.runner import Runner
+from interleaver.store.images import ImageStore
 from interleaver.traces.labels import Label, Labels, read_labels, write_labels
 from interleaver.traces.runs import RunStore
 from interleaver.traces.trace import Trace
+from interleaver.training.data.pictures import RowPictures
 from interleaver.training.data.rows import DroppedPart, RowRules, TrainingRow, rows_of
 from interleaver.training.data.sequences import sequence_of
 from interleaver.types import (
@@ -36,6 +43,7 @@ from interleaver.types import (
     ImageRef,
     Message,
     Outcome,
+    PicturePolicy,
     Plan,
     Scores,
     Step,
@@ -353,6 +361,32 @@ async def test_rows_are_made_of_what_was_really_said(images):
     assert list(rows_of(trace, RowRules("planner-sft"), {})) == [DroppedPart("r", "no answer could be used")]
     trace.status = "partial"
     assert list(rows_of(trace, RowRules("planner-sft"), {})) == [DroppedPart("r", "the run is partial")]
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.parametrize("policy", [None, PicturePolicy(), PicturePolicy(max_side=64)])
+async def test_a_model_is_trained_with_pictures_as_it_is_asked(tmp_path, policy):
+    """The rows of a planner that was asked about five pictures have the very bytes that it was sent."""
+    plan = {"execution_plan": [{"step_number": 1, "instruction": None, "prompt": None, "auxiliary_text": "words"}]}
+    images = ImageStore(str(tmp_path / "runs/.store/images"))
+    photographs = [plain_picture((n, 0, 0), (1200, 900)) for n in range(5)]
+    with serving(chat_reply(json.dumps(plan))) as server:
+        chat = ChatPlanner(model="m", base_url=f"{server.url}/v1", pictures=policy)
+        graph = build_graph(planner=chat, images=images).compile()
+        state = await graph.ainvoke(
+            {"request": "Describe them", "images": [(await images.put(one)).model_dump() for one in photographs]}
+        )
+    trace = Trace.from_state(state, "r", "run")
+    (row,) = rows_of(trace, RowRules("planner-sft"), {})
+    trained = [RowPictures(images).picture(ref, row.pictures).data for ref in row.images]
+    asked = [
+        base64.b64decode(part["image_url"]["url"].partition(",")[2])
+        for part in server.requests[0].json["messages"][0]["content"]
+        if part["type"] == "image_url"
+    ]
+    assert trained == asked
+    widths = {None: 443, PicturePolicy(): 1200, PicturePolicy(max_side=64): 64}
+    assert {Picture.stored(data).width for data in asked} == {widths[policy]}
 
 
 @given(st.text(max_size=60), st.text(max_size=60), st.booleans())
