@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 from support.fakes import plain_picture
 from support.scripted_server import chat_reply, serving
@@ -372,7 +373,7 @@ async def test_a_model_is_trained_with_pictures_as_it_is_asked(tmp_path, policy)
     photographs = [plain_picture((n, 0, 0), (1200, 900)) for n in range(5)]
     with serving(chat_reply(json.dumps(plan))) as server:
         chat = ChatPlanner(model="m", base_url=f"{server.url}/v1", pictures=policy)
-        graph = build_graph(planner=chat, images=images).compile()
+        graph = build_graph(planner=chat, images=images).compile(checkpointer=InMemorySaver())
         state = await graph.ainvoke(
             {"request": "Describe them", "images": [(await images.put(one)).model_dump() for one in photographs]}
         )
