@@ -52,6 +52,7 @@ from interleaver.types import (
     Verdict,
 )
 
+THREAD = {"configurable": {"thread_id": "t"}}
 LESSONS = ["cat", "house", "tree", "boat", "flower"]
 
 
@@ -374,10 +375,9 @@ async def test_a_model_is_trained_with_pictures_as_it_is_asked(tmp_path, policy)
     with serving(chat_reply(json.dumps(plan))) as server:
         chat = ChatPlanner(model="m", base_url=f"{server.url}/v1", pictures=policy)
         graph = build_graph(planner=chat, images=images).compile(checkpointer=InMemorySaver())
-        state = await graph.ainvoke(
-            {"request": "Describe them", "images": [(await images.put(one)).model_dump() for one in photographs]}
-        )
-    trace = Trace.from_state(state, "r", "run")
+        refs = [(await images.put(one)).model_dump() for one in photographs]
+        await graph.ainvoke({"request": "Describe them", "images": refs}, THREAD)
+    trace = Trace.from_state((await graph.aget_state(THREAD)).values, "r", "run")
     (row,) = rows_of(trace, RowRules("planner-sft"), {})
     trained = [RowPictures(images).picture(ref, row.pictures).data for ref in row.images]
     asked = [
