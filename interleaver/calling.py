@@ -1,21 +1,19 @@
-"""Calling backends: with retries, and many calls concurrently."""
+"""Calling backends: each endpoint's slots, pauses and retries; and many calls concurrently."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from langgraph.errors import GraphBubbleUp
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from interleaver.errors import BackendError, BackendUnavailable, BadInput
 
@@ -23,36 +21,110 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 NO_TIME_LIMIT = 86_400.0
+MAX_ATTEMPTS = 4
+"""Number of calls after which a backend that fails without saying that it is busy is given up."""
 BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
 """Seconds to wait before retrying an unavailable backend: exponential backoff with jitter, at most 20."""
+BUSY_SECONDS = (0.5, 20.0)
+"""First and longest pause of a busy endpoint that does not say how long to wait."""
+SPREAD = 0.25
+"""Calls that waited for the same pause go on within this share of it, at least of a second, so not all at once."""
 
 
-async def call(backend: object, make_call: Callable[[], Awaitable[T]], answer_type: type[T]) -> T:
-    """Call a backend, and retry with backoff while it is unavailable.
+@dataclass(eq=False)
+class CallQueue:
+    """The calls to one endpoint by everybody in this process.
 
-    A backend with a `timeout` attribute (in seconds) is retried only until that time has passed.
+    A call that finds the endpoint busy pauses all of them, and gives its slot back meanwhile.
+
+    Attributes:
+        paused_until: monotonic time in seconds before which no call is made.
+        pauses: number of pauses since the last call that was answered.
+    """
+
+    paused_until: float = 0.0
+    pauses: int = 0
+    _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, asyncio.Semaphore]] = field(
+        default_factory=WeakKeyDictionary
+    )
+
+    async def attempt(self, make_call: Callable[[], Awaitable[T]], answer_type: type[T], concurrency: int | None) -> T:
+        """Make one call, once a slot is free and the endpoint is not paused."""
+        while True:
+            pause = self.paused_until - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause + random.uniform(0, SPREAD * max(pause, 1)))
+            async with self._slot(answer_type, concurrency):
+                if self.paused_until <= time.monotonic():
+                    answer = await make_call()
+                    self.pauses = 0
+                    return answer
+
+    def pause(self, seconds: float | None) -> None:
+        """Pause all calls for the seconds that the endpoint asked for, or for longer each time in a row."""
+        current_time = time.monotonic()
+        if seconds is None and current_time < self.paused_until:
+            return  # calls that were made before the pause are answered during it
+        first, longest = BUSY_SECONDS
+        own_seconds = min(first * 2**self.pauses, longest)
+        self.pauses = min(self.pauses + 1, 10)
+        self.paused_until = max(self.paused_until, current_time + (own_seconds if seconds is None else seconds))
+
+    def _slot(self, kind: type[object], limit: int | None) -> AbstractAsyncContextManager[None]:
+        if limit is None:
+            return nullcontext()
+        # A semaphore is bound to the event loop that first waits for it, and a process may have several.
+        slots = self._slots.setdefault(asyncio.get_running_loop(), {})
+        return slots.setdefault((kind, limit), asyncio.Semaphore(limit))
+
+
+_endpoint_queues: dict[Hashable, CallQueue] = {}
+_object_queues: WeakValueDictionary[int, CallQueue] = WeakValueDictionary()
+
+
+def queue_of(backend: object) -> CallQueue:
+    """Return the queue of the endpoint that a backend names in its attribute `resource`, else its own."""
+    resource: Hashable = getattr(backend, "resource", None)
+    if resource is None:
+        return _object_queues.setdefault(id(backend), CallQueue())
+    return _endpoint_queues.setdefault(resource, CallQueue())
+
+
+async def call(
+    backend: object,
+    make_call: Callable[[], Awaitable[T]],
+    answer_type: type[T],
+    concurrency: int | None = None,
+) -> T:
+    """Call a backend, wait while its endpoint is busy, and retry with backoff while it is unavailable.
+
+    A backend may have an attribute `resource`, a hashable value that is equal for all backends at the same endpoint:
+    they share its pauses and slots. It may have a `timeout` in seconds, within which a call is retried.
 
     Args:
-        backend: the backend to call; only its `timeout` is read here.
+        backend: the backend to call; only its `resource` and `timeout` are read here.
         make_call: function that starts the call.
         answer_type: type that the answer must have.
+        concurrency: maximum number of concurrent calls with this type of answer to the endpoint; None for no limit.
 
     Returns:
         The backend's answer.
 
     Raises:
-        BackendUnavailable: the backend was unavailable four times in a row, or until its timeout had passed.
+        BackendUnavailable: the backend was unavailable four times in a row, or busy until its timeout had passed.
         BackendError: the call failed for another reason, or returned another type.
         BadInput: raised by the backend itself.
     """
+    queue = queue_of(backend)
+    timeout = getattr(backend, "timeout", None) or NO_TIME_LIMIT
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(BackendUnavailable),
-        wait=_pause,
-        stop=stop_after_attempt(4) | stop_before_delay(getattr(backend, "timeout", None) or NO_TIME_LIMIT),
+        wait=lambda retry: _seconds_until_retry(retry, queue),
+        stop=lambda retry: _is_last(retry, timeout),
         reraise=True,
     )
     try:
-        answer: object = await retrying(_as_coroutine, make_call)
+        answer: object = await retrying(queue.attempt, make_call, answer_type, concurrency)
     except (BackendError, BadInput, GraphBubbleUp):
         raise  # GraphBubbleUp is how a backend that is itself a graph interrupts for human input
     except Exception as error:
@@ -64,16 +136,41 @@ async def call(backend: object, make_call: Callable[[], Awaitable[T]], answer_ty
     return answer
 
 
-def _pause(retry: RetryCallState) -> float:
-    """Return the seconds to wait before the next call: what the server asked for, but at least the backoff."""
+def _seconds_until_retry(retry: RetryCallState, queue: CallQueue) -> float:
+    """Return the backoff before the next call; a busy endpoint is paused instead, for everybody."""
     error = retry.outcome.exception() if retry.outcome else None
-    server_delay = error.retry_after if isinstance(error, BackendUnavailable) else None
-    return max(BACKOFF(retry), server_delay or 0.0)
+    if isinstance(error, BackendUnavailable) and error.busy:
+        queue.pause(error.retry_after)
+        return 0.0
+    return BACKOFF(retry)
 
 
-async def _as_coroutine(make_call: Callable[[], Awaitable[T]]) -> T:
-    # tenacity only awaits coroutine functions, and `make_call` may be a lambda.
-    return await make_call()
+def _is_last(retry: RetryCallState, timeout: float) -> bool:
+    """Return whether a call is given up: its time is over, or would be after the pause that the endpoint asks for."""
+    error = retry.outcome.exception() if retry.outcome else None
+    elapsed, delay = retry.seconds_since_start or 0.0, retry.upcoming_sleep
+    if isinstance(error, BackendUnavailable) and error.busy:
+        return elapsed + (error.retry_after or 0.0) >= timeout
+    return retry.attempt_number >= MAX_ATTEMPTS or elapsed + delay >= timeout
+
+
+class Stopwatch:
+    """Measures how long calls take, without the time between them.
+
+    Attributes:
+        seconds: total duration of the calls.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def time(self, work: Awaitable[T]) -> T:
+        """Await something, and add the time that it takes."""
+        start = time.monotonic()
+        try:
+            return await work
+        finally:
+            self.seconds += time.monotonic() - start
 
 
 async def run_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]], limit: int) -> AsyncGenerator[R]:

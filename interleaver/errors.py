@@ -26,11 +26,13 @@ class BackendUnavailable(BackendError):
 
     Attributes:
         retry_after: seconds to wait before retrying, as the server requested; None if it requested none.
+        busy: whether the backend works but has too much to do.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None):
+    def __init__(self, message: str, *, retry_after: float | None = None, busy: bool | None = None):
         super().__init__(message)
         self.retry_after = retry_after
+        self.busy = retry_after is not None if busy is None else busy
 
 
 class Refusal(BackendError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
@@ -47,6 +47,11 @@ class _Agent(ChatModel):
     async def check(self) -> str:
         """Check that the model can be reached; see `Endpoint.check`."""
         return await self._conversation.check()
+
+    @property
+    def resource(self) -> Hashable:
+        """What backends at the same endpoint have in common; see `interleaver.calling.call`."""
+        return self._conversation.resource
 
     def _format(self, kind: AnswerKind) -> str:
         """Return the format instructions for a kind of answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from typing import Any
 
 from pydantic import ConfigDict, Field
@@ -35,6 +36,11 @@ class ChatJudge(ChatModel):
     async def check(self) -> str:
         """Check that the model can be reached; see `Endpoint.check`."""
         return await self._conversation.check()
+
+    @property
+    def resource(self) -> Hashable:
+        """What backends at the same endpoint have in common; see `interleaver.calling.call`."""
+        return self._conversation.resource
 
     async def score(self, step: Step, before: Picture, after: Picture) -> Scores:
         """Score a step with one question about the change and one about the new picture; see `Judge.score`."""

@@ -6,9 +6,9 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -19,17 +19,25 @@ from pydantic.dataclasses import dataclass as settings
 
 from interleaver.agents.exchanges import record_exchange
 from interleaver.agents.prompts import PromptPart, fill, template_text
-from interleaver.errors import BackendError, Refusal, UnreadableAnswer
+from interleaver.agents.providers import Provider, ProviderName, find_provider
+from interleaver.errors import BackendError, BadInput, Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
-from interleaver.net.endpoints import OPENAI, Endpoint, is_local_address, openai_key_variable
+from interleaver.net.endpoints import OPENAI, Endpoint, is_local_address, is_openai, openai_key_variable
+from interleaver.net.failures import error_status
 from interleaver.pictures import Picture, apply_policy
 from interleaver.types import HOSTED_PICTURES, IMAGE_TAG, LOCAL_PICTURES, Exchange, Json, Message, PicturePolicy, Usage
+
+if TYPE_CHECKING:
+    from interleaver.agents.openai_compatible import CompatibleChat
 
 T = TypeVar("T")
 MAX_QUOTED = 4_000
 LENGTH_REASONS = {"length", "max_tokens", "model_length"}
 COMPLETE_ENDINGS = ("}", "]", "</answer>", "```", "</svg>")
 """Endings of an answer that may be complete although it reached the token limit."""
+TOKEN_PARAMETERS = ("max_tokens", "max_completion_tokens")
+FORMAT_WORDS = ("response_format", "json_schema", "json_object", "json mode", "structured output", "guided", "grammar")
+"""Words by which an endpoint names the format of the answer that it does not support."""
 FILTER_REASONS = {"content_filter", "safety", "prohibited_content", "blocklist", "recitation", "spii", "image_safety"}
 
 
@@ -40,36 +48,55 @@ class ChatModel:
     Attributes:
         model: name of a model at an OpenAI-compatible endpoint, or any LangChain chat model, which has its own
             address, key and timeout.
-        base_url: URL of the endpoint; None for OpenAI's own.
-        api_key_env: environment variable with the API key. None for OPENAI_API_KEY at OpenAI's own endpoint and no key
-            at any other.
+        provider: name of a well-known provider (see `PROVIDERS`), whose address and key variable are then the
+            defaults; None to recognise it by the address.
+        base_url: URL of the endpoint; None for the provider's, or OpenAI's own.
+        api_key_env: environment variable with the API key; None for the provider's own variable, and no key at any
+            other address.
         timeout: timeout of one call in seconds.
         temperature: sampling temperature, 0 to 2; None for the server's default.
         max_tokens: maximum number of tokens of an answer, including its reasoning; None for the server's default.
+        thinking: whether the model thinks before it answers, where its provider has a switch for that; None for the
+            model's default.
         extra_body: additional fields of the JSON request body, which are sent as they are.
         pictures: how pictures are sent; None for `HOSTED_PICTURES`, or `LOCAL_PICTURES` if the address is local.
     """
 
     model: str | BaseChatModel
+    provider: ProviderName | None = None
     base_url: str | None = None
     api_key_env: str | None = None
     timeout: float = Field(default=300.0, gt=0)
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=None, gt=0)
+    thinking: bool | None = None
     extra_body: Json = Field(default_factory=dict)
     pictures: PicturePolicy | None = None
 
     @property
+    def known_provider(self) -> Provider:
+        """What is known of the model's provider."""
+        return find_provider(self.provider, self.base_url)
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the endpoint; None for OpenAI's own."""
+        url = self.base_url or (self.known_provider.base_url if self.provider else None)
+        if url is None and self.provider == "azure":
+            raise BadInput("base_url is missing; give the address of your Azure resource, which ends in /openai/v1/")
+        return url
+
+    @property
     def picture_policy(self) -> PicturePolicy:
         """How pictures are sent to the model."""
-        is_local = isinstance(self.model, str) and is_local_address(self.base_url)
+        is_local = isinstance(self.model, str) and is_local_address(self.url)
         return self.pictures or (LOCAL_PICTURES if is_local else HOSTED_PICTURES)
 
     def endpoint(self, section: str) -> Endpoint:
         """Return the endpoint that serves the model."""
         if isinstance(self.model, str):
-            key = openai_key_variable(self.api_key_env, self.base_url)
-            return Endpoint(section, self.model_name, self.base_url, key, self.timeout)
+            key = openai_key_variable(self.api_key_env or self.known_provider.api_key_env, self.url)
+            return Endpoint(section, self.model_name, self.url, key, self.timeout)
         secrets = [value.get_secret_value() for value in vars(self.model).values() if isinstance(value, SecretStr)]
         return Endpoint(section, self.model_name, None, None, self.timeout, tuple(secrets))
 
@@ -90,18 +117,18 @@ class ChatModel:
         endpoint = self.endpoint(section)
         chat = CompatibleChat(
             model=self.model,
-            base_url=self.base_url or OPENAI,
+            base_url=self.url or OPENAI,
             api_key=endpoint.key,
             timeout=self.timeout,
             temperature=self.temperature,
             max_completion_tokens=self.max_tokens,
-            extra_body=self.extra_body or None,
+            token_parameter=self.known_provider.token_parameter,
             max_retries=0,  # the graph retries, and records that it does
             use_responses_api=False,
             disable_streaming=True,  # a stream has neither the token counts nor the separate reasoning
             http_async_client=endpoint.client(),
         )
-        if self.base_url is not None:
+        if not is_openai(self.url):
             chat.root_async_client.organization = chat.root_async_client.project = None  # as in `Endpoint.openai`
         return chat
 
@@ -133,7 +160,14 @@ class Conversation:
         self.settings = model
         self.endpoint = model.endpoint(role)
         self.chat = model.connect(role)
+        self._formats = list(model.known_provider.response_formats)
+        self._switched: set[str] = set()
         _ = template_text("again")  # cached here, so that no event loop has to wait for the disk
+
+    @property
+    def resource(self) -> Hashable:
+        """What conversations at the same endpoint, or with the same LangChain model, have in common."""
+        return self.endpoint.resource if isinstance(self.settings.model, str) else id(self.settings.model)
 
     async def check(self) -> str:
         """Check that the model can be reached; see `Endpoint.check`."""
@@ -158,59 +192,106 @@ class Conversation:
             BackendError: the call failed for another reason.
         """
         turns: list[list[PromptPart]] = [ask.parts]
-        while True:
+        for is_last in (False, True):
             exchange = self._exchange(turns, ask)
             try:
-                truncated = await self._call(turns, ask, exchange)
-                return await self._read(exchange, read, truncated), exchange.reasoning
+                message = await self._call(turns, ask, exchange)
+                return await self._read(message, exchange, read), exchange.reasoning
             except UnreadableAnswer as error:
                 exchange.problem = exchange.problem or "unreadable"
                 exchange.error = str(error)
-                if len(turns) > 1:
-                    prefix = "" if str(error).startswith(self.endpoint.name) else f"{self.endpoint.name}: "
-                    raise UnreadableAnswer(f"{prefix}{error} (asked twice)") from None
-                turns += [[_excerpt(exchange.answer)], fill(template_text("again"), problem=str(error))]
+                if is_last:
+                    raise self._unreadable(exchange, error) from None
+                if exchange.problem != "failed":  # else the server did not pass the model's answer on
+                    turns += [[_excerpt(exchange.answer)], fill(template_text("again"), problem=str(error))]
             except BackendError as error:
                 exchange.problem = exchange.problem or "failed"
                 exchange.error = str(error)
                 raise
             finally:
                 record_exchange(exchange)
+        raise AssertionError("the last attempt returns or raises")
 
-    async def _read(self, exchange: Exchange, read: Callable[[str], T], truncated: bool) -> T:
-        """Parse an answer; one that was cut off at the token limit may still be complete."""
-        if truncated and not exchange.answer.rstrip().endswith(COMPLETE_ENDINGS):
-            raise self._truncated(exchange)
-        try:
-            return await asyncio.to_thread(read, exchange.answer)
-        except UnreadableAnswer:
-            if truncated:
-                raise self._truncated(exchange) from None
-            raise
+    async def _read(self, message: AIMessage, exchange: Exchange, read: Callable[[str], T]) -> T:
+        """Parse the answer of a message, wherever the server put it, and store it in the exchange.
 
-    def _truncated(self, exchange: Exchange) -> UnreadableAnswer:
-        exchange.problem = "truncated"
-        return UnreadableAnswer(
-            f"{self.endpoint.name}: the answer was cut off at the token limit after {exchange.usage.output_tokens} "
-            f"tokens; raise {self.role}.max_tokens"
-        )
+        An answer that was cut off at the token limit may still be complete.
+        """
+        is_truncated = _finish_reason(message) in LENGTH_REASONS
+        error: UnreadableAnswer | None = None
+        for text in _answer_texts(message) or ([exchange.reasoning] if exchange.reasoning else []):
+            if is_truncated and not text.rstrip().endswith(COMPLETE_ENDINGS):
+                continue
+            try:
+                parsed = await asyncio.to_thread(read, text)
+            except UnreadableAnswer as problem:
+                error = error or problem
+                continue
+            if text == exchange.reasoning:
+                exchange.reasoning = ""
+            exchange.answer = text
+            return parsed
+        if is_truncated:
+            exchange.problem = "truncated"
+            count = exchange.usage.output_tokens
+            raise UnreadableAnswer(f"the answer was cut off at the token limit after {count} tokens")
+        if error is None or not exchange.answer:
+            exchange.problem = "empty"
+            hint = f", only {len(exchange.reasoning)} characters of reasoning" if exchange.reasoning else ""
+            raise UnreadableAnswer(f"the answer is empty{hint}")
+        raise error
 
-    async def _call(self, turns: list[list[PromptPart]], ask: Ask, exchange: Exchange) -> bool:
-        """Call the model once, store its answer in the exchange, and return whether the token limit cut it off."""
+    def _unreadable(self, exchange: Exchange, error: UnreadableAnswer) -> UnreadableAnswer:
+        """Return the error for the user, with the endpoint and what to change, which no model is told."""
+        name = self.endpoint.name
+        prefix = "" if str(error).startswith(name) else f"{name}: "
+        hint = f"; raise {self.role}.max_tokens" if exchange.problem == "truncated" else ""
+        return UnreadableAnswer(f"{prefix}{error}{hint} (asked twice)")
+
+    async def _call(self, turns: list[list[PromptPart]], ask: Ask, exchange: Exchange) -> AIMessage:
+        """Call the model, and store its answer in the exchange; what the endpoint refuses is asked for differently."""
         start = time.monotonic()
         try:
             messages = await asyncio.to_thread(_to_messages, turns, ask, exchange.pictures)
-            async with asyncio.timeout(self.endpoint.timeout):
-                answer = await self._runnable(ask).ainvoke(messages, {"tags": [TAG_NOSTREAM]})
-        except Exception as error:  # whatever an SDK raises
+            while True:
+                try:
+                    async with asyncio.timeout(self.endpoint.timeout):
+                        message: AIMessage = await self._runnable(ask).ainvoke(messages, {"tags": [TAG_NOSTREAM]})
+                    break
+                except Exception as error:  # whatever an SDK raises
+                    if not self._adapt(error, ask):
+                        raise
+        except Exception as error:
             failure = self.endpoint.failure(error)
-            exchange.problem = "content_filter" if isinstance(failure, Refusal) else None
+            exchange.problem = "content_filter" if isinstance(failure, Refusal) else "failed"
             raise failure from None
         finally:
             exchange.seconds = round(time.monotonic() - start, 3)
-        _read_message(answer, exchange)
-        self._check(answer, exchange)
-        return _finish_reason(answer) in LENGTH_REASONS
+        _read_message(message, exchange)
+        self._check(message, exchange)
+        return message
+
+    def _adapt(self, error: Exception, ask: Ask) -> bool:
+        """Change how the endpoint is asked if its error names what it does not take; return whether anything changed.
+
+        Every change is made once, and stays.
+        """
+        if not isinstance(self.settings.model, str) or error_status(error) not in (400, 404, 415, 422):
+            return False
+        text = str(error).lower()
+        if ask.schema is not None and len(self._formats) > 1 and any(word in text for word in FORMAT_WORDS):
+            del self._formats[0]
+            return True
+        chat = cast("CompatibleChat", self.chat)
+        for name in TOKEN_PARAMETERS:
+            if name in text and chat.token_parameter == name and self.settings.max_tokens and not self._switched:
+                self._switched.add(name)
+                chat.token_parameter = next(other for other in TOKEN_PARAMETERS if other != name)
+                return True
+        if "temperature" in text and chat.temperature is not None:
+            chat.temperature = None
+            return True
+        return False
 
     def _runnable(self, ask: Ask) -> Runnable[Any, Any]:
         if not isinstance(self.settings.model, str):
@@ -218,27 +299,27 @@ class Conversation:
                 return self.chat
             structured = self.chat.with_structured_output(ask.schema, include_raw=True)
             return structured | (lambda answer: answer["raw"])
-        extra = {**self.settings.extra_body, **ask.extra_body}
-        if ask.schema is not None:
+        extra: Json = {}
+        if ask.schema is not None and self._formats[0] != "text":
             # Sent in the extra body, since the SDK's own parsing raises on answers that must still be recorded.
             json_schema = {"name": ask.schema["title"], "schema": ask.schema, "strict": True}
-            extra["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+            kind: Json = {"json_schema": json_schema} if self._formats[0] == "json_schema" else {}
+            extra["response_format"] = {"type": self._formats[0], **kind}
+        if self.settings.thinking is not None:
+            extra |= self.settings.known_provider.thinking.get(self.settings.thinking, {})
+        extra |= {**self.settings.extra_body, **ask.extra_body}
         return self.chat.bind(extra_body=extra) if extra else self.chat
 
-    def _check(self, answer: AIMessage, exchange: Exchange) -> None:
-        """Raise if the answer is a refusal, was filtered, or is empty."""
-        name, reason = self.endpoint.name, _finish_reason(answer)
-        refusal = answer.additional_kwargs.get("refusal")
-        if refusal or reason == "refusal":
+    def _check(self, message: AIMessage, exchange: Exchange) -> None:
+        """Raise if the answer is a refusal or was filtered."""
+        name, reason = self.endpoint.name, _finish_reason(message)
+        refusal = message.additional_kwargs.get("refusal")
+        if (refusal and not exchange.answer.strip()) or reason == "refusal":
             exchange.problem = "refusal"
             raise Refusal(f"{name} refused: {str(refusal or exchange.answer)[:300] or 'no reason given'}")
         if reason in FILTER_REASONS:
             exchange.problem = "content_filter"
             raise Refusal(f"{name}: a content filter blocked the answer ({reason}); reword the request")
-        if not exchange.answer.strip() and reason not in LENGTH_REASONS:
-            exchange.problem = "empty"
-            hint = f", only {len(exchange.reasoning)} characters of reasoning" if exchange.reasoning else ""
-            raise UnreadableAnswer(f"{name}: the answer is empty{hint}")
 
     def _exchange(self, turns: list[list[PromptPart]], ask: Ask) -> Exchange:
         roles: tuple[Literal["user", "assistant"], ...] = ("user", "assistant")
@@ -253,23 +334,28 @@ class Conversation:
         )
 
 
-def _finish_reason(answer: AIMessage) -> str:
+def _finish_reason(message: AIMessage) -> str:
     """Return why the model stopped, from whichever field its provider uses."""
-    metadata = answer.response_metadata
+    metadata = message.response_metadata
     return str(
         metadata.get("finish_reason") or metadata.get("stop_reason") or metadata.get("done_reason") or ""
     ).lower()
 
 
-def _read_message(answer: AIMessage, exchange: Exchange) -> None:
+def _answer_texts(message: AIMessage) -> list[str]:
+    """Return the texts in which a message may hold its answer: its content, then the arguments of tool calls."""
+    arguments = [json.dumps(call["args"], ensure_ascii=False) for call in message.tool_calls]
+    arguments += [str(call["args"]) for call in message.invalid_tool_calls if call["args"]]
+    return [text for text in (message.text, *arguments) if text.strip()]
+
+
+def _read_message(message: AIMessage, exchange: Exchange) -> None:
     """Copy the content of a model's message into an exchange."""
-    if answer.tool_calls:
-        exchange.answer = json.dumps(answer.tool_calls[0]["args"], ensure_ascii=False)
-    else:
-        exchange.answer = answer.text
-    blocks = [block.get("reasoning", "") for block in answer.content_blocks if block["type"] == "reasoning"]
-    exchange.reasoning = "\n".join(filter(None, blocks)) or str(answer.additional_kwargs.get("reasoning_content") or "")
-    usage = answer.usage_metadata
+    exchange.answer = next(iter(_answer_texts(message)), "")
+    blocks = [block.get("reasoning", "") for block in message.content_blocks if block["type"] == "reasoning"]
+    reasoning = "\n".join(filter(None, blocks)) or message.additional_kwargs.get("reasoning_content")
+    exchange.reasoning = str(reasoning or "")
+    usage = message.usage_metadata
     if usage:
         exchange.usage = Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 
 from interleaver.agents.exchanges import record_exchanges
 from interleaver.calling import call, run_concurrently
@@ -18,8 +19,6 @@ from interleaver.traces.labels import Label, Labels, read_labels, write_labels
 from interleaver.traces.runs import RunStore
 from interleaver.traces.trace import SkippedRecord, Trace
 from interleaver.types import Attempt, Scores, Step, Verdict
-
-NO_LIMIT = 1_000_000
 
 
 class Labeller:
@@ -44,7 +43,7 @@ class Labeller:
         self.samples = samples
         self.model = getattr(profile, by).title
         self._backend = make_backend(profile, by)
-        self._slots = asyncio.Semaphore(getattr(profile, by).concurrency or NO_LIMIT)
+        self._concurrency: int | None = getattr(profile, by).concurrency
 
     async def label(self, workers: int) -> AsyncGenerator[Labels | SkippedRecord]:
         """Label all runs that have ended, and yield the labels of each run, whether they are new or not.
@@ -100,9 +99,9 @@ class Labeller:
         return label
 
     async def _score(self, step: Step, before: Picture, after: Picture) -> Scores:
-        async with self._slots:
-            return await call(self._backend, lambda: self._backend.score(step, before, after), Scores)
+        make_call = partial(self._backend.score, step, before, after)
+        return await call(self._backend, make_call, Scores, self._concurrency)
 
     async def _verdict(self, step: Step, before: Picture, after: Picture, prompt: str) -> Verdict:
-        async with self._slots:
-            return await call(self._backend, lambda: self._backend.review(step, before, after, prompt), Verdict)
+        make_call = partial(self._backend.review, step, before, after, prompt)
+        return await call(self._backend, make_call, Verdict, self._concurrency)

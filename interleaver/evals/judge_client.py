@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,6 @@ class JudgeClient:
         self._cache = cache
         self.answer_tokens = benchmark.judge.answer_tokens
         self._conversation = Conversation(judge.model, "judge")
-        self._slots = asyncio.Semaphore(judge.concurrency)
 
     def words(self, question: Question) -> str:
         """Return all text that the judge is sent for a question, without the pictures."""
@@ -235,8 +234,7 @@ class JudgeClient:
         cached_answer = await asyncio.to_thread(self._cached_answer, key, question)
         if cached_answer is not None:
             return cached_answer
-        async with self._slots:
-            return await self._call(question, template, key)
+        return await self._call(question, template, key)
 
     async def _call(self, question: Question, template: JudgePrompt, key: str) -> JudgeAnswer:
         with record_exchanges() as exchanges:
@@ -248,7 +246,8 @@ class JudgeClient:
                 ]
                 ask = Ask(content, system=template.system, pictures=PicturePolicy())
                 read = lambda text: (text, question.read(text))  # noqa: E731  (the raw answer is cached, too)
-                (answer, value), _ = await call(self.judge.model, lambda: self._conversation.ask(ask, read), tuple)
+                make_call = partial(self._conversation.ask, ask, read)
+                (answer, value), _ = await call(self.judge.model, make_call, tuple, self.judge.concurrency)
             except BackendUnavailable as error:
                 return JudgeAnswer(problem=str(error), later=True, calls=1, usage=_total_usage(exchanges))
             except (BackendError, BadInput, OSError) as error:

@@ -266,7 +266,7 @@ class GeneratorSystem:
         self.folder = folder
         self._generator = make_backend(profile, "generator")
         self._size = (profile.run.width, profile.run.height)
-        self._slots = asyncio.Semaphore(profile.generator.concurrency or 1_000_000)
+        self._concurrency = profile.generator.concurrency
         self._prices = profile.prices
         self._seed = profile.run.seed
 
@@ -293,10 +293,9 @@ class GeneratorSystem:
         if sources and not max_sources:
             raise BadInput("this generator cannot edit pictures, but the item comes with some")
         edit_sources = sources[-max_sources:] if max_sources else []
-        async with self._slots:
-            output.drawings = 1
-            work = partial(self._generator.generate, prompt, edit_sources, self._seed, self._size)
-            return await call(self._generator, work, Picture)
+        output.drawings = 1
+        work = partial(self._generator.generate, prompt, edit_sources, self._seed, self._size)
+        return await call(self._generator, work, Picture, self._concurrency)
 
 
 class ImportedOutputs:

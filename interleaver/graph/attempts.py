@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import Literal
 
 from interleaver.agents import Critic
 from interleaver.agents.exchanges import record_exchanges
-from interleaver.calling import call
+from interleaver.calling import Stopwatch
 from interleaver.errors import BackendError, BackendUnavailable, BadInput
 from interleaver.graph.backends import Backends
 from interleaver.graph.boundary.events import AttemptFailed, AttemptStarted, PictureReady, VerdictGiven, emit
@@ -67,21 +66,21 @@ class AttemptMaker:
         unavailable = False
         fields = _attempt_fields(state, attempt)
         emit(AttemptStarted(prompt=prompt, ahead=position > state["position"], **fields))
-        start = time.monotonic()
+        watch = Stopwatch()
         with record_exchanges() as attempt.exchanges:
             try:
                 backend: ImageGenerator = await self.backends.pick("generator", settings)
                 attempt.sources = _choose_sources(images, state, position, backend.capabilities.max_sources)
                 sources = [await self.images.get(ref) for ref in attempt.sources]
                 size = (settings.width, settings.height)
-                async with self.backends.slot("generator"):
-                    start = time.monotonic()
-                    picture = await call(backend, lambda: backend.generate(prompt, sources, seed, size), Picture)
+                picture = await self.backends.call(
+                    "generator", backend, lambda: watch.time(backend.generate(prompt, sources, seed, size)), Picture
+                )
                 attempt.image = await self.images.put(picture)
             except (BackendError, BadInput) as error:
                 attempt.error = str(error)
                 unavailable = isinstance(error, BackendUnavailable)
-        attempt.draw_seconds = round(time.monotonic() - start, 3)
+        attempt.draw_seconds = round(watch.seconds, 3)
         if attempt.image:
             emit(PictureReady(image=attempt.image, link=self.images.link(attempt.image), **fields))
         else:
@@ -105,21 +104,19 @@ class AttemptMaker:
         """Have the critic review an attempt, and add the verdict or the error to the attempt."""
         step, image = current_step(state), attempt.image
         assert step is not None and image is not None  # route_picture sends only drawn steps here
-        start = time.monotonic()
+        watch = Stopwatch()
         with record_exchanges() as exchanges:
             try:
                 backend: Critic = await self.backends.pick("critic", settings_of(state))
                 after = await self.images.get(image)
                 before = await self.images.get_before(attempt.sources, after)
-                async with self.backends.slot("critic"):
-                    start = time.monotonic()
-                    attempt.verdict = await call(
-                        backend, lambda: backend.review(step, before, after, attempt.prompt), Verdict
-                    )
+                attempt.verdict = await self.backends.call(
+                    "critic", backend, lambda: watch.time(backend.review(step, before, after, attempt.prompt)), Verdict
+                )
             except (BackendError, BadInput) as error:
                 attempt.error = f"the critic gave no verdict: {error}"
         attempt.exchanges += exchanges
-        attempt.review_seconds = round(time.monotonic() - start, 3)
+        attempt.review_seconds = round(watch.seconds, 3)
         fields = _attempt_fields(state, attempt)
         if attempt.verdict:
             emit(VerdictGiven(verdict=attempt.verdict, **fields))

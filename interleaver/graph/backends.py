@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar
 
 from interleaver.agents import Critic, Planner
+from interleaver.calling import call
 from interleaver.graph.context import Context
 from interleaver.registry import BackendKind, create_backend
 from interleaver.tools import ImageGenerator
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -20,7 +21,8 @@ class Backends:
     """The models that the graph was built with, and those that single runs select by name.
 
     Attributes:
-        concurrency: maximum number of concurrent calls by kind of backend; no limit for a kind that is missing.
+        concurrency: maximum number of concurrent calls by kind of backend to the same endpoint, by all graphs of this
+            process; no limit for a kind that is missing.
     """
 
     planner: Planner | None = None
@@ -28,9 +30,6 @@ class Backends:
     generator: ImageGenerator | None = None
     concurrency: Mapping[str, int | None] = field(default_factory=dict)
     _by_name: dict[tuple[BackendKind, str], Any] = field(default_factory=dict)
-    _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]] = field(
-        default_factory=WeakKeyDictionary
-    )
 
     async def pick(self, kind: BackendKind, settings: Context) -> Any:
         """Return the backend of a kind: the one named in the settings, else the graph's own, else the sandbox's."""
@@ -43,11 +42,8 @@ class Backends:
             self._by_name[key] = await asyncio.to_thread(create_backend, *key)
         return self._by_name[key]
 
-    def slot(self, kind: BackendKind) -> AbstractAsyncContextManager[None]:
-        """Return a context manager for one call of a kind; entering it waits until the concurrency limit allows it."""
-        limit = self.concurrency.get(kind)
-        if limit is None:
-            return nullcontext()
-        # A semaphore is bound to the event loop that first waits for it, and a graph may be used from several loops.
-        slots = self._slots.setdefault(asyncio.get_running_loop(), {})
-        return slots.setdefault(kind, asyncio.Semaphore(limit))
+    async def call(
+        self, kind: BackendKind, backend: object, make_call: Callable[[], Awaitable[T]], answer_type: type[T]
+    ) -> T:
+        """Call a backend within the concurrency limit of its kind; see `interleaver.calling.call`."""
+        return await call(backend, make_call, answer_type, self.concurrency.get(kind))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import cast
 
 from interleaver.agents import Planner, Reviser
 from interleaver.agents.exchanges import record_exchanges
-from interleaver.calling import call
+from interleaver.calling import Stopwatch
 from interleaver.errors import BackendError, BadInput
 from interleaver.graph.attempts import failure_record
 from interleaver.graph.backends import Backends
@@ -41,24 +41,22 @@ class PlanMaker:
         A document that was to be changed stays as it is after a failure.
         """
         update: Json = {}
-        start = time.monotonic()
+        watch = Stopwatch()
         with record_exchanges() as exchanges:
             try:
                 backend: Planner = await self.backends.pick("planner", settings_of(state))
-                async with self.backends.slot("planner"):
-                    start = time.monotonic()
-                    update = await self._ask_planner(backend, state)
+                update = await self._ask_planner(backend, state, watch)
                 announce_plan(state, update, self.images)
             except (BackendError, BadInput) as error:
                 document = previous_document(state)
                 update = document | failed_request(cast(RunState, state | document), error)
         records = [exchange.model_dump(mode="json", exclude_none=True) for exchange in exchanges]
-        seconds = time.monotonic() - start
+        seconds = watch.seconds
         if state.get("feedback"):
             records, seconds = state.get("plan_exchanges", []) + records, seconds + state.get("plan_seconds", 0.0)
         return update | {"plan_exchanges": records, "plan_seconds": round(seconds, 3), "needs_plan": False}
 
-    async def _ask_planner(self, backend: Planner, state: RunState) -> Json:
+    async def _ask_planner(self, backend: Planner, state: RunState, watch: Stopwatch) -> Json:
         """Return the state update with the planner's plan, and for a revised plan with the steps that are kept."""
         revision = state.get("revision", "")
         request = _with_feedback(_with_background(revision or state["request"], state), state.get("feedback", ""))
@@ -69,7 +67,8 @@ class PlanMaker:
             raise BadInput("this planner cannot revise documents; use another planner, or send a new request")
         if revision and isinstance(backend, Reviser):
             memory = DocumentMemory.model_validate(state["previous_document"])
-            plan = await call(backend, lambda: backend.revise(request, pictures, memory.plan), Plan)
+            revise = partial(backend.revise, request, pictures, memory.plan)
+            plan = await self.backends.call("planner", backend, lambda: watch.time(revise()), Plan)
             if plan.steps:
                 whole_request = f"{memory.request}\n\nThen: {revision}"
                 limit = await count_stored_steps(self.images, memory)
@@ -79,7 +78,7 @@ class PlanMaker:
                 }
             if is_required:
                 raise BadInput("the planner takes this for a new document and not for a change; say what to change")
-        plan = await call(backend, lambda: backend.plan(request, pictures), Plan)
+        plan = await self.backends.call("planner", backend, lambda: watch.time(backend.plan(request, pictures)), Plan)
         if not revision:
             return {"plan": plan.numbered().model_dump(mode="json"), "kept_steps": 0}
         notes = {"unusable": state.get("unusable", []), "background": state.get("background", "")}

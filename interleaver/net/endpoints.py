@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 import os
 import re
@@ -12,27 +13,47 @@ from urllib.parse import urlsplit, urlunsplit
 
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
+from interleaver.net.failures import FILTER_CODES, error_codes, error_status, is_quota, retry_after
 
 MAX_DETAIL = 300
 CHECK_SECONDS = 10.0
+BUSY_STATUSES = (429, 529)
+"""Statuses of a server that works but has too much to do; 529 is Anthropic's."""
 OPENAI = "https://api.openai.com/v1"
-FILTER_CODES = ("content_policy", "content_filter", "moderation_blocked", "safety_violation")
+AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 NO_KEY = "none"
 """Sent in place of a missing API key: local servers need none, but the SDKs insist on one."""
+
+
+def host_of(base_url: str | None) -> str:
+    """Return the host name of a base URL in lower case; OpenAI's for None, "" if it has none."""
+    return (urlsplit(base_url or OPENAI).hostname or "").lower().rstrip(".")
+
+
+def is_openai(base_url: str | None) -> bool:
+    """Return whether a base URL is OpenAI's own, with or without a region (`eu.api.openai.com`)."""
+    host = host_of(base_url)
+    return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def is_azure(base_url: str | None) -> bool:
+    """Return whether a base URL is a resource of Azure OpenAI."""
+    return host_of(base_url).endswith(AZURE_HOSTS)
 
 
 def openai_key_variable(api_key_env: str | None, base_url: str | None) -> str | None:
     """Return the environment variable with the API key of an OpenAI-compatible endpoint; None for no key.
 
-    If none is named, only OpenAI's own endpoint gets `OPENAI_API_KEY`: a key must never be sent to a server that it was
-    not issued for.
+    If none is named, only hosts that a key was issued for get it: OpenAI's own `OPENAI_API_KEY`, Azure's
+    `AZURE_OPENAI_API_KEY`.
     """
-    return api_key_env or ("OPENAI_API_KEY" if base_url is None else None)
+    default = "OPENAI_API_KEY" if is_openai(base_url) else "AZURE_OPENAI_API_KEY" if is_azure(base_url) else None
+    return api_key_env or default
 
 
 def is_local_address(base_url: str | None) -> bool:
     """Return whether a base URL leads to a machine of one's own: a private IP address, or a name without a domain."""
-    host = (urlsplit(base_url or "").hostname or "").lower()
+    host = host_of(base_url)
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
@@ -69,7 +90,7 @@ class Endpoint:
             raise BadInput(
                 "api_key_env: give the name of an environment variable, such as MY_KEY, and never the key itself"
             )
-        if self.base_url is None and self.api_key_env and self.key == NO_KEY:
+        if self.is_provider and self.api_key_env and self.key == NO_KEY:
             raise BadInput(
                 f"{self.section} {self.model!r} needs an API key; set the environment variable {self.api_key_env}"
             )
@@ -77,6 +98,16 @@ class Endpoint:
             raise BadInput(f"base_url {self.address!r} does not begin with http:// or https://")
         if self.key != NO_KEY and not (self.key.isascii() and self.key.isprintable()):
             raise BadInput(f"the key in {self.api_key_env} has characters that are not printable ASCII; set it again")
+
+    @property
+    def is_provider(self) -> bool:
+        """Whether the endpoint is the provider's own, which accepts no call without a key."""
+        return self.base_url is None or is_openai(self.base_url) or is_azure(self.base_url)
+
+    @property
+    def resource(self) -> tuple[str, str]:
+        """What backends at the same endpoint have in common: the address, and a hash of the key."""
+        return self.base_url or OPENAI, hashlib.sha256(self.key.encode()).hexdigest()
 
     @property
     def key(self) -> str:
@@ -129,7 +160,7 @@ class Endpoint:
             max_retries=0,  # the graph retries
             http_client=self.client(),
         )
-        if self.base_url is not None:
+        if not is_openai(self.base_url):
             client.organization = client.project = None  # the SDK reads them from the environment
         return client
 
@@ -160,7 +191,7 @@ class Endpoint:
             return error
         if isinstance(error, BadInput):
             return BackendError(f"{self.name}: {error}")
-        status = _status(error)
+        status = error_status(error)
         if status is not None:
             return self._status_failure(status, error)
         cause: BaseException | None = error
@@ -183,22 +214,29 @@ class Endpoint:
 
     def _status_failure(self, status: int, error: Exception) -> BackendError:
         detail, section = self._detail(error), self.section
-        if status in (401, 403):
-            if self.api_key_env is None:
-                hint = f"it requires an API key; set {section}.api_key_env to the environment variable that holds it"
-            else:
-                key_state = "is not set" if self.key == NO_KEY else "was refused"
-                hint = f"the key in {self.api_key_env} {key_state}; set that variable or {section}.api_key_env"
-            return BackendError(f"{self.name} answered {status}: {hint} ({detail})")
-        if status in (404, 405):
-            hint = f"check {section}.model and {section}.base_url"
-            return BackendError(f"{self.name} answered {status}: {hint} ({detail})")
-        if status in (408, 409, 425, 429) or status >= 500:
-            busy = "is too busy" if status == 429 else "has a problem"
-            return BackendUnavailable(f"{self.name} {busy} ({status}): {detail}", retry_after=_retry_after(error))
-        if any(word in _error_codes(error) for word in FILTER_CODES):
+        answered = f"{self.name} answered {status}"
+        if any(word in error_codes(error) for word in FILTER_CODES):
             return Refusal(f"{self.name} refused (content filter): {detail}")
-        return BackendError(f"{self.name} answered {status}: {detail}; check the settings of [{section}]")
+        if is_quota(error, status):
+            return BackendError(f"{answered}: the account has no quota left; check its plan and billing ({detail})")
+        if status in (401, 403):
+            return BackendError(f"{answered}: {self._access_hint(detail)} ({detail})")
+        if status in (404, 405):
+            return BackendError(f"{answered}: check {section}.model and {section}.base_url ({detail})")
+        if status in BUSY_STATUSES or status in (408, 409, 425) or status >= 500:
+            delay = retry_after(error)
+            is_busy = status in BUSY_STATUSES or delay is not None
+            state = "is too busy" if is_busy else "has a problem"
+            return BackendUnavailable(f"{self.name} {state} ({status}): {detail}", retry_after=delay, busy=is_busy)
+        return BackendError(f"{answered}: {detail}; check the settings of [{section}]")
+
+    def _access_hint(self, detail: str) -> str:
+        if "verified" in detail or "verify" in detail:
+            return "the organisation must be verified with the provider before it may use this model"
+        if self.api_key_env is None:
+            return f"it requires an API key; set {self.section}.api_key_env to the environment variable that holds it"
+        key_state = "is not set" if self.key == NO_KEY else "was refused"
+        return f"the key in {self.api_key_env} {key_state}; set that variable or {self.section}.api_key_env"
 
     def _detail(self, error: object) -> str:
         """Return the server's error message on one line, without secrets."""
@@ -212,21 +250,6 @@ class Endpoint:
         return text if len(text) <= MAX_DETAIL else f"{text[:MAX_DETAIL]} ..."
 
 
-def _status(error: Exception) -> int | None:
-    for name in ("status_code", "code"):
-        status = getattr(error, name, None)
-        if isinstance(status, int) and 400 <= status < 600:
-            return status
-    return None
-
-
-def _error_codes(error: Exception) -> str:
-    """Return the error code and error type that the server sent, in lower case."""
-    body = getattr(error, "body", None)
-    body_codes = [body.get("code"), body.get("type")] if isinstance(body, dict) else []
-    return " ".join(str(code).lower() for code in [getattr(error, "code", ""), *body_codes])
-
-
 def _is_connection(error: Exception) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & {"APIConnectionError", "ConnectError", "ConnectionError", "OSError", "TransportError"})
@@ -238,9 +261,3 @@ def _root_cause(error: BaseException) -> BaseException:
     while (inner := cause.__cause__) and str(inner):
         cause = inner
     return cause
-
-
-def _retry_after(error: Exception) -> float | None:
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    header = headers.get("retry-after", "")
-    return min(float(header), 60.0) if header.replace(".", "", 1).isdigit() else None

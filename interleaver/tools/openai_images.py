@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, Field
@@ -63,6 +63,11 @@ class OpenAIImages:
     def capabilities(self) -> Capabilities:
         """The capabilities of the model."""
         return Capabilities(max_sources=self.max_sources)
+
+    @property
+    def resource(self) -> Hashable:
+        """What backends at the same endpoint have in common; see `interleaver.calling.call`."""
+        return self.endpoint.resource
 
     async def check(self) -> str:
         """Check that the model can be reached; see `Endpoint.check`."""

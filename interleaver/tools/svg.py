@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache, partial
 from importlib.resources import files
 
@@ -39,6 +39,11 @@ class SvgGenerator(ChatModel):
     async def check(self) -> str:
         """Check that the model can be reached; see `Endpoint.check`."""
         return await self._conversation.check()
+
+    @property
+    def resource(self) -> Hashable:
+        """What backends at the same endpoint have in common; see `interleaver.calling.call`."""
+        return self._conversation.resource
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw or edit one picture; see `ImageGenerator.generate`."""

@@ -1,8 +1,6 @@
 """Runs of the whole graph with scripted models: what a plan, a verdict or a failure leads to."""
 
 import asyncio
-import itertools
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +14,6 @@ from tenacity import wait_none
 
 from interleaver import Document, ImageStore, build_graph, calling
 from interleaver.errors import BackendError, BackendUnavailable, UnreadableAnswer
-from interleaver.graph import attempts, planning
 from interleaver.types import Plan, Step, Verdict
 
 
@@ -216,9 +213,11 @@ async def test_budget_of_generator_calls(images):
 
 
 async def test_budget_of_seconds(images, monkeypatch):
-    clock = itertools.count()
-    for module in (attempts, planning):  # every measured call takes a second
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    async def take_a_second(watch, work):
+        watch.seconds += 1
+        return await work
+
+    monkeypatch.setattr(calling.Stopwatch, "time", take_a_second)
     document, _, _ = await run(drawn_plan(5), images=images, context={"max_seconds": 5})
     assert outcomes(document) == ["accepted", "accepted", None, None, None]
     assert "seconds is spent" in document.reason

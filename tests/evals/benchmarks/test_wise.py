@@ -18,7 +18,9 @@ from support.evaluations import (
     write_picture,
 )
 from support.scripted_server import Reply, chat_reply, serving
+from tenacity import wait_none
 
+from interleaver import calling
 from interleaver.errors import BadInput
 from interleaver.evals import evaluation
 from interleaver.evals.benchmarks import wise
@@ -135,15 +137,16 @@ def test_parts_of_the_work_come_together(ready):
 
 
 def test_a_busy_judge_is_waited_for(ready):
-    busy = [Reply({"error": {"message": "slow down"}}, 429, headers={"retry-after": "0.01"}) for _ in range(9)]
+    busy = [Reply({"error": {"message": "down"}}, 503) for _ in range(9)]
     with serving(*busy, chat_reply("Score: 1")) as judge:
         result = run(*ready, "--judge", f"m@{judge.url}/v1")
     assert "| **mine** | 1.000" in result.stdout and len(judge.requests) == 7 + 9
 
 
-def test_a_judge_that_is_busy_for_long_is_asked_later(tmp_path, monkeypatch, caplog):
-    """Busy for more calls in a row than are tried at once."""
+def test_a_judge_that_is_down_for_long_is_asked_later(tmp_path, monkeypatch, caplog):
+    """Without a server for more calls in a row than are tried at once."""
     monkeypatch.setattr(evaluation, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(calling, "BACKOFF", wait_none())
     data = write_json(tmp_path / "rows.json", wise_rows(range(1, 61)))
     for number in range(1, 61):
         write_picture(tmp_path / f"mine/{number}.png", (number, 0, 0))
@@ -151,7 +154,7 @@ def test_a_judge_that_is_busy_for_long_is_asked_later(tmp_path, monkeypatch, cap
 
     def reply(request):
         if 10 <= next(count) < 130:
-            return Reply({"error": {"message": "slow down"}}, 429, headers={"retry-after": "0.01"})
+            return Reply({"error": {"message": "down"}}, 503)
         return chat_reply("Score: 1")
 
     with serving(reply) as judge:
@@ -194,7 +197,7 @@ def test_a_judge_that_chats_is_asked_again_and_then_its_item_has_no_score(ready,
 
 
 def test_a_busy_judge_does_not_make_up_for_a_chatty_one(ready):
-    busy = [Reply({"error": {"message": "slow down"}}, 429, headers={"retry-after": "0.01"}) for _ in range(5)]
+    busy = [Reply({"error": {"message": "down"}}, 503) for _ in range(5)]
 
     def reply(request):
         question = str(request.json["messages"][0])
