@@ -36,6 +36,7 @@ BUILT_IN: dict[BackendKind, dict[str, str]] = {
         "svg": "interleaver.tools.svg:SvgGenerator",
         "pool": "interleaver.tools.combined:GeneratorPool",
         "draw-and-edit": "interleaver.tools.combined:DrawAndEdit",
+        "with-fallback": "interleaver.tools.combined:GeneratorWithFallback",
     },
     "judge": {
         "sandbox": "interleaver.sandbox.judge:SandboxJudge",

@@ -221,6 +221,9 @@ class Attempt(BaseModel):
     image: ImageRef | None = None
     verdict: Verdict | None = None
     error: str | None = Field(None, description="Why there is no picture, or no verdict.")
+    may_succeed: bool = Field(
+        False, description="Whether the generator answered without a picture, but may send one when asked again."
+    )
     discarded: str | None = Field(None, description="Why a draft, drawn ahead of its turn, was not used.")
     draw_seconds: float | None = None
     review_seconds: float | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Literal
 
 from interleaver.agents import Critic
 from interleaver.agents.exchanges import record_exchanges
 from interleaver.calling import Stopwatch
-from interleaver.errors import BackendError, BackendUnavailable, BadInput
+from interleaver.errors import BackendError, BackendUnavailable, BadInput, UnreadableAnswer
 from interleaver.graph.backends import Backends
 from interleaver.graph.boundary.events import AttemptFailed, AttemptStarted, PictureReady, VerdictGiven, emit
 from interleaver.graph.boundary.review import ReviewedAttempt, StepReview, ask
@@ -46,7 +47,7 @@ class AttemptMaker:
         self.images = images
 
     async def draw(
-        self, state: RunState, position: int, number: int, prompt: str, images: list[ImageRef]
+        self, state: RunState, position: int, number: int, prompt: str, images: list[ImageRef], hint: str = ""
     ) -> tuple[Attempt, bool]:
         """Draw a step once.
 
@@ -56,6 +57,7 @@ class AttemptMaker:
             number: number of the attempt, from 1.
             prompt: prompt for the generator.
             images: pictures that the attempt may build on, oldest first.
+            hint: text that the generator is sent after the prompt.
 
         Returns:
             The attempt, and whether the generator was unavailable.
@@ -73,13 +75,13 @@ class AttemptMaker:
                 attempt.sources = _choose_sources(images, state, position, backend.capabilities.max_sources)
                 sources = [await self.images.get(ref) for ref in attempt.sources]
                 size = (settings.width, settings.height)
-                picture = await self.backends.call(
-                    "generator", backend, lambda: watch.time(backend.generate(prompt, sources, seed, size)), Picture
-                )
+                generate = partial(backend.generate, prompt + hint, sources, seed, size)
+                picture = await self.backends.call("generator", backend, lambda: watch.time(generate()), Picture)
                 attempt.image = await self.images.put(picture)
             except (BackendError, BadInput) as error:
                 attempt.error = str(error)
                 unavailable = isinstance(error, BackendUnavailable)
+                attempt.may_succeed = isinstance(error, UnreadableAnswer)
         attempt.draw_seconds = round(watch.seconds, 3)
         if attempt.image:
             emit(PictureReady(image=attempt.image, link=self.images.link(attempt.image), **fields))

@@ -47,6 +47,8 @@ from interleaver.store.images import ImageStore
 from interleaver.types import Json
 
 Node = Callable[[RunState], Coroutine[Any, Any, Json]]
+ANSWER_WITH_IMAGE = "\n\nAnswer with an image."
+"""What a generator is told that has just answered without one; it is no part of the step's prompt."""
 FEW_STEPS = 3
 """Number of supersteps that the longest way from one router to the next takes, with one to spare."""
 
@@ -114,7 +116,8 @@ class Nodes:
         numbers = [attempt.attempt for attempt in attempts_of(state, position)]
         number = max([*numbers, state.get("extra_attempts", 0)]) + 1
         prompt = state["prompt"] or step.prompt or ""
-        attempt, unavailable = await self.attempts.draw(state, position, number, prompt, images_of(state))
+        hint = ANSWER_WITH_IMAGE if attempts and attempts[-1].may_succeed else ""
+        attempt, unavailable = await self.attempts.draw(state, position, number, prompt, images_of(state), hint)
         await tracing.trace_attempt(step, attempt, self.images)
         failure = {"failure": failure_record("generator", attempt.error)} if unavailable else {}
         return record_attempt(attempt) | failure

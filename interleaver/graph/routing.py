@@ -13,6 +13,7 @@ from interleaver.graph.state import (
     settings_of,
     spent_budget,
 )
+from interleaver.types import Attempt
 
 
 def route_begin(state: RunState) -> Literal["planner", "generator", "critic", "refine", "accept", "review", "compose"]:
@@ -53,25 +54,32 @@ def route_review(state: RunState) -> Literal["planner", "generator", "accept", "
     return route_step(state)
 
 
-def route_picture(state: RunState) -> Literal["critic", "accept", "review", "compose"]:
-    """Send a picture to the critic; close a step that could not be drawn, unless a person is to be asked."""
+def route_picture(state: RunState) -> Literal["critic", "generator", "accept", "review", "compose"]:
+    """Send a picture to the critic; draw again, or close the step or ask a person, if there is none."""
     if not may_take(state, 1):
         return "compose"
-    if attempts_of(state, state["position"])[-1].image:
+    last = attempts_of(state, state["position"])[-1]
+    if last.image:
         return "critic"
+    if last.may_succeed and _has_attempts_left(state, last):
+        return "generator"
     return "accept" if state.get("failure") else _after_last_attempt(state)
 
 
 def route_verdict(state: RunState) -> Literal["accept", "refine", "review", "compose"]:
     """Draw again after a rejection while attempts and budgets last; then close the step, or ask a person."""
     last = attempts_of(state, state["position"])[-1]
-    max_attempts = settings_of(state).max_attempts + state.get("extra_attempts", 0)
-    refines = last.verdict and not last.verdict.accepted and last.attempt < max_attempts and not spent_budget(state)
+    refines = last.verdict and not last.verdict.accepted and _has_attempts_left(state, last)
     if not may_take(state, 2 if refines else 1):  # a refined prompt is drawn in the next superstep
         return "compose"
     if refines:
         return "refine"
     return "accept" if last.verdict is None or last.verdict.accepted else _after_last_attempt(state)
+
+
+def _has_attempts_left(state: RunState, last: Attempt) -> bool:
+    max_attempts = settings_of(state).max_attempts + state.get("extra_attempts", 0)
+    return last.attempt < max_attempts and not spent_budget(state)
 
 
 def _after_last_attempt(state: RunState) -> Literal["accept", "review"]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
-from interleaver.net.failures import FILTER_CODES, error_codes, error_status, is_quota, retry_after
+from interleaver.net.failures import FILTER_CODES, error_codes, error_parameters, error_status, is_quota, retry_after
 
 MAX_DETAIL = 300
 CHECK_SECONDS = 10.0
@@ -228,6 +228,8 @@ class Endpoint:
             is_busy = status in BUSY_STATUSES or delay is not None
             state = "is too busy" if is_busy else "has a problem"
             return BackendUnavailable(f"{self.name} {state} ({status}): {detail}", retry_after=delay, busy=is_busy)
+        if "size" in error_parameters(error):
+            return BackendError(f"{answered}: {detail}; set {section}.sizes to the sizes that the model offers")
         return BackendError(f"{answered}: {detail}; check the settings of [{section}]")
 
     def _access_hint(self, detail: str) -> str:

@@ -73,6 +73,11 @@ def error_codes(error: Exception) -> str:
     return " ".join(str(code).lower() for code in codes if code)
 
 
+def error_parameters(error: Exception) -> set[str]:
+    """Return the names of the request's fields that the server says it cannot use."""
+    return {str(body["param"]) for body in _bodies(error) if body.get("param")}
+
+
 def is_quota(error: Exception, status: int) -> bool:
     """Return whether an error says that the account has nothing left, so that no later call will help."""
     if status == 402:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
-from interleaver.errors import BackendUnavailable, BadInput
+from interleaver.errors import BackendUnavailable, BadInput, Refusal
 from interleaver.pictures import Picture
 from interleaver.registry import create_backend
 from interleaver.tools.protocols import Capabilities, ImageGenerator, Size
@@ -178,3 +178,37 @@ class DrawAndEdit:
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw or edit one picture; see `ImageGenerator.generate`."""
         return await (self._edit if sources else self._draw).generate(prompt, sources, seed, size)
+
+
+@settings(config=ConfigDict(extra="forbid"))
+class GeneratorWithFallback:
+    """A generator with another that draws what the first one refuses for reasons of safety.
+
+    Attributes:
+        main: the generator that is asked first: a table with a `backend` and the settings of that backend.
+        fallback: the generator that is asked after a refusal: a table as for `main`.
+    """
+
+    main: Json
+    fallback: Json
+
+    def __post_init__(self) -> None:
+        self._main = make_member(self.main, "generator.main")
+        self._fallback = make_member(self.fallback, "generator.fallback")
+        self.timeout = time_limit(self._main) + time_limit(self._fallback)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The capabilities that both generators share."""
+        return Capabilities(max_sources=min(one.capabilities.max_sources for one in (self._main, self._fallback)))
+
+    async def check(self) -> str:
+        """Check that both generators can be reached; see `check_all`."""
+        return await check_all([self._main, self._fallback])
+
+    async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
+        """Draw one picture; see `ImageGenerator.generate`."""
+        try:
+            return await self._main.generate(prompt, sources, seed, size)
+        except Refusal:
+            return await self._fallback.generate(prompt, sources, seed, size)

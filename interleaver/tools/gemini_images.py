@@ -15,7 +15,7 @@ from interleaver.errors import Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
 from interleaver.net.endpoints import CHECK_SECONDS, Endpoint
 from interleaver.pictures import Picture, apply_policy
-from interleaver.tools.endpoint_pictures import decode_base64
+from interleaver.tools.endpoint_pictures import read_picture
 from interleaver.tools.protocols import Capabilities, Size
 from interleaver.tools.sizes import nearest_size
 from interleaver.types import DRAWN_PICTURES, PicturePolicy
@@ -25,6 +25,8 @@ RATIOS: dict[Size, str] = {
     for width, height in [(1, 1), (2, 3), (3, 2), (3, 4), (4, 3), (4, 5), (5, 4), (9, 16), (16, 9), (21, 9)]
 }
 """The aspect ratios that the API offers, by width and height."""
+FINAL_REASONS = {"SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "RECITATION"}
+"""Reasons for an answer without a picture that hold for every further call; others, such as NO_IMAGE, may pass."""
 
 
 @settings(config=ConfigDict(extra="forbid"))
@@ -115,16 +117,15 @@ class GeminiImages:
         parts = (candidate.content.parts if candidate and candidate.content else None) or []
         for part in parts:
             if part.inline_data and part.inline_data.data and not part.thought:
-                return await decode_base64(base64.b64encode(part.inline_data.data).decode(), name)
+                return await read_picture(base64.b64encode(part.inline_data.data).decode(), self.endpoint)
         answer_text = " ".join(part.text for part in parts if part.text)[:300]
         if candidate is None or candidate.finish_reason is None:
             raise UnreadableAnswer(f"{name} sent no picture")
         reason = _enum_text(candidate.finish_reason)
-        if reason not in ("STOP", "MAX_TOKENS"):
-            raise Refusal(
-                f"{name} drew nothing ({reason}): {answer_text or candidate.finish_message or 'no reason given'}"
-            )
-        raise UnreadableAnswer(f"{name} sent no picture ({reason}){': ' + answer_text if answer_text else ''}")
+        explanation = answer_text or candidate.finish_message or "no reason given"
+        if reason.removeprefix("IMAGE_") in FINAL_REASONS:
+            raise Refusal(f"{name} drew nothing ({reason}): {explanation}")
+        raise UnreadableAnswer(f"{name} sent no picture ({reason}): {explanation}")
 
 
 def _enum_text(value: Any) -> str:

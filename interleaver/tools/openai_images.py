@@ -11,9 +11,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
 from interleaver.errors import UnreadableAnswer
-from interleaver.net.endpoints import Endpoint, openai_key_variable
+from interleaver.net.endpoints import Endpoint, is_azure, is_openai, openai_key_variable
+from interleaver.net.failures import error_status, raise_answered_error
 from interleaver.pictures import EXTENSIONS, Picture, apply_policy
-from interleaver.tools.endpoint_pictures import decode_base64
+from interleaver.tools.endpoint_pictures import read_picture
 from interleaver.tools.masks import fit_mask, read_mask
 from interleaver.tools.protocols import Capabilities, Size
 from interleaver.tools.sizes import nearest_size
@@ -35,7 +36,7 @@ class OpenAIImages:
             for a model that takes any size.
         mask: path of a mask image, white where an edit may paint and black where it must not.
         extensions: whether the endpoint accepts `seed`, `response_format` and `mask_image`, which OpenAI's own does
-            not; None for yes, except at OpenAI's own endpoint.
+            not; None for yes, except at OpenAI's own endpoint and Azure's, until an endpoint refuses them.
         extra_body: additional fields of the request body, such as `quality`, `num_inference_steps` or
             `guidance_scale`.
         pictures: how the sources of an edit are sent.
@@ -56,7 +57,8 @@ class OpenAIImages:
         key = openai_key_variable(self.api_key_env, self.base_url)
         self.endpoint = Endpoint("generator", self.model, self.base_url, key, self.timeout)
         self._mask = read_mask(self.mask) if self.mask else None
-        self._has_extensions = self.base_url is not None if self.extensions is None else self.extensions
+        is_plain = is_openai(self.base_url) or is_azure(self.base_url)
+        self._has_extensions = not is_plain if self.extensions is None else self.extensions
         self._client = self.endpoint.openai()
 
     @property
@@ -75,6 +77,13 @@ class OpenAIImages:
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw or edit one picture; see `ImageGenerator.generate`."""
+        try:
+            return await self._generate(prompt, sources, seed, size)
+        except _NotSupported:
+            self._has_extensions = False
+            return await self._generate(prompt, sources, seed, size)
+
+    async def _generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         sources = await asyncio.to_thread(lambda: [apply_policy(source, self.pictures) for source in sources])
         if sources:
             size = sources[-1].width, sources[-1].height
@@ -96,7 +105,11 @@ class OpenAIImages:
                     answer = await self._client.images.edit(**arguments)
                 else:
                     answer = await self._client.images.generate(**arguments)
+            if hasattr(answer, "to_dict"):  # else it is the text of an answer that is no JSON
+                raise_answered_error(answer.to_dict())
         except Exception as error:  # whatever the SDK raises
+            if self._has_extensions and error_status(error) in (400, 422) and _names_extension(error):
+                raise _NotSupported from None
             raise self.endpoint.failure(error) from None
         return await self._picture(answer)
 
@@ -113,12 +126,20 @@ class OpenAIImages:
         return files
 
     async def _picture(self, answer: Any) -> Picture:
-        data = getattr(answer, "data", None)
-        encoded = getattr(data[0], "b64_json", None) if data else None
-        if encoded:
-            return await decode_base64(encoded, self.endpoint.name)
-        reply_description = "a URL instead of the picture; make the server return b64_json" if data else "no picture"
-        raise UnreadableAnswer(f"{self.endpoint.name} sent {reply_description}")
+        data = getattr(answer, "data", None) or [None]
+        text = getattr(data[0], "b64_json", None) or getattr(data[0], "url", None)
+        if not text:
+            raise UnreadableAnswer(f"{self.endpoint.name} sent no picture")
+        return await read_picture(text, self.endpoint)
+
+
+class _NotSupported(Exception):
+    """The endpoint refuses a field that OpenAI's own API does not have."""
+
+
+def _names_extension(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(name in text for name in ("response_format", "seed", "mask_image"))
 
 
 def _file(picture: Picture, name: str) -> tuple[str, bytes, str]:

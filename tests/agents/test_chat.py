@@ -12,9 +12,11 @@ from support.fakes import PlainGenerator, ScriptedCritic, plain_picture
 from support.scripted_server import Reply, chat_reply, serving
 
 from interleaver import build_graph
+from interleaver.agents.answers import parse_verdict
 from interleaver.agents.chat import ChatCritic, ChatPlanner
-from interleaver.agents.conversation import ChatModel
+from interleaver.agents.conversation import Ask, ChatModel
 from interleaver.agents.exchanges import record_exchanges
+from interleaver.agents.schemas import VERDICT_SCHEMA
 from interleaver.doctor import examine
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
 from interleaver.pictures import Picture
@@ -444,3 +446,219 @@ async def test_the_doctor_asks_an_endpoint_for_its_models(tmp_path, monkeypatch)
         )
     checks = {check.name: check for check in await examine(str(tmp_path / "p.toml"), tmp_path / "out")}
     assert checks["planner"].ok is False and "cannot be reached" in checks["planner"].detail
+
+
+def events(*chunks):
+    """A chat completion as server-sent events."""
+    lines = [f"data: {json.dumps({'id': 'x', 'model': 'm', **chunk})}" for chunk in chunks]
+    return Reply("\n\n".join([": comment", *lines, "data: [DONE]", ""]).encode(), type="text/event-stream")
+
+
+def delta(finish=None, **fields):
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+ANSWER = json.dumps(YES)
+BARE_YES = json.dumps({"previous_step_success": True, "refine_prompt": ""})
+CALL = {"id": "c", "type": "function", "function": {"name": "verdict", "arguments": ANSWER}}
+STRAY = {"id": "c", "type": "function", "function": {"name": "search", "arguments": '{"query": "cats"}'}}
+BROKEN = {"id": "c", "type": "function", "function": {"name": "verdict", "arguments": f"{ANSWER} trailing"}}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        events(delta(role="assistant", content=ANSWER[:9]), delta(content=ANSWER[9:]), delta("stop"), {"usage": None}),
+        events(delta(content=ANSWER + "\u2028", finish="stop")),
+        chat_reply(None, reasoning_content=ANSWER),
+        chat_reply("", reasoning=f"Let me see.\n{ANSWER}"),
+        chat_reply(ANSWER, tool_calls=[STRAY]),
+        chat_reply(None, tool_calls=[CALL]),
+        chat_reply(None, tool_calls=[STRAY, CALL]),
+        chat_reply(None, tool_calls=[BROKEN]),
+        chat_reply(ANSWER, refusal="I can't."),
+        chat_reply(ANSWER, finish="error"),
+    ],
+)
+async def test_an_answer_that_is_there_is_used(reply):
+    with serving(reply) as server, record_exchanges() as exchanges:
+        verdict = await judged(critic(server))
+    assert verdict.accepted
+    assert len(server.requests) == 1
+    assert parse_verdict(exchanges[0].answer).accepted
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, {}, "many", {"prompt_tokens": None, "completion_tokens": 3}, {"prompt_tokens": 1.5, "completion_tokens": "7"},
+     {"prompt_tokens": -4, "completion_tokens": 1e400}, {"prompt_tokens": [1], "completion_tokens": True}],
+)  # fmt: skip
+async def test_odd_counts_of_tokens_cost_no_answer(usage):
+    reply = chat_reply(ANSWER)
+    reply.body["usage"] = usage
+    if usage and usage != "many" and usage.get("completion_tokens") == 1e400:
+        reply.body = json.dumps(reply.body).replace("Infinity", "1e400").encode()
+    with serving(reply) as server, record_exchanges() as exchanges:
+        assert (await judged(critic(server))).accepted
+    assert exchanges[0].usage.input_tokens >= 0 and exchanges[0].usage.output_tokens >= 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply({"error": {"code": 429, "message": "Rate limit exceeded"}}), BackendUnavailable),
+        (Reply({"error": {"code": 401, "message": "No auth"}}), BackendError),
+        (Reply({"error": {"code": "content_filter", "message": "no"}}), Refusal),
+        (events({"error": {"code": 502, "message": "upstream"}}), BackendUnavailable),
+    ],
+)
+async def test_an_error_with_status_200_is_treated_by_its_code(reply, kind):
+    with serving(reply) as server, record_exchanges() as exchanges:
+        with pytest.raises(BackendError) as raised:
+            await judged(critic(server))
+    assert type(raised.value) is kind
+    assert len(server.requests) == len(exchanges) == 1
+
+
+async def test_an_error_in_a_choice_is_treated_by_its_code():
+    reply = chat_reply("", finish="error")
+    reply.body["choices"][0]["error"] = {"code": 502, "message": "Upstream idle timeout"}
+    with serving(reply) as server, pytest.raises(BackendUnavailable, match="Upstream idle timeout"):
+        await judged(critic(server))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        chat_reply("nope"),
+        chat_reply(""),
+        chat_reply("{", finish="length"),
+        Reply({"choices": []}),
+        Reply({"choices": 5}),
+    ],
+)
+async def test_no_model_is_told_an_address(reply):
+    with serving(reply, chat_reply(ANSWER)) as server:
+        assert (await judged(critic(server))).accepted
+    for request in server.requests:
+        assert "127.0.0.1" not in json.dumps(request.json) and "max_tokens" not in json.dumps(request.json)
+    asked_again = len(server.requests[1].json["messages"]) == 3
+    assert asked_again == (b"choices" not in json.dumps(reply.body).encode() or "usage" in reply.body)
+
+
+def without(*formats):
+    """An endpoint that refuses some response formats, as several providers word it."""
+
+    def reply(request):
+        kind = request.json.get("response_format", {}).get("type")
+        if kind in formats:
+            return Reply({"error": {"message": f"This response_format type is unavailable now: {kind}"}}, 400)
+        return chat_reply(ANSWER)
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("refused", "sent"),
+    [
+        ((), ["json_schema", "json_schema"]),
+        (("json_schema",), ["json_schema", "json_object", "json_object"]),
+        (("json_schema", "json_object"), ["json_schema", "json_object", None, None]),
+    ],
+)
+async def test_formats_that_an_endpoint_refuses_are_given_up(refused, sent):
+    with serving(without(*refused)) as server:
+        asker = critic(server)
+        for _ in range(2):
+            assert (await judged(asker)).accepted
+    assert [request.json.get("response_format", {}).get("type") for request in server.requests] == sent
+
+
+async def test_a_format_of_ones_own_is_sent():
+    with serving(chat_reply(ANSWER)) as server:
+        await judged(critic(server, extra_body={"response_format": {"type": "json_object"}}))
+    assert server.requests[0].json["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize(
+    ("message", "settings", "field", "value"),
+    [
+        ("'max_tokens' is not supported. Use 'max_completion_tokens'.", {"max_tokens": 9}, "max_completion_tokens", 9),
+        ("'temperature' does not support 0.5 with this model.", {"temperature": 0.5}, "temperature", None),
+    ],
+)
+async def test_a_parameter_that_is_refused_is_switched_once(message, settings, field, value):
+    with serving(Reply({"error": {"message": message}}, 400), chat_reply(ANSWER)) as server:
+        assert (await judged(critic(server, **settings))).accepted
+    assert server.requests[1].json.get(field) == value
+    assert not set(settings) & set(server.requests[1].json)
+    with serving(Reply({"error": {"message": message}}, 400)) as server:
+        with pytest.raises(BackendError, match="answered 400"):
+            await judged(critic(server, **settings))
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "url", "limit", "formats", "thinking"),
+    [
+        (
+            {"provider": "openrouter"},
+            "https://openrouter.ai/api/v1",
+            "max_tokens",
+            "json_schema",
+            {"reasoning": {"enabled": False}},
+        ),
+        (
+            {"provider": "ollama"},
+            "http://127.0.0.1:11434/v1",
+            "max_tokens",
+            "json_schema",
+            {"reasoning_effort": "none"},
+        ),
+        ({"provider": "lmstudio"}, "http://127.0.0.1:1234/v1", "max_tokens", "json_schema", {}),
+        (
+            {"provider": "dashscope"},
+            "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+            "max_tokens",
+            "json_object",
+            {"enable_thinking": False},
+        ),
+        (
+            {"base_url": "https://api.groq.com/openai/v1"},
+            "https://api.groq.com/openai/v1",
+            "max_completion_tokens",
+            "json_schema",
+            {"reasoning_effort": "none"},
+        ),
+        (
+            {"base_url": "https://eu.api.openai.com/v1"},
+            "https://eu.api.openai.com/v1",
+            "max_completion_tokens",
+            "json_schema",
+            {"reasoning_effort": "minimal"},
+        ),
+        (
+            {"base_url": "https://x.openai.azure.com/openai/v1/"},
+            "https://x.openai.azure.com/openai/v1/",
+            "max_completion_tokens",
+            "json_schema",
+            {"reasoning_effort": "minimal"},
+        ),
+    ],
+)
+def test_what_is_known_of_providers(settings, url, limit, formats, thinking, monkeypatch):
+    for name in ("OPENROUTER", "DASHSCOPE", "GROQ", "OPENAI", "AZURE_OPENAI"):
+        monkeypatch.setenv(f"{name}_API_KEY", f"key of {name}")
+    asker = ChatPlanner(model="m", max_tokens=9, thinking=False, **settings)._conversation
+    chat = asker._runnable(Ask([], schema=VERDICT_SCHEMA))
+    payload = chat.bound._get_request_payload("hi", **chat.kwargs)
+    assert (asker.endpoint.base_url, payload[limit]) == (url, 9)
+    assert payload["extra_body"]["response_format"]["type"] == formats
+    assert thinking.items() <= payload["extra_body"].items()
+    assert asker.endpoint.key == "none" if "127.0.0.1" in url else asker.endpoint.key.startswith("key of")
+
+
+def test_azure_needs_its_address(monkeypatch):
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "key")
+    with pytest.raises(BadInput, match="base_url is missing"):
+        create_backend("planner", "chat", model="m", provider="azure")

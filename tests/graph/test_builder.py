@@ -21,7 +21,7 @@ EDGES = {
     "begin": {"planner", "review", "generator", "critic", "refine", "accept", "compose"},
     "planner": {"review", "generator", "accept", "compose"},
     "review": {"planner", "generator", "accept", "compose"},
-    "generator": {"critic", "accept", "review", "compose"},
+    "generator": {"critic", "generator", "accept", "review", "compose"},
     "critic": {"accept", "refine", "review", "compose"},
     "refine": {"generator"},
     "accept": {"generator", "accept", "compose"},

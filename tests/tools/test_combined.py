@@ -7,7 +7,7 @@ from support.fakes import PlainGenerator, plain_picture
 from support.image_endpoint import image_reply
 from support.scripted_server import Reply, serving
 
-from interleaver.errors import BackendError, BackendUnavailable, BadInput
+from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
 from interleaver.registry import create_backend
 from interleaver.tools import combined
 
@@ -181,3 +181,22 @@ def test_time_limits_follow_from_the_members():
 def test_members_are_checked(backend, settings, said):
     with pytest.raises(BadInput, match=said):
         create_backend("generator", backend, **settings)
+
+
+@pytest.mark.parametrize(("failure", "calls"), [(Refusal("no"), 1), (None, 0)])
+async def test_a_fallback_draws_what_is_refused_and_nothing_else(failure, calls, monkeypatch):
+    made = {"main": PlainGenerator({0: failure} if failure else {}), "fallback": PlainGenerator()}
+    monkeypatch.setattr(combined, "make_member", lambda member, name: made[member["backend"]])
+    both = create_backend("generator", "with-fallback", main={"backend": "main"}, fallback={"backend": "fallback"})
+    assert await both.generate("a cat", [], 7, (64, 64)) == plain_picture((7, 0, 1))
+    assert len(made["fallback"].calls) == calls
+
+
+async def test_a_fallback_is_not_for_what_is_down_or_answers_in_words(monkeypatch):
+    for failure in (DOWN, UnreadableAnswer("words")):
+        made = {"main": PlainGenerator({0: failure}), "fallback": PlainGenerator()}
+        monkeypatch.setattr(combined, "make_member", lambda member, name, made=made: made[member["backend"]])
+        both = create_backend("generator", "with-fallback", main={"backend": "main"}, fallback={"backend": "fallback"})
+        with pytest.raises(type(failure)):
+            await both.generate("a cat", [], 7, (64, 64))
+        assert not made["fallback"].calls

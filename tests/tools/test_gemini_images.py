@@ -58,6 +58,9 @@ async def test_editing_shows_all_sources_first():
         (gemini_reply(finish="IMAGE_SAFETY"), Refusal, r"drew nothing \(IMAGE_SAFETY\)"),
         (Reply({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}), Refusal, "refused the prompt .PROHIBITED"),
         (gemini_reply({"text": "I would rather talk."}), UnreadableAnswer, "sent no picture .STOP.: I would rather"),
+        (gemini_reply(finish="NO_IMAGE"), UnreadableAnswer, "sent no picture .NO_IMAGE"),
+        (gemini_reply(finish="IMAGE_OTHER"), UnreadableAnswer, "sent no picture .IMAGE_OTHER"),
+        (gemini_reply(finish="IMAGE_PROHIBITED_CONTENT"), Refusal, "IMAGE_PROHIBITED"),
         (Reply({}), UnreadableAnswer, "sent no picture"),
         (
             gemini_reply({"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}),

@@ -102,7 +102,7 @@ NOT_ALLOWED = {
         (Reply(silent=True), BackendUnavailable, r"did not answer within 2 s \(generator.timeout\)"),
         (Reply({"data": []}), UnreadableAnswer, "sent no picture"),
         (Reply({"hello": 1}), UnreadableAnswer, "sent no picture"),
-        (Reply({"data": [{"url": "http://127.0.0.1/x.png"}]}), UnreadableAnswer, "a URL instead of the picture"),
+        (Reply({"data": [{"url": "http://127.0.0.1/x.png"}]}), UnreadableAnswer, "no picture that can be used"),
         (Reply({"data": [{"b64_json": "%%%"}]}), UnreadableAnswer, "no picture that can be used"),
         (Reply({"data": [{"b64_json": "aGVsbG8="}]}), UnreadableAnswer, "is not a picture; give a PNG"),
         (image_reply(huge()), UnreadableAnswer, "9000x9000 pixels; at most 80 megapixels"),
@@ -121,3 +121,87 @@ async def test_what_is_wrong_with_an_endpoint_is_told(reply, error, said, monkey
 def test_a_mask_that_is_not_there_is_told_at_once():
     with pytest.raises(BadInput, match="the mask 'nowhere.png' cannot be read"):
         create_backend("generator", "openai-images", model="m", base_url="http://127.0.0.1:1", mask="nowhere.png")
+
+
+SENT = base64.b64encode(plain_picture().data).decode()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"url": f"data:image/png;base64,{SENT}"},
+        {"b64_json": f"data:image/png;base64,{SENT}"},
+        {"b64_json": "\n".join(SENT[n : n + 76] for n in range(0, len(SENT), 76))},
+        {"b64_json": SENT.rstrip("=")},
+        {"b64_json": None, "url": "HOST/files/1.png"},
+        {"url": "/files/1.png?sig=x"},
+    ],
+)
+async def test_a_picture_may_come_in_many_ways(item):
+    def reply(request):
+        if request.path.startswith("/files/1.png"):
+            return Reply(plain_picture().data, type="image/png")
+        return Reply({"data": [{name: value and value.replace("HOST", server.url) for name, value in item.items()}]})
+
+    with serving(reply) as server:
+        assert await generator(server).generate("a cat", [], 7, (64, 64)) == plain_picture()
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/p.png", "http://localhost:1/p.png", "file:///etc/passwd", "x"])
+async def test_addresses_elsewhere_are_guarded(url):
+    with serving(Reply({"data": [{"url": url}]})) as server:
+        with pytest.raises(UnreadableAnswer, match="no picture that can be used"):
+            await generator(server).generate("a cat", [], 7, (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "said"),
+    [
+        (Reply({"error": {"code": 429, "message": "slow down"}}), BackendUnavailable, "too busy"),
+        (Reply({"error": {"code": "moderation_blocked", "message": "no"}}), Refusal, "content filter"),
+        (Reply({"error": "out of memory"}), BackendUnavailable, "has a problem"),
+        (
+            Reply({"error": {"code": "billing_hard_limit_reached", "message": "limit"}}, 400),
+            BackendError,
+            "no quota left",
+        ),
+        (
+            Reply({"error": {"message": "Your organization must be verified to use the model"}}, 403),
+            BackendError,
+            "organisation must be verified",
+        ),
+        (
+            Reply({"error": {"message": "Invalid value '64x64'", "param": "size"}}, 400),
+            BackendError,
+            "set generator.sizes",
+        ),
+    ],
+)
+async def test_errors_are_explained_as_what_they_are(reply, error, said):
+    with serving(reply) as server:
+        with pytest.raises(error, match=said):
+            await generator(server).generate("a cat", [], 7, (64, 64))
+
+
+async def test_fields_that_an_endpoint_refuses_are_left_out():
+    def reply(request):
+        if "response_format" in request.json:
+            return Reply({"error": {"message": "Unknown parameter: 'response_format'."}}, 400)
+        return image_reply()
+
+    with serving(reply) as server:
+        drawer = generator(server)
+        for _ in range(2):
+            assert await drawer.generate("a cat", [], 7, (64, 64)) == plain_picture()
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.openai.com/v1", "https://eu.api.openai.com/v1/", "https://x.openai.azure.com/openai/v1/"]
+)
+def test_openai_is_known_by_its_host(url, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "sk-2")
+    drawer = OpenAIImages(model="m", base_url=url)
+    assert drawer.endpoint.key == ("sk-2" if "azure" in url else "sk-1")
+    assert not drawer._has_extensions

@@ -1,0 +1,143 @@
+"""Calls to one endpoint by everybody in a process: slots, pauses, retries."""
+
+import asyncio
+import time
+
+import pytest
+from tenacity import wait_none
+
+from interleaver import calling
+from interleaver.calling import Stopwatch, call, queue_of
+from interleaver.errors import BackendError, BackendUnavailable
+
+
+class Endpoint:
+    """Answers as many calls at once as it has room for, and says to the others that it is busy."""
+
+    timeout = 60
+
+    def __init__(self, room=1000, seconds=0.0, resource=None, retry_after=None):
+        self.room, self.seconds, self.resource, self.retry_after = room, seconds, resource, retry_after
+        self.now = self.most = self.asked = self.refused = 0
+
+    async def answer(self):
+        self.asked += 1
+        if self.now >= self.room:
+            self.refused += 1
+            raise BackendUnavailable("busy", retry_after=self.retry_after, busy=True)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.now -= 1
+        return "answer"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(calling, "BACKOFF", wait_none())
+    monkeypatch.setattr(calling, "BUSY_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(calling, "SPREAD", 0.01)
+
+
+async def test_a_busy_endpoint_answers_everybody_in_the_end():
+    """Thirty-two callers at an endpoint with room for four, which today's limit of four attempts would not get."""
+    endpoint = Endpoint(room=4, seconds=0.01)
+    answers = await asyncio.gather(*(call(endpoint, endpoint.answer, str) for _ in range(32)))
+    assert answers == ["answer"] * 32
+    assert endpoint.most == 4
+
+
+async def test_backends_at_one_endpoint_share_its_pauses():
+    first, second = Endpoint(resource=("http://one", "key")), Endpoint(resource=("http://one", "key"))
+    other = Endpoint(resource=("http://one", "another key"))
+    queue_of(first).pause(0.2)
+    start = time.monotonic()
+    await call(other, other.answer, str)
+    assert time.monotonic() - start < 0.2
+    await call(second, second.answer, str)
+    assert time.monotonic() - start >= 0.2
+
+
+async def test_nobody_keeps_a_slot_while_waiting():
+    """One call is told to wait; the other must not wait for its slot."""
+    endpoint = Endpoint(room=0, resource="slots")
+    waiting = asyncio.create_task(call(endpoint, endpoint.answer, str, concurrency=1))
+    while not endpoint.refused:
+        await asyncio.sleep(0)
+    endpoint.room = 1
+    assert await call(endpoint, endpoint.answer, str, concurrency=1) == "answer"
+    assert await waiting == "answer"
+    assert endpoint.most == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, None])
+async def test_slots_are_for_everybody_at_the_endpoint(concurrency):
+    members = [Endpoint(seconds=0.01, resource=f"slots of {concurrency}") for _ in range(2)]
+    total = most = 0
+
+    async def count(member):
+        nonlocal total, most
+        total += 1
+        most = max(most, total)
+        try:
+            return await member.answer()
+        finally:
+            total -= 1
+
+    await asyncio.gather(*(call(one, lambda one=one: count(one), str, concurrency) for one in members * 5))
+    assert most == (concurrency or 10)
+
+
+async def test_a_pause_beyond_the_time_limit_is_not_waited_for():
+    endpoint = Endpoint(room=0, retry_after=3600.0)
+    start = time.monotonic()
+    with pytest.raises(BackendUnavailable):
+        await call(endpoint, endpoint.answer, str)
+    assert time.monotonic() - start < 5 and endpoint.asked == 1
+
+
+async def test_an_endpoint_that_stays_busy_is_given_up_when_the_time_is_over():
+    endpoint = Endpoint(room=0)
+    endpoint.timeout = 0.3
+    with pytest.raises(BackendUnavailable):
+        await call(endpoint, endpoint.answer, str)
+    assert endpoint.asked > 4
+
+
+@pytest.mark.parametrize(
+    ("failure", "calls"), [(BackendUnavailable("down"), 4), (BackendError("no"), 1), (KeyError("x"), 1)]
+)
+async def test_only_what_may_pass_is_tried_again(failure, calls):
+    made = 0
+
+    async def fail():
+        nonlocal made
+        made += 1
+        raise failure
+
+    with pytest.raises(BackendError):
+        await call(object(), fail, str)
+    assert made == calls
+
+
+async def test_a_pause_grows_while_nothing_is_answered_and_ends_with_an_answer():
+    queue = calling.CallQueue()
+    lengths = []
+    for _ in range(5):
+        queue.pause(None)
+        lengths.append(queue.paused_until - time.monotonic())
+        queue.paused_until = 0.0
+    assert lengths == sorted(lengths) and lengths[-1] <= 0.05
+    await queue.attempt(lambda: asyncio.sleep(0, "answer"), str, None)
+    assert queue.pauses == 0
+
+
+async def test_only_the_work_itself_is_measured(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(calling.time, "monotonic", lambda: next(clock))
+    watch = Stopwatch()
+    await watch.time(asyncio.sleep(0))
+    await watch.time(asyncio.sleep(0))
+    assert watch.seconds == 2
