@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from interleaver.agents.backslashes import restore_backslashes
 from interleaver.agents.literals import read_json, read_literal
 from interleaver.errors import UnreadableAnswer
 from interleaver.types import Plan, Step, Verdict
@@ -26,6 +27,7 @@ NULL_WORDS = {"", "null", "none", "n/a"}
 _EXACT = re.compile(r"<think>((?:(?!</think>).)*)</think>\s*<answer>\s*", re.DOTALL)
 _THINK = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?=</?answer>|$)", re.IGNORECASE | re.DOTALL)
+_CLOSED_ANSWER = re.compile(r"<answer>.*?(?:</answer>|$)", re.IGNORECASE | re.DOTALL)
 _KEY_IN_TEXT = re.compile(r"""["']?(?:step_number|execution_plan|previous_step_success)["']\s*:""")
 
 
@@ -72,11 +74,12 @@ def _parse(text: str, key: str, read: Callable[[dict[str, Any], str], T]) -> T:
         raise UnreadableAnswer(f"the answer has {len(text):,} characters; at most {MAX_ANSWER:,} are read")
     exact = _parse_exact(text.strip(), key)
     if exact is not None:
-        return read(*exact)
-    reasoning, answer_text = _split(text)
-    answer = read_literal_in(answer_text, key)
-    _refuse_missing_quote(answer)
-    return read(answer, reasoning)
+        answer, reasoning = exact
+    else:
+        reasoning, answer_text = _split(text)
+        answer = read_literal_in(answer_text, key)
+        _refuse_missing_quote(answer)
+    return read(restore_backslashes(answer, text.rpartition("</think>")[2]), reasoning)
 
 
 def _parse_exact(text: str, key: str) -> tuple[dict[str, Any], str] | None:
@@ -136,10 +139,11 @@ def read_literal_in(text: str, key: str) -> dict[str, Any]:
             one.
     """
     answers = [match[1] for match in _ANSWER.finditer(text) if match[1].strip()]
+    outside = _CLOSED_ANSWER.sub(" ", text)
     key_pattern = re.compile(rf"""[{{,]\s*+["'“‘`]?{key}["'”’`]?\s*+:""")
     objects: list[dict[str, Any]] = []
     problems: list[UnreadableAnswer] = []
-    for part in [*answers, text]:
+    for part in [*answers, outside if answers else text, text]:
         if part is text and objects:
             break  # the tags enclose the answer; if they enclose no object, they are part of its texts
         remainder = _collect(part, key, objects, problems)
@@ -200,7 +204,7 @@ def _read_verdict(answer: dict[str, Any], reasoning: str) -> Verdict:
 
 
 def _read_plan(answer: dict[str, Any], reasoning: str) -> Plan:
-    steps = answer["execution_plan"]
+    steps = _decoded(answer["execution_plan"])
     if not isinstance(steps, list):
         raise UnreadableAnswer(f"execution_plan is a {type(steps).__name__}; it must be a list of steps")
     read = [_read_step(step, f"step {number}") for number, step in enumerate(steps, start=1)]
@@ -208,13 +212,14 @@ def _read_plan(answer: dict[str, Any], reasoning: str) -> Plan:
 
 
 def _read_step(step: object, name: str) -> Step:
+    step = _decoded(step)
     if not isinstance(step, dict):
         raise UnreadableAnswer(f"{name} is {step!r:.60}; it must be an object")
     if "prompt" not in step:
         raise UnreadableAnswer(f"{name} has no prompt; it must be text, or null if nothing is drawn")
     read = Step(
         number=_number(step.get("step_number")),
-        name=_text(step, "step_name", name) or "",
+        name=_name(step, name),
         instruction=_text(step, "instruction", name),
         prompt=_text(step, "prompt", name),
         auxiliary_text=_text(step, "auxiliary_text", name),
@@ -222,6 +227,20 @@ def _read_step(step: object, name: str) -> Step:
     if not (read.draws or read.text):
         raise UnreadableAnswer(f"{name} is empty: it has neither a prompt nor a text")
     return read
+
+
+def _decoded(value: object) -> object:
+    """Return a list or object that was encoded as a text; anything else as it is."""
+    if isinstance(value, str) and value.strip().startswith(("[", "{")):
+        return read_literal(value.strip())[0]
+    return value
+
+
+def _name(step: dict[str, Any], name: str) -> str:
+    value = step.get("step_name")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return _text(step, "step_name", name) or ""
 
 
 def _number(value: object) -> int:

@@ -10,9 +10,9 @@ from pydantic.dataclasses import dataclass as settings
 
 from interleaver.agents.answers import parse_plan, parse_revision, parse_verdict
 from interleaver.agents.conversation import Ask, ChatModel, Conversation
-from interleaver.agents.prompts import PromptPart, fill, interleave_pictures, load_prompts, template_text
+from interleaver.agents.prompts import PromptPart, fill, interleave_pictures, load_prompts
 from interleaver.agents.schemas import PLAN_SCHEMA, VERDICT_SCHEMA, tagged_grammar, write_plan
-from interleaver.agents.tagged import AnswerKind, plan_parts, verdict_parts
+from interleaver.agents.tagged import AnswerKind, answer_format, plan_parts, verdict_parts
 from interleaver.choices import AnswerFormat
 from interleaver.pictures import Picture
 from interleaver.types import Plan, Step, Verdict
@@ -42,7 +42,7 @@ class _Agent(ChatModel):
             self.max_tokens = TAGGED_TOKENS
         self._conversation = Conversation(self, self._role)
         self._templates = load_prompts(self.prompts)
-        _ = template_text(f"plan.{self.format}"), template_text(f"verdict.{self.format}")
+        _ = self._format("plan"), self._format("verdict")  # cached here, so that no event loop waits for the disk
 
     async def check(self) -> str:
         """Check that the model can be reached; see `Endpoint.check`."""
@@ -55,7 +55,7 @@ class _Agent(ChatModel):
 
     def _format(self, kind: AnswerKind) -> str:
         """Return the format instructions for a kind of answer."""
-        return template_text(f"{kind}.{self.format}")
+        return answer_format(kind, self.format)
 
     def _ask(self, parts: list[PromptPart], schema: dict[str, Any]) -> Ask:
         if self.format == "structured":

@@ -19,14 +19,18 @@ QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`"}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
-_SPACE = re.compile(r"(?:\s++|//[^\n]*+|#[^\n]*+)*+")
+_BLANK = r"(?:\s++|//[^\n]*+|#[^\n]*+|/\*(?:(?!\*/).)*+\*/)*+"
+"""Spaces and comments."""
+_SPACE = re.compile(_BLANK, re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]+")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
-_KEY = re.compile(r"""\s*+["'“‘`]?([A-Za-z_]\w*)["'”’`]?\s*+:""")
+_KEY = re.compile(rf"""{_BLANK}["'“‘`]?([A-Za-z_]\w*)["'”’`]?\s*+:""", re.DOTALL)
 # What follows the closing quote of a value: the next key, or the end of its object, list or answer ...
 _AFTER_VALUE = re.compile(
-    r"""\s*+(?:$|(?:,\s*+)?["'“‘`]\w+["'”’`]\s*+:|,\s*+(?:[}\]]|$)|[}\]]\s*+(?:$|[,}\]<`]))""",
+    rf"""{_BLANK}(?:$|(?:,{_BLANK})?["'“‘`]\w+["'”’`]\s*+:|,{_BLANK}(?:[}}\]]|$|[A-Za-z_]\w*\s*+:)"""
+    rf"""|[}}\]]{_BLANK}(?:$|[,}}\]<`]))""",
+    re.DOTALL,
 )
 # ... or, if no quote is followed by that, the end of an object with prose after it.
 _AFTER_LAST_VALUE = re.compile(r"\s*+(?:,\s*+)?[}\]]")
@@ -171,6 +175,8 @@ class _Reader:
             value = float(number[0]) if re.search(r"[.eE]", number[0]) else int(number[0])
         elif match[0].lower() in WORDS:
             value = WORDS[match[0].lower()]
+        elif name == repr("step_number"):
+            value = match[0]  # as in the example of a prompt, "step_number: i"; steps are numbered by their order
         else:
             raise UnreadableAnswer(
                 f"{name} is {match[0]!r}, which is neither text in quotes, a number, true, false nor null"

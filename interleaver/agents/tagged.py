@@ -15,9 +15,19 @@ from interleaver.agents.prompts import (
     template_text,
 )
 from interleaver.agents.schemas import write_plan
+from interleaver.choices import AnswerFormat
 from interleaver.types import IMAGE_TAG, ImageRef, Plan, Step, Verdict
 
 AnswerKind = Literal["plan", "verdict"]
+
+
+def answer_format(kind: AnswerKind, wire_format: AnswerFormat) -> str:
+    """Return the instructions for a kind of answer in a wire format.
+
+    Those of the tagged format are what models were trained on, so they stay as they are.
+    """
+    instructions = template_text(f"{kind}.{wire_format}")
+    return f"{instructions}\n{template_text('backslashes')}" if wire_format == "structured" else instructions
 
 
 def plan_parts(prompts: PromptSet, request: str, images: Sequence[Any], format_instructions: str) -> list[PromptPart]:
@@ -60,10 +70,13 @@ def to_tagged(question: str, kind: AnswerKind) -> str | None:
         The converted question; None if it contains the format instructions of neither, which is the case for a prompt
         set with its own wire format.
     """
-    tagged, structured = template_text(f"{kind}.tagged"), template_text(f"{kind}.structured")
+    tagged = template_text(f"{kind}.tagged")
     if tagged in question:
         return question
-    return question.replace(structured, tagged) if structured in question else None
+    for structured in (answer_format(kind, "structured"), template_text(f"{kind}.structured")):
+        if structured in question:  # the second form is that of former versions
+            return question.replace(structured, tagged)
+    return None
 
 
 def plan_answer(plan: Plan) -> str:

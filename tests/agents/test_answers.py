@@ -9,7 +9,7 @@ from support import malformed
 from interleaver.agents import parse_plan, parse_verdict
 from interleaver.errors import UnreadableAnswer
 
-text = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=60)
+text = st.text(st.characters(codec="utf-8", exclude_characters="\x00\a\b\f\v"), max_size=60)
 prose = st.text(st.sampled_from(list("ab c,:'\"{}[]<>/\\\n`“”#")), max_size=80)
 
 
@@ -108,3 +108,57 @@ def test_an_exact_answer_is_read_whatever_its_texts_mention(said):
     fields = json.dumps({"previous_step_success": False, "refine_prompt": f"a {said} b"})
     verdict = parse_verdict(f"<think>red <answer> {{</think>\n<answer>\n{fields}   \n</answer>\n")
     assert verdict.refined_prompt == f"a {said} b" and verdict.reasoning == "red <answer> {"
+
+
+STEP = '"step_number": 1, "instruction": "Do.", "prompt": "a cat"'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"execution_plan": [{"step_number": 1, "prompt": "a cat", // draw it\n "instruction": "Do."}]}',
+        '{"execution_plan": [{"step_number": 1, "prompt": "a cat" /* draw, it */, "instruction": "Do."}]}',
+        "{'execution_plan': [{'step_number': 1, 'prompt': 'a cat',  # draw it\n 'instruction': 'Do.'}]}",
+        '{"execution_plan": [{"prompt": "a cat", // the "prompt": says it all\n "instruction": "Do."}] // end\n}',
+        "{execution_plan: [{step_number: 1, prompt: 'a cat', instruction: 'Do.'}]}",
+        '{execution_plan: [{step_number: i, prompt: "a cat", instruction: "Do."}]}',
+        '{"execution_plan": [{"step_number": i, "prompt": "a cat", "instruction": "Do."}]}',
+        json.dumps(f'{{"execution_plan": [{{{STEP}}}]}}'),
+        json.dumps({"execution_plan": f"[{{{STEP}}}]"}),
+        json.dumps({"execution_plan": [f"{{{STEP}}}"]}),
+        f"<answer>{json.dumps(json.dumps({'execution_plan': [json.loads(f'{{{STEP}}}')]}))}</answer>",
+    ],
+)
+def test_what_can_be_read_in_one_way_only_is_read(answer):
+    (step,) = parse_plan(answer).steps
+    assert (step.prompt, step.instruction) == ("a cat", "Do.")
+
+
+def test_names_may_be_numbers():
+    plan = parse_plan('{"execution_plan": [{"step_name": 3, "prompt": "a"}, {"step_name": 1.5, "prompt": "b"}]}')
+    assert [step.name for step in plan.steps] == ["3", "1.5"]
+
+
+NO = '{"previous_step_success": false, "refine_prompt": "x"}'
+YES = '{"previous_step_success": true}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"{YES} {NO}",
+        f"<answer>{YES}</answer><answer>{NO}</answer>",
+        f"<answer>{YES}</answer> Wait, no: {NO}",
+        f"{NO} or rather <answer>{YES}</answer>",
+        f"```json\n{YES}\n```\n```json\n{NO}\n```",
+        f"<think>so</think><answer>{YES}\n{NO}</answer>",
+    ],
+)
+def test_two_different_answers_are_refused(answer):
+    with pytest.raises(UnreadableAnswer, match="2 different objects"):
+        parse_verdict(answer)
+
+
+@pytest.mark.parametrize("answer", [f"{NO} {NO}", f"<answer>{NO}</answer>{NO}", f"<think>{YES}</think>{NO}"])
+def test_the_same_answer_twice_is_one(answer):
+    assert parse_verdict(answer).refined_prompt == "x"
