@@ -70,6 +70,7 @@ class PlanMaker:
             revise = partial(backend.revise, request, pictures, memory.plan)
             plan = await self.backends.call("planner", backend, lambda: watch.time(revise()), Plan)
             if plan.steps:
+                _check_length(plan, state)
                 whole_request = f"{memory.request}\n\nThen: {revision}"
                 limit = await count_stored_steps(self.images, memory)
                 return replan_update(state, memory, plan.numbered(), limit) | {
@@ -79,11 +80,23 @@ class PlanMaker:
             if is_required:
                 raise BadInput("the planner takes this for a new document and not for a change; say what to change")
         plan = await self.backends.call("planner", backend, lambda: watch.time(backend.plan(request, pictures)), Plan)
+        _check_length(plan, state)
         if not revision:
             return {"plan": plan.numbered().model_dump(mode="json"), "kept_steps": 0}
         notes = {"unusable": state.get("unusable", []), "background": state.get("background", "")}
         update = new_document(revision, [ref.model_dump() for ref in refs]) | notes
         return update | {"plan": plan.numbered().model_dump(mode="json")}
+
+
+def _check_length(plan: Plan, state: RunState) -> None:
+    """Check that a plan has no more pictures than the settings allow.
+
+    Raises:
+        BadInput: it has more.
+    """
+    drawn_steps, limit = sum(step.draws for step in plan.steps), settings_of(state).max_steps
+    if drawn_steps > limit:
+        raise BadInput(f"the plan has {drawn_steps} pictures; ask for at most {limit}, or raise max_steps")
 
 
 async def count_stored_steps(images: ImageStore, memory: DocumentMemory) -> int:

@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from interleaver.pictures import EXTENSIONS, Picture, shrink_picture
 from interleaver.rendering.templates import render_template
+from interleaver.rendering.texts import (
+    direction_of,
+    escape_markdown,
+    language_of,
+    text_to_html,
+    text_to_markdown,
+)
 from interleaver.store.folders import Folder
 from interleaver.store.images import ImageStore
 from interleaver.traces.document_file import (
@@ -40,7 +48,7 @@ class StepView:
     """A step as shown on the page: its summary, texts, picture, note and attempts, with pictures as data URIs."""
 
     summary: StepSummary
-    texts: list[str]
+    texts: list[Markup]
     picture: str | None
     alt: str
     note: str | None
@@ -152,43 +160,47 @@ def _attempt_entry(attempt: Attempt, paths: PicturePaths) -> AttemptEntry:
 
 def render_markdown(document: Document, paths: PicturePaths) -> str:
     """Return the content of `document.md`."""
-    lines = [f"# {_heading(document)}", ""]
+    lines = [f"# {escape_markdown(_heading(document))}", ""]
     if document.reason:
-        lines += [f"> **{document.status}:** {document.reason}", ""]
+        lines += [f"> **{document.status}:** {escape_markdown(document.reason)}", ""]
     for position, summary in enumerate(document.steps):
-        lines += [f"## {summary.number}. {summary.name}".rstrip(), ""]
+        lines += [f"## {summary.number}. {escape_markdown(summary.name)}".rstrip(), ""]
         for block in document.blocks:
             if block.step != position:
                 continue
             if isinstance(block, TextBlock):
-                lines += [block.text, ""]
+                lines += [text_to_markdown(block.text), ""]
             else:
-                alt = re.sub(r"[\[\]\n]", " ", block.alt)
-                lines += [f"![{alt}]({paths[block.step, block.image.sha256]})", ""]
+                lines += [f"![{escape_markdown(block.alt)}]({paths[block.step, block.image.sha256]})", ""]
         note = _note(summary)
         if note:
-            lines += [f"*{note}*", ""]
+            lines += [f"*{escape_markdown(note)}*", ""]
     return "\n".join(lines)
 
 
 def render_html(document: Document, attempts: list[Attempt], pictures: dict[str, Picture]) -> str:
     """Return the content of `document.html`, a self-contained page."""
+    texts = [*(block.text for block in document.blocks if isinstance(block, TextBlock)), document.request]
+    language = language_of(texts)
     views = [_step_view(position, document, attempts, pictures) for position in range(len(document.steps))]
     return render_template(
         "interleaver.rendering",
         "document.html",
         document=document,
         heading=_heading(document),
+        language=language,
+        direction=direction_of(texts, language),
         steps=views,
         total=len(attempts),
     )
 
 
 def _step_view(position: int, document: Document, attempts: list[Attempt], pictures: dict[str, Picture]) -> StepView:
-    texts, picture, alt = [], None, ""
+    texts: list[Markup] = []
+    picture, alt = None, ""
     for block in document.blocks:
         if block.step == position and isinstance(block, TextBlock):
-            texts.append(block.text)
+            texts.append(text_to_html(block.text))
         elif block.step == position and isinstance(block, ImageBlock):
             picture, alt = _data_uri(pictures[block.image.sha256]), block.alt
     summary = document.steps[position]

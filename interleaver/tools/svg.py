@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Hashable, Sequence
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 
 from pydantic import ConfigDict
@@ -53,7 +54,11 @@ class SvgGenerator(ChatModel):
             size = sources[-1].width, sources[-1].height
             values["source"], photograph = await asyncio.to_thread(_drawing_to_edit, sources[-1])
         question = fill(_template("edit" if sources else "draw"), **values)
-        read = partial(read_drawing, photograph=photograph is not None)
+        strictness = itertools.chain([True], itertools.repeat(False))  # the model is told once what cannot be drawn
+
+        def read(answer: str) -> str:
+            return read_drawing(answer, photograph=photograph is not None, strict=next(strictness))
+
         drawing, _ = await self._conversation.ask(Ask(question), read)
         return await render_drawing(drawing, photograph, *size)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import html
 import io
 import re
 import subprocess
 import sys
+from html.entities import html5
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from interleaver.errors import BackendError, UnreadableAnswer
 from interleaver.pictures import Picture
@@ -34,13 +37,22 @@ SOURCE = "source"
 """The `href` that stands for the user's photograph in a drawing."""
 
 ELEMENTS = {
-    *("svg", "g", "defs", "symbol", "use", "title", "desc", "image", "marker", "pattern", "clipPath", "mask"),
+    *("svg", "g", "defs", "style", "symbol", "use", "title", "desc", "image", "marker", "pattern", "clipPath", "mask"),
     *("path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan", "textPath"),
     *("linearGradient", "radialGradient", "stop", "filter", "feGaussianBlur", "feOffset", "feBlend", "feMerge"),
     *("feMergeNode", "feColorMatrix", "feComposite", "feFlood", "feDropShadow"),
 }
+GROUPS = {"a", "switch"}
+"""Elements that only group others, and are drawn as groups."""
+INVISIBLE = {"script", "metadata", "animate", "animateTransform", "animateMotion", "set", "view", "cursor", "font-face"}
+"""Elements whose absence changes nothing in a still picture."""
 # `style` may hold declarations; if one of them refers to an external address, the whole attribute is removed.
 _OUTSIDE = re.compile(r"url\(\s*+['\"]?+(?!#)|@import|expression|javascript:|data:|\\", re.IGNORECASE)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});)(?:(\w{1,32});)?")
+_CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_AT_RULE = re.compile(r"@[^;{}]*(?:;|\{(?:[^{}]*\{[^{}]*\})*[^{}]*\})")
+_RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _FENCE = re.compile(r"<svg\b.*</svg\s*>", re.IGNORECASE | re.DOTALL)
 _RENDER = """
 import resource, sys
@@ -51,13 +63,14 @@ sys.stdout.buffer.write(bytes(resvg_py.svg_to_bytes(svg_string=text, width=int(s
 """
 
 
-def read_drawing(answer: str, *, photograph: bool = False) -> str:
+def read_drawing(answer: str, *, photograph: bool = False, strict: bool = False) -> str:
     """Return the sanitised SVG in a model's answer.
 
     Args:
         answer: the raw answer.
         photograph: whether there is a photograph that `<image href="source">` stands for; if not, `<image>` elements
             are removed.
+        strict: whether to refuse an SVG whose visible parts would have to be removed, so that the model can be told.
 
     Raises:
         UnreadableAnswer: the answer has no SVG, or its SVG is not well-formed, too large, or empty.
@@ -71,17 +84,30 @@ def read_drawing(answer: str, *, photograph: bool = False) -> str:
     if len(match[0]) > MAX_CHARACTERS:
         raise UnreadableAnswer(f"the SVG has {len(match[0]):,} characters; at most {MAX_CHARACTERS:,} are allowed")
     try:
-        root = fromstring(_with_namespaces(match[0]), forbid_dtd=True)
+        root = fromstring(_with_namespaces(_mend_markup(match[0])), forbid_dtd=True)
     except DefusedXmlException:
         raise UnreadableAnswer("the SVG declares entities or a document type, which is not allowed") from None
     except ElementTree.ParseError as error:
         raise UnreadableAnswer(f"the SVG is not well-formed: {error}") from None
     _check_limits(root)
-    _remove_unsafe(root, ELEMENTS if photograph else ELEMENTS - {"image"})
-    if not any(True for child in root if _name(child) not in ("title", "desc", "defs")):
+    removed: set[str] = set()
+    _remove_unsafe(root, ELEMENTS if photograph else ELEMENTS - {"image"}, removed)
+    if strict and removed:
+        raise UnreadableAnswer(f"these parts cannot be drawn: {', '.join(sorted(removed))}; draw them in another way")
+    if not any(True for child in root if _name(child) not in ("title", "desc", "defs", "style")):
         raise UnreadableAnswer("the SVG draws nothing")
     ElementTree.register_namespace("", SVG)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _mend_markup(text: str) -> str:
+    """Return SVG whose comments are gone and whose ampersands are those of XML, which knows few of HTML's names."""
+    return _AMPERSAND.sub(_mend_entity, _COMMENT.sub("", text))
+
+
+def _mend_entity(match: re.Match[str]) -> str:
+    name = match[1]
+    return escape(html.unescape(match[0])) if name and f"{name};" in html5 else f"&amp;{match[0][1:]}"
 
 
 def _with_namespaces(text: str) -> str:
@@ -110,8 +136,14 @@ def _check_limits(root: Any) -> None:
         raise UnreadableAnswer(f"the SVG repeats parts {uses:,} times; at most {MAX_USES} are allowed")
 
 
-def _remove_unsafe(element: Any, elements: set[str]) -> None:
-    """Remove unsafe attributes and all descendants that are not in `elements`."""
+def _remove_unsafe(element: Any, elements: set[str], removed: set[str]) -> None:
+    """Remove unsafe attributes and all descendants that are not in `elements`.
+
+    Args:
+        element: the element whose descendants are looked at; links become groups.
+        elements: names of the elements that may stay.
+        removed: receives the descriptions of removed parts that a reader of the picture would miss.
+    """
     for name, value in list(element.attrib.items()):
         del element.attrib[name]
         if _is_allowed(_name(element), name, value):
@@ -119,10 +151,27 @@ def _remove_unsafe(element: Any, elements: set[str]) -> None:
     for child in list(element):
         foreign = not str(child.tag).startswith(f"{{{SVG}}}")
         elsewhere = _name(child) == "image" and SOURCE not in (child.get("href"), child.get(XLINK))
+        if _name(child) in GROUPS and not foreign:
+            child.tag = f"{{{SVG}}}g"
         if foreign or elsewhere or _name(child) not in elements:
             element.remove(child)
+            if _name(child) not in INVISIBLE:
+                removed.add(f"the {_name(child)} element")
+            continue
+        if _name(child) == "style":
+            child.text = _clean_styles(child.text or "", removed)
+        _remove_unsafe(child, elements, removed)
+
+
+def _clean_styles(text: str, removed: set[str]) -> str:
+    """Return the rules of a style sheet that stay inside the drawing."""
+    rules = []
+    for selector, declarations in _RULE.findall(_AT_RULE.sub("", _CSS_COMMENT.sub("", text))):
+        if _OUTSIDE.search(declarations):
+            removed.add(f"the style of {selector.strip()[:40]}")
         else:
-            _remove_unsafe(child, elements)
+            rules.append(f"{' '.join(selector.split())}{{{' '.join(declarations.split())}}}")
+    return "\n".join(rules)
 
 
 def _is_allowed(element: str, name: str, value: str) -> bool:

@@ -387,3 +387,25 @@ class Repeatable(PlainGenerator):
     async def generate(self, prompt, sources, seed, size):
         self.calls.append((prompt, seed, [source.ref.sha256 for source in sources]))
         return plain_picture((seed % 256, seed // 256 % 256, seed // 65536 % 256))
+
+
+async def test_a_plan_that_is_too_long_is_not_carried_out(images):
+    document, _, generator = await run(drawn_plan(51), images=images)
+    assert document.status == "failed" and not generator.calls
+    assert "51 pictures; ask for at most 50, or raise max_steps" in document.reason
+    document, _, generator = await run(drawn_plan(51), images=images, context={"max_steps": 51})
+    assert document.status == "complete" and len(generator.calls) == 51
+
+
+async def test_texts_do_not_count_towards_the_length_of_a_plan(images):
+    plan = Plan(steps=[*drawn_plan(2).steps, *(Step(instruction="words") for _ in range(60))])
+    document, _, _ = await run(plan, images=images, context={"max_steps": 2})
+    assert document.status == "complete"
+
+
+@pytest.mark.parametrize(("steps", "attempts"), [(1, 1), (3, 5), (2, 1), (4, 20)])
+async def test_the_default_budget_has_room_for_every_attempt_of_every_step(images, steps, attempts):
+    verdicts = [False] * steps * attempts
+    document, _, generator = await run(drawn_plan(steps), *verdicts, images=images, context={"max_attempts": attempts})
+    assert len(generator.calls) == steps * attempts
+    assert "budget" not in document.reason

@@ -1,4 +1,5 @@
 import io
+import json
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from interleaver import build_graph
 from interleaver.agents.exchanges import record_exchanges
 from interleaver.errors import BackendError, UnreadableAnswer
 from interleaver.tools.svg import SvgGenerator
-from interleaver.tools.svg_rendering import embedded_drawing, read_drawing, render_drawing
+from interleaver.tools.svg_rendering import SVG, embedded_drawing, read_drawing, render_drawing
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 RED = '<svg viewBox="0 0 100 100"><rect id="r" width="100" height="100" fill="red"/></svg>'
@@ -96,7 +97,6 @@ def test_what_stays_inside_may_stay():
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ('<!DOCTYPE svg [<!ENTITY a "b">]><svg><text>&a;</text></svg>', "undefined entity"),
         ('<svg xmlns="x"><!DOCTYPE svg></svg>', "not well-formed"),
         ("<svg></svg>", "draws nothing"),
         ("<svg><title>a cat</title></svg>", "draws nothing"),
@@ -110,6 +110,50 @@ def test_what_stays_inside_may_stay():
 def test_svg_that_is_broken_or_too_large_is_refused(answer, said):
     with pytest.raises(UnreadableAnswer, match=said):
         read_drawing(answer)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<style>.s{fill:gold}</style><circle class="s" r="40"/>',
+        "<style type='text/css'><![CDATA[ circle { fill : gold } ]]></style><circle r='40'/>",
+        "<style>/* { */ @import url(http://example.com/x.css); rect, #c {fill: gold}</style><circle id='c' r='40'/>",
+        "<style>@media print { circle { fill: red } } circle{fill:gold}</style><circle r='40'/>",
+        "<defs><style>g .s{fill:gold}</style></defs><g><circle class='s' r='40'/></g>",
+        "<!-- sky -- blue --><circle fill='gold' r='40'/><!-- <rect/> -- -->",
+        "<circle fill='gold' r='40'/><text>Salt & Pepper &nbsp;&deg;&copy; &unknown; AT&T &lt;</text>",
+        "<a href='http://example.com'><circle fill='gold' r='40'/></a>",
+        "<switch><g><circle fill='gold' r='40'/></g></switch>",
+        "<circle fill='gold' r='40'><animate attributeName='r' to='0'/></circle>",
+    ],
+)
+async def test_svg_as_models_write_it_is_drawn(body):
+    drawing = read_drawing(f'<svg viewBox="0 0 80 80" xmlns="{SVG}">{body}</svg>', strict=True)
+    assert "example" not in drawing
+    assert read_drawing(drawing) == drawing
+    picture = await render_drawing(drawing, None, 80, 80)
+    assert Image.open(io.BytesIO(picture.data)).getpixel((10, 10)) == (255, 215, 0)
+
+
+def test_entities_become_letters():
+    drawing = read_drawing(f'<svg xmlns="{SVG}"><text>1&nbsp;&deg; &amp; &unknown; R&D &#176; &ltcc;</text></svg>')
+    assert "1\xa0° &amp; &amp;unknown; R&amp;D ° \u2aa6" in drawing
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ("<foreignObject><p>x</p></foreignObject>", "the foreignObject element"),
+        ('<image href="http://example.com/x.png"/>', "the image element"),
+        ("<style>rect{fill:url(http://example.com)}</style>", "the style of rect"),
+    ],
+)
+async def test_a_model_is_told_once_what_cannot_be_drawn(body, named):
+    with_harm = f'<svg xmlns="{SVG}" viewBox="0 0 8 8"><rect width="8" height="8"/>{body}</svg>'
+    with serving(chat_reply(with_harm)) as server:
+        await SvgGenerator(model="m", base_url=f"{server.url}/v1").generate("a box", [], 1, (8, 8))
+    assert len(server.requests) == 2
+    assert f"cannot be drawn: {named}" in json.dumps(server.requests[1].json["messages"][-1]["content"])
 
 
 async def test_drawing_is_given_up_when_it_takes_too_long(monkeypatch):
