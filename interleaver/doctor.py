@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any
 
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
+from interleaver.calling import call
 from interleaver.errors import InterleaverError
-from interleaver.pictures import white_canvas
+from interleaver.pictures import Picture, white_canvas
 from interleaver.profile import DEFAULT_PROFILE, Profile, load_profile
 from interleaver.registry import BackendKind
 from interleaver.runner import make_backend, open_run_store
+from interleaver.types import Plan, Step, Verdict
 
 DOORS = {
     "openai": "import openai, httpx2, interleaver.agents.openai_compatible",
@@ -31,8 +36,12 @@ DOORS = {
     "train": "import accelerate, matplotlib, peft, torch, trl, yaml",
     "evals": "import pycocoevalcap.cider.cider, skimage.metrics, torch, torchmetrics.image.fid",
     "studio": "import langgraph_cli.cli",
+    "heic": "import pi_heif",
 }
 """What is executed to see whether an extra works, as a program of its own."""
+CIRCLE = "Draw a large red circle in the middle."
+TRIAL_SIZE = (256, 256)
+"""Width and height in pixels of the pictures that models are shown on trial."""
 DOOR_SECONDS = 180
 """Time that the program of an extra may take, in seconds; importing a deep learning stack from a slow disk is long."""
 
@@ -51,7 +60,7 @@ class Check(BaseModel):
     detail: str
 
 
-async def examine(profile: str | None, out: str | None) -> list[Check]:
+async def examine(profile: str | None, out: str | None, deep: bool = False) -> list[Check]:
     """Check this installation and a profile.
 
     To test the image store, a blank picture is written to it and stays there.
@@ -59,6 +68,7 @@ async def examine(profile: str | None, out: str | None) -> list[Check]:
     Args:
         profile: path or name of the profile, see `load_profile`; None for the default.
         out: folder or URL of the runs; None for the profile's.
+        deep: whether to also ask planner, critic and generator for something, which may cost money.
     """
     packages = _packages()
     checks = [Check(name="python", ok=True, detail=platform.python_version()), *packages, *await _extras(packages)]
@@ -69,6 +79,8 @@ async def examine(profile: str | None, out: str | None) -> list[Check]:
     checks.append(Check(name="profile", ok=True, detail=profile or f"{DEFAULT_PROFILE} if it exists, else defaults"))
     kinds: tuple[BackendKind, ...] = ("planner", "critic", "generator")
     checks += [await _backend(loaded_profile, kind) for kind in kinds]
+    if deep:
+        checks += await try_backends(loaded_profile)
     return [*checks, *await _stores(loaded_profile, out)]
 
 
@@ -151,3 +163,72 @@ async def _stores(profile: Profile, out: str | None) -> list[Check]:
     except (InterleaverError, OSError) as error:
         return [folder, Check(name="images", ok=False, detail=f"{store.images.url}: {error}")]
     return [folder, Check(name="images", ok=True, detail=f"{store.images.url} is readable and writable")]
+
+
+async def try_backends(profile: Profile) -> list[Check]:
+    """Ask planner, critic and generator for something small, and report what each can do.
+
+    The planner is asked about a picture, the critic about a right and a wrong one, and the generator for a picture and
+    for an edit, if it can edit.
+    """
+    trials: dict[BackendKind, Callable[[Any], Awaitable[str]]] = {
+        "planner": _try_planner,
+        "critic": _try_critic,
+        "generator": partial(_try_generator, size=(profile.run.width, profile.run.height)),
+    }
+    checks = []
+    for kind, trial in trials.items():
+        try:
+            checks.append(Check(name=f"{kind} (deep)", ok=True, detail=await trial(make_backend(profile, kind))))
+        except InterleaverError as error:
+            checks.append(Check(name=f"{kind} (deep)", ok=False, detail=str(error)))
+    return checks
+
+
+async def _try_planner(planner: Any) -> str:
+    picture = _circle("red")
+    plan = await call(
+        planner, lambda: planner.plan("Say which colour the circle in this picture has: <image>", [picture]), Plan
+    )
+    words = " ".join(f"{step.text} {step.prompt or ''}" for step in plan.steps).lower()
+    sight = "sees pictures" if "red" in words else "did not name the colour of a red circle"
+    return f"{len(plan.steps)} step(s){_wire_format(planner)}; {sight}"
+
+
+async def _try_critic(critic: Any) -> str:
+    step = Step(number=1, instruction=CIRCLE, prompt=CIRCLE)
+    before = white_canvas(*TRIAL_SIZE)
+    answers = []
+    for colour, is_right in (("red", True), ("blue", False)):
+        review = partial(critic.review, step, before, _circle(colour), CIRCLE)
+        verdict = await call(critic, review, Verdict)
+        answers.append(f"{'rightly' if verdict.accepted is is_right else 'wrongly'} {verdict.label} {colour} for red")
+    return f"{'; '.join(answers)}{_wire_format(critic)}"
+
+
+async def _try_generator(generator: Any, size: tuple[int, int]) -> str:
+    picture = await call(generator, lambda: generator.generate(CIRCLE, [], 0, size), Picture)
+    draws = f"draws {picture.width}x{picture.height} {picture.media_type.removeprefix('image/')}"
+    if not generator.capabilities.max_sources:
+        return f"{draws}; cannot edit"
+    edit = "Make the circle blue."
+    edited = await call(generator, lambda: generator.generate(edit, [picture], 1, size), Picture)
+    change = "edits" if edited.data != picture.data else "returned the picture that it was to edit"
+    return f"{draws}; {change} {edited.width}x{edited.height}"
+
+
+def _wire_format(agent: Any) -> str:
+    """Return how a chat model was asked for its answer; "" for other backends."""
+    conversation = getattr(agent, "conversation", None)
+    if conversation is None:
+        return ""
+    return f"; answers as {conversation.response_format if agent.format == 'structured' else agent.format}"
+
+
+def _circle(colour: str) -> Picture:
+    """Return a picture of what `CIRCLE` asks for, in some colour."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", TRIAL_SIZE, "white")
+    ImageDraw.Draw(image).ellipse((48, 48, 208, 208), fill=colour)
+    return Picture.encode(image)

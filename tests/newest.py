@@ -29,6 +29,7 @@ DOORS = {
     "data": ["tests/training/data"],
     "train": [f"{INTEGRATION}/test_training.py::test_labels_are_the_answers_tokens_and_pictures_reach_the_model"],
     "evals": [f"{INTEGRATION}/test_metrics.py"],
+    "heic": ["tests/test_pictures.py"],
     "studio": [f"{INTEGRATION}/test_server.py::TestRuns::test_wait"],
 }
 """The tests that exercise an extra."""

@@ -49,6 +49,11 @@ class _Agent(ChatModel):
         return await self._conversation.check()
 
     @property
+    def conversation(self) -> Conversation:
+        """The conversation with the model."""
+        return self._conversation
+
+    @property
     def resource(self) -> Hashable:
         """What backends at the same endpoint have in common; see `interleaver.calling.call`."""
         return self._conversation.resource

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as settings
 
 from interleaver.agents.exchanges import record_exchange
 from interleaver.agents.prompts import PromptPart, fill, template_text
-from interleaver.agents.providers import Provider, ProviderName, find_provider
+from interleaver.agents.providers import Provider, ProviderName, ResponseFormat, find_provider
 from interleaver.errors import BackendError, BadInput, Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
 from interleaver.net.endpoints import OPENAI, Endpoint, is_local_address, is_openai, openai_key_variable
@@ -163,6 +163,11 @@ class Conversation:
         self._formats = list(model.known_provider.response_formats)
         self._switched: set[str] = set()
         _ = template_text("again")  # cached here, so that no event loop has to wait for the disk
+
+    @property
+    def response_format(self) -> ResponseFormat:
+        """How JSON is asked for at the moment; it changes when the endpoint refuses a way."""
+        return self._formats[0]
 
     @property
     def resource(self) -> Hashable:

@@ -14,19 +14,21 @@ from interleaver.cli.common import EXIT_UNFINISHED, json_option, one_line_errors
 @click.command()
 @profile_option
 @out_option
+@click.option("--deep", is_flag=True, help="Also ask planner, critic and generator for something; this may cost money.")
 @json_option
 @one_line_errors
-def doctor(profile: str | None, out: str | None, as_json: bool) -> None:
+def doctor(profile: str | None, out: str | None, deep: bool, as_json: bool) -> None:
     """Check what is installed and works, what is configured, and what is reachable.
 
     \b
     interleaver doctor --profile my-models.toml
+    interleaver doctor --profile my-models.toml --deep
     """
     from interleaver.doctor import examine
 
     if not as_json:
         click.echo("Trying the installed extras; with all of them this takes half a minute ...", err=True)
-    checks = asyncio.run(examine(profile, out))
+    checks = asyncio.run(examine(profile, out, deep))
     if as_json:
         click.echo(json.dumps([check.model_dump() for check in checks], indent=2))
     else:

@@ -175,8 +175,11 @@ class Endpoint:
             async with asyncio.timeout(short_endpoint.timeout):
                 models = [model.id.removeprefix("models/") async for model in short_endpoint.openai().models.list()]
         except Exception as error:  # whatever the SDK raises
+            if error_status(error) in (404, 405, 501):
+                return f"{self.model} at {self.address}: the server lists no models (--deep asks this one)"
             raise short_endpoint.failure(error) from None
-        if self.model.removeprefix("models/") not in models:
+        name = self.model.removeprefix("models/")
+        if name not in models and f"{name}:latest" not in models:  # Ollama's names have tags
             model_names = ", ".join(models[:10]) or "none"
             raise BackendError(f"{self.name} has no such model; check {self.section}.model (available: {model_names})")
         return f"{self.model} at {self.address} answers"

@@ -9,6 +9,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 from pydantic import SecretStr
 from support.fakes import PlainGenerator, ScriptedCritic, plain_picture
+from support.image_endpoint import image_reply
 from support.scripted_server import Reply, chat_reply, serving
 
 from interleaver import build_graph
@@ -446,6 +447,59 @@ async def test_the_doctor_asks_an_endpoint_for_its_models(tmp_path, monkeypatch)
         )
     checks = {check.name: check for check in await examine(str(tmp_path / "p.toml"), tmp_path / "out")}
     assert checks["planner"].ok is False and "cannot be reached" in checks["planner"].detail
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply({"object": "list", "data": [{"id": "m:latest", "object": "model"}]}), "m at http://127.0.0.1"),
+        (Reply({"error": {"message": "Not Found"}}, 404), "the server lists no models"),
+        (Reply({"detail": "Method Not Allowed"}, 405), "the server lists no models"),
+    ],
+)
+async def test_names_with_tags_and_servers_without_a_list_are_well(reply, said):
+    with serving(reply) as server:
+        assert said in await planner(server).check()
+
+
+async def test_the_doctor_tries_what_models_can_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("interleaver.doctor.DOORS", {})
+
+    def reply(request):
+        if request.method == "GET":
+            return Reply({"error": {"message": "no"}}, 404)
+        if request.path.endswith("/generations") or request.path.endswith("/edits"):
+            return image_reply()
+        kind = request.json.get("response_format", {}).get("type")
+        if kind == "json_schema":
+            return Reply({"error": {"message": "response_format json_schema is not supported"}}, 400)
+        question = json.dumps(request.json["messages"])
+        if "execution_plan" in question:
+            step = {"step_number": 1, "instruction": None, "prompt": None, "auxiliary_text": "It is red."}
+            return chat_reply(json.dumps({"execution_plan": [step]}))
+        return chat_reply(ANSWER)
+
+    with serving(reply) as server:
+        table = f'model = "m"\nbase_url = "{server.url}/v1"\n'
+        (tmp_path / "p.toml").write_text(
+            f'[planner]\nbackend = "chat"\n{table}[critic]\nbackend = "chat"\n{table}'
+            f'[generator]\nbackend = "openai-images"\n{table}'
+        )
+        checks = {check.name: check for check in await examine(str(tmp_path / "p.toml"), tmp_path / "out", deep=True)}
+    assert checks["planner (deep)"].detail == "1 step(s); answers as json_object; sees pictures"
+    assert checks["critic (deep)"].detail == (
+        "rightly accepted red for red; wrongly accepted blue for red; answers as json_object"
+    )
+    assert checks["generator (deep)"].detail == "draws 64x64 png; returned the picture that it was to edit 64x64"
+
+
+async def test_the_doctor_says_what_a_model_cannot_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("interleaver.doctor.DOORS", {})
+    with serving(Reply({"error": {"message": "image input is not supported"}}, 400)) as server:
+        (tmp_path / "p.toml").write_text(f'[planner]\nbackend = "chat"\nmodel = "m"\nbase_url = "{server.url}/v1"\n')
+        checks = {check.name: check for check in await examine(str(tmp_path / "p.toml"), tmp_path / "out", deep=True)}
+    assert not checks["planner (deep)"].ok and "image input is not supported" in checks["planner (deep)"].detail
+    assert checks["critic (deep)"].ok and checks["generator (deep)"].ok  # the sandbox's
 
 
 def events(*chunks):
