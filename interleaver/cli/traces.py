@@ -240,7 +240,10 @@ def import_command(sources: tuple[str, ...], profile: str | None, images: str | 
         raise BadInput("SOURCE is missing; give at least one source to import from")
     target = open_run_store(load_profile(profile), out)
     trace_sources = open_sources(sources, profile, images, target)
-    _print_counts(asyncio.run(import_traces(trace_sources, target, strict, print_skipped)), "nothing to import")
+    counts = asyncio.run(import_traces(trace_sources, target, strict, print_skipped))
+    _print_counts(counts, "nothing to import")
+    if counts["skipped"] and counts.total() == counts["skipped"]:
+        sys.exit(EXIT_UNFINISHED)
 
 
 @traces.command()

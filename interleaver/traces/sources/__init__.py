@@ -83,8 +83,9 @@ def open_source(address: str, stores: Callable[[str | None], RunStore], compile_
         BadInput: there is no such source at this address.
     """
     from interleaver.traces.sources.checkpoints import PostgresSource, SqliteSource
-    from interleaver.traces.sources.files import ExportSource, RecordSource, RunSource, holds_records
+    from interleaver.traces.sources.files import ExportSource, RunSource
     from interleaver.traces.sources.langsmith import LangSmithSource
+    from interleaver.traces.sources.records import RecordSource, holds_records
     from interleaver.traces.sources.server import ServerSource
 
     if holds_records(address):

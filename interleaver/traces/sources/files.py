@@ -1,25 +1,15 @@
-"""Traces from files: a run store, an export, and the records of the reference implementation."""
+"""Traces from files: a run store and an export."""
 
 from __future__ import annotations
 
-import asyncio
 import codecs
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from pathlib import Path, PurePosixPath
-from typing import Any
 
-from pydantic import ValidationError
-
-from interleaver.errors import BadInput, InterleaverError, explain
-from interleaver.pictures import Picture
+from interleaver.errors import BadInput
 from interleaver.store.images import ImageStore
 from interleaver.traces.runs import RUN_FILE, RunStore
-from interleaver.traces.trace import SkippedRecord, Trace, read_trace, run_name_from
-from interleaver.types import Attempt, ImageRef, Outcome, Plan, Step, StepResult, Verdict
-
-RECORD_FILE = "execution_record.json"
+from interleaver.traces.trace import SkippedRecord, Trace, read_trace
 
 
 class RunSource:
@@ -60,139 +50,3 @@ class ExportSource:
             raise BadInput(f"there is no file {self.address!r}") from None
         except (OSError, EOFError) as error:
             yield SkippedRecord(name=self.address, reason="truncated or damaged record", detail=str(error))
-
-
-def holds_records(address: str) -> bool:
-    """Return whether a folder holds records of the reference implementation."""
-    folder = Path(address)
-    return folder.is_dir() and ((folder / RECORD_FILE).exists() or any(folder.glob(f"*/{RECORD_FILE}")))
-
-
-class RecordSource:
-    """Folders with an `execution_record.json` each, as the reference implementation writes them.
-
-    Their pictures are copied into the image store.
-    """
-
-    def __init__(self, address: str, images: ImageStore):
-        self.root = Path(address)
-        self.images = images
-
-    async def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
-        """See `TraceSource.read`."""
-        for file in sorted(self.root.rglob(RECORD_FILE)):
-            relative = file.parent.relative_to(self.root).as_posix()
-            name = run_name_from(self.root.resolve().name if relative == "." else relative)
-            try:
-                record = json.loads(await asyncio.to_thread(file.read_bytes))
-            except (OSError, ValueError) as error:
-                yield SkippedRecord(name=name, reason="truncated or damaged record", detail=str(error))
-                continue
-            try:
-                yield await self._trace(name, file.parent, record)
-            except _UnusableRecord as error:
-                yield SkippedRecord(name=name, reason=error.reason, detail=str(error))
-            except ValidationError as error:
-                yield SkippedRecord(name=name, reason="invalid trace", detail=explain(error))
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
-                yield SkippedRecord(name=name, reason="invalid trace", detail=f"{type(error).__name__}: {error}")
-
-    async def _trace(self, name: str, folder: Path, record: dict[str, Any]) -> Trace:
-        plan = _plan(record["global_context"])
-        positions: dict[int, int] = {step.number: position for position, step in enumerate(plan.steps)}
-        attempts: list[Attempt] = []
-        for entry in record["steps"]:
-            position = positions.get(int(entry["step"]))
-            if position is None:
-                raise _UnusableRecord("invalid trace", f"the plan has no step {entry['step']!r}")
-            number = sum(attempt.step == position for attempt in attempts) + 1
-            attempts.append(await self._attempt(folder, entry, position, number))
-        results = [
-            _result(step, [attempt for attempt in attempts if attempt.step == n]) for n, step in enumerate(plan.steps)
-        ]
-        is_complete = all(result and result.outcome.finished for result in results)
-        return Trace(
-            run_id=name,
-            source="record",
-            request=record["user_input"],
-            status="complete" if is_complete else "partial",
-            plan=plan,
-            attempts=attempts,
-            results=results,
-        )
-
-    async def _attempt(self, folder: Path, entry: dict[str, Any], position: int, number: int) -> Attempt:
-        source = entry.get("source_img")
-        success, refined_prompt = entry["success"], entry.get("refine_prompt") or ""
-        if not isinstance(success, bool):
-            raise _UnusableRecord("invalid trace", f"success is {success!r}; it must be true or false")
-        return Attempt(
-            step=position,
-            attempt=number,
-            prompt=entry["prompt"],
-            seed=0,
-            sources=[await self._picture(folder, source)] if source else [],
-            image=await self._picture(folder, entry["target_img"]),
-            verdict=Verdict(accepted=success, refined_prompt=refined_prompt, reasoning=entry.get("reasoning") or ""),
-        )
-
-    async def _picture(self, folder: Path, path_text: str) -> ImageRef:
-        path = _find_inside(folder, path_text)
-        try:
-            picture = await asyncio.to_thread(lambda: Picture.decode(path.read_bytes(), path_text))
-        except OSError as error:
-            raise _UnusableRecord("missing picture", f"{path_text}: {error.strerror}") from None
-        except InterleaverError as error:
-            raise _UnusableRecord("not a picture", str(error)) from None
-        return await self.images.put(picture)
-
-
-class _UnusableRecord(Exception):
-    """The problem of a record that cannot be used."""
-
-    def __init__(self, reason: str, detail: str):
-        super().__init__(detail)
-        self.reason = reason
-
-
-def _find_inside(folder: Path, path_text: str) -> Path:
-    """Return the file that a record names, which must be in the record's own folder.
-
-    Records name files by their paths at the time of writing. For an absolute path, the longest suffix that exists in
-    the folder is used, so that records can be moved.
-    """
-    parts = [part for part in PurePosixPath(path_text).parts if part != "/"]
-    root = folder.resolve()
-    for start in range(len(parts) if path_text.startswith("/") else 1):
-        path = root.joinpath(*parts[start:])
-        if path.resolve().is_relative_to(root) and path.is_file():
-            return path
-    if ".." in parts or path_text.startswith("/") or (root / path_text).is_symlink():
-        raise _UnusableRecord("path outside its folder", path_text)
-    raise _UnusableRecord("missing picture", path_text)
-
-
-def _plan(context: dict[str, Any]) -> Plan:
-    steps = [
-        Step(
-            number=int(step.get("step_number") or number),
-            name=step.get("step_name") or "",
-            instruction=step.get("instruction"),
-            prompt=step.get("prompt"),
-            auxiliary_text=step.get("auxiliary_text"),
-        )
-        for number, step in enumerate(context["execution_plan"], start=1)
-    ]
-    return Plan(steps=steps, reasoning=context.get("reasoning") or "")
-
-
-def _result(step: Step, attempts: list[Attempt]) -> StepResult | None:
-    if not step.draws:
-        return StepResult(outcome=Outcome.TEXT)
-    if not attempts:
-        return None
-    last = attempts[-1]
-    accepted = bool(last.verdict and last.verdict.accepted)
-    return StepResult(
-        outcome=Outcome.ACCEPTED if accepted else Outcome.EXHAUSTED, attempt=last.attempt, image=last.image
-    )
