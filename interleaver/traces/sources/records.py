@@ -60,9 +60,7 @@ class RecordSource:
 
     async def _trace(self, name: str, folder: Path, record: dict[str, Any]) -> Trace:
         if "global_context" not in record and all(key.isdigit() for key in record):
-            detail = (
-                "it has neither a request nor verdicts; score its result file with: interleaver eval ueval --outputs"
-            )
+            detail = "it has neither request nor verdicts; score its result file with: interleaver eval ueval --outputs"
             raise _UnusableRecord("record of UEval's script", detail)
         plan = _plan(record["global_context"])
         positions: dict[int, int] = {step.number: position for position, step in enumerate(plan.steps)}
@@ -92,8 +90,8 @@ class RecordSource:
         )
 
     async def _attempt(self, folder: Path, entry: dict[str, Any], position: int, number: int, prompt: str) -> Attempt:
-        source = entry.get("source_img")
-        has_source = bool(source) and PurePosixPath(str(source).replace("\\", "/")).name != BLANK
+        source = str(entry.get("source_img") or BLANK)
+        has_source = PurePosixPath(source.replace("\\", "/")).name != BLANK
         verdict = Verdict(
             accepted=_read_success(entry["success"]),
             refined_prompt=entry.get("refine_prompt") or "",
