@@ -24,6 +24,8 @@ SequenceMode = Literal["easy", "hard"]
 Balance = Literal["verdicts", "kinds", "categories"]
 """Groups over which the rows of a dataset are balanced."""
 
+FormatRule = Literal["strict", "official"]
+"""Which answers of a critic count as well-formed in GRPO: this package's rule, or that of the released reward."""
 TrainingTask = Literal["sft-planner", "sft-critic", "grpo-critic", "grpo-planner"]
 
 SystemName = Literal["graph", "generator"]

@@ -25,7 +25,7 @@ from interleaver.errors import BadInput
 @click.option(
     "--config",
     metavar="FILE|NAME",
-    help="Training configuration: a TOML or YAML file, or a built-in one (qwen3-vl-8b, qwen3-vl-8b-lora).",
+    help="Training configuration: a TOML or YAML file, or a built-in one (qwen3-vl-8b, qwen3-vl-8b-lora, interleavethinker-released).",
 )
 @click.option(
     "--model", metavar="DIR|NAME", help="Folder or hub id of the model to start from; overrides the configuration."

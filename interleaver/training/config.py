@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from interleaver.choices import TrainingTask
+from interleaver.choices import FormatRule, TrainingTask
 from interleaver.errors import BadInput, did_you_mean, explain
 from interleaver.text_files import read_text_file
 
@@ -62,12 +62,15 @@ class Scoring(_Settings):
             the sandbox if there is no such file. The profile's `concurrency` limits simultaneous calls.
         draws: number of times that a step is drawn with each prompt of the critic, with seeds 0, 1, ...; the scores
             are averaged. 1 in the paper; more drawings reduce the noise of the reward, at a higher cost.
+        format: which answers of a critic count as well-formed: *strict* those that this package reads without mending,
+            *official* those that the released reward function takes.
         deadline: timeout of one drawing or one judge call, in seconds.
         max_failed: failure rate over the last 200 scoring tasks, 0 to 1, above which training stops.
     """
 
     profile: str | None = None
     draws: int = Field(1, ge=1)
+    format: FormatRule = "strict"
     deadline: float = Field(70.0, gt=0)
     max_failed: float = Field(0.5, ge=0, le=1)
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from interleaver.agents.answers import parse_plan
+from interleaver.choices import FormatRule
 from interleaver.errors import BackendError, BadInput, UnreadableAnswer
 from interleaver.pictures import Picture
 from interleaver.profile import Profile, load_profile
@@ -134,19 +135,22 @@ def make_scorer(profile: Profile, scoring: Scoring) -> Scorer:
 def make_rewards(job: TrainingJob, scorer: Scorer, size: tuple[int, int]) -> tuple[list[RewardFunction], list[float]]:
     """Return the reward functions of the job's task, and their weights in the same order."""
     if job.task == "grpo-critic":
-        return critic_rewards(scorer, _picture_reader(job), job.config.scoring.draws), list(
-            rewards.CRITIC_WEIGHTS.values()
-        )
+        scoring = job.config.scoring
+        functions = critic_rewards(scorer, _picture_reader(job), scoring.draws, scoring.format)
+        return functions, list(rewards.CRITIC_WEIGHTS.values())
     return planner_rewards(scorer, _picture_reader(job), size), list(rewards.PLANNER_WEIGHTS.values())
 
 
-def critic_rewards(scorer: Scorer, read_pictures: ReadPictures, draws: int = 1) -> list[RewardFunction]:
+def critic_rewards(
+    scorer: Scorer, read_pictures: ReadPictures, draws: int = 1, rule: FormatRule = "strict"
+) -> list[RewardFunction]:
     """Return the parts of `rewards.critic_reward` as reward functions: format, accuracy, semantics and quality.
 
     Args:
         scorer: scorer that redraws steps and has the pictures scored.
         read_pictures: reader of the two pictures of a row, before and after the step.
         draws: number of times that a step is drawn with each prompt; the scores are averaged.
+        rule: which answers count as well-formed, see `Scoring.format`.
     """
 
     async def reward(row: Json, completion: str) -> rewards.CriticReward:
@@ -158,6 +162,7 @@ def critic_rewards(scorer: Scorer, read_pictures: ReadPictures, draws: int = 1) 
             quality_before=row["quality"],
             semantics_after=_mean([score.semantics for score in scores]),
             quality_after=_mean([score.quality for score in scores]),
+            rule=rule,
         )
 
     async def redraw(row: Json, completion: str) -> list[Scores]:
@@ -167,7 +172,7 @@ def critic_rewards(scorer: Scorer, read_pictures: ReadPictures, draws: int = 1) 
             blank=await asyncio.to_thread(is_white, before),
             instruction=row["instruction"],
             origin_prompt=row["origin_prompt"],
-            prompt=rewards.refined_prompt(completion, row["rewritten_prompt"]),
+            prompt=rewards.refined_prompt(completion, row["rewritten_prompt"], rule),
             size=(after.width, after.height),
         )
         scores = await asyncio.gather(*(scorer.redraw(replace(task, seed=seed)) for seed in range(draws)))

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from interleaver.agents.answers import parse_plan, parse_verdict
 from interleaver.agents.literals import read_literal
+from interleaver.choices import FormatRule
 from interleaver.errors import UnreadableAnswer
+from interleaver.training.official_reward import official_accuracy, official_format, official_prompt
 
 NEUTRAL = 0.5
 """Value of a part of the reward that could not be scored; the same as for no improvement."""
@@ -76,6 +78,7 @@ def critic_reward(
     quality_before: float,
     semantics_after: float | None,
     quality_after: float | None,
+    rule: FormatRule = "strict",
 ) -> CriticReward:
     """Return the reward of a critic's answer about one step.
 
@@ -87,10 +90,12 @@ def critic_reward(
         semantics_after: the judge's semantics score, 0 to 10, of the picture redrawn with the critic's prompt; None if
             the step was not redrawn (because it had succeeded) or could not be scored.
         quality_after: the judge's quality score, 0 to 10, of the redrawn picture; None in the same cases.
+        rule: which answers count as well-formed, see `Scoring.format`.
     """
+    is_official = rule == "official"
     return CriticReward(
-        format=verdict_format(completion),
-        accuracy=accuracy(completion, success),
+        format=official_format(completion) if is_official else verdict_format(completion),
+        accuracy=official_accuracy(completion, success) if is_official else accuracy(completion, success),
         semantics=improvement(semantics_before, None if success else semantics_after),
         quality=improvement(quality_before, None if success else quality_after),
     )
@@ -163,8 +168,10 @@ def document_worth(completion: str, document: float | None) -> float:
     return NEUTRAL if document is None else document / 10
 
 
-def refined_prompt(completion: str, previous: str) -> str:
+def refined_prompt(completion: str, previous: str, rule: FormatRule = "strict") -> str:
     """Return the prompt to redraw a step with: the one in the critic's answer, or else the previous prompt."""
+    if rule == "official":
+        return official_prompt(completion, previous)
     try:
         return parse_verdict(completion).refined_prompt or previous
     except UnreadableAnswer:
