@@ -29,6 +29,7 @@ from interleaver.profile import BackendSettings, Profile
 from interleaver.registry import BackendKind, create_backend
 from interleaver.rendering.document import write_document
 from interleaver.store.images import ImageStore
+from interleaver.traces.document_file import DOCUMENT_FILE
 from interleaver.traces.runs import RunRecord, RunStore, images_below
 from interleaver.traces.sources import TraceSource, open_source
 from interleaver.traces.sources.files import RunSource
@@ -334,6 +335,11 @@ class Runner:
         if isinstance(trace, SkippedRecord):
             raise BadInput(f"run {trace.name} cannot be resumed: {trace.reason}: {trace.detail}")
         await self._write_document(trace)
+
+    async def write_missing_document(self, trace: Trace) -> None:
+        """Write the document files of a run that ended without them, unless this runner writes none."""
+        if self.documents and not await asyncio.to_thread(self.runs.folder(trace.run_id).exists, DOCUMENT_FILE):
+            await self._write_document(trace)
 
     async def image_hashes(self, record: RunRecord) -> set[str]:
         """Return the SHA-256 of every picture of a run, whether the run is finished or not."""

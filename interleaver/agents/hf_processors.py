@@ -15,6 +15,7 @@ import transformers
 from transformers import ProcessorMixin, Qwen2VLImageProcessorPil
 
 from interleaver.errors import BadInput
+from interleaver.weights import check_hub
 
 VIDEO = {
     "video_processor_type": "Qwen3VLVideoProcessor",
@@ -47,6 +48,7 @@ def load_processor(weights: str | Path, max_pixels: int | None = None) -> Proces
     Raises:
         BadInput: the processor cannot be loaded.
     """
+    check_hub(str(weights))
     try:
         config = transformers.AutoConfig.from_pretrained(weights)
         if find_spec("torchvision") is None and config.model_type == "qwen3_vl":

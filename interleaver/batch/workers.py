@@ -98,6 +98,8 @@ class BatchWorker:
                     worked = True
                     drawings += event.type == "picture_ready"
         after = await asyncio.to_thread(runs.trace, run_id)
+        if isinstance(after, Trace):
+            await self.runner.write_missing_document(after)
         if after is None:
             problem = f"the run is waiting for a person; answer with: interleaver run --resume {run_id}"
             return BatchResult(

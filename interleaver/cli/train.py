@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +25,8 @@ from interleaver.errors import BadInput
 @click.option(
     "--config",
     metavar="FILE|NAME",
-    help="Training configuration: a TOML or YAML file, or a built-in one (qwen3-vl-8b, qwen3-vl-8b-lora, interleavethinker-released).",
+    help="Training configuration: a TOML or YAML file, or a built-in one (qwen3-vl-8b, qwen3-vl-8b-lora, "
+    "interleavethinker-released).",
 )
 @click.option(
     "--model", metavar="DIR|NAME", help="Folder or hub id of the model to start from; overrides the configuration."
@@ -95,16 +96,23 @@ def _train(options: TrainOptions) -> None:
     from interleaver.training.config import load_config
     from interleaver.training.datasets import load_data
     from interleaver.training.jobs import TrainingJob, is_main
+    from interleaver.training.preflight import check_rows
+    from interleaver.weights import find_weights
 
     task = options.task
     overrides = dict(_change(change) for change in options.changes)
     overrides |= {"model": options.model} if options.model else {}
-    job = TrainingJob(task, load_config(options.config, task, overrides), load_data(options.folder, task), options.out)
+    config = load_config(options.config, task, overrides)
+    config = config.model_copy(update={"model": find_weights(config.model)})
+    job = TrainingJob(task, config, load_data(options.folder, task), options.out)
     if task.startswith("sft"):
         from interleaver.training.sft import train as start
     else:
         from interleaver.training.grpo import train as start
-    metrics = start(job, options.resume)
+    preflight = check_rows(job.data, config, task)
+    if is_main():
+        click.echo(f"{preflight}.", err=True)
+    metrics = start(replace(job, data=preflight.data), options.resume)
     if is_main():
         for name, value in metrics.items():
             click.echo(f"{name:<28} {value:.4g}")

@@ -18,6 +18,7 @@ from interleaver.errors import BadInput, did_you_mean
 from interleaver.evals.benchmarks.base import Benchmark, BenchmarkItem, BenchmarkRow, MissingPicture
 from interleaver.extras import require_extra
 from interleaver.text_files import read_text_file
+from interleaver.weights import hub_is_reachable
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ def _download(benchmark: Benchmark, name: str) -> Path:
     """Return the folder of a dataset from the hub, downloaded unless it is in the local cache."""
     hub = require_extra("huggingface_hub", "data")
     try:
+        if not hub_is_reachable():
+            hub.constants.HF_HUB_OFFLINE = True  # else its client retries for minutes before it looks into its cache
         return Path(hub.snapshot_download(name, repo_type="dataset"))
     except Exception as error:  # the hub's client raises exceptions of several packages
         raise BadInput(

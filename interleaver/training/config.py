@@ -79,7 +79,7 @@ class TrainConfig(_Settings):
     """The settings of one training task.
 
     Attributes:
-        model: initial model, as a local folder or a name on the Hugging Face Hub.
+        model: initial model: a folder, a name on the Hugging Face Hub, or `interleaver:NAME` for one of this package's.
         method: *full* trains all weights that are not frozen, *lora* trains LoRA adapters.
         lora: LoRA hyperparameters, used by the method *lora*.
         freeze_vision: whether the vision tower is frozen.
@@ -89,8 +89,8 @@ class TrainConfig(_Settings):
             second forward pass.
         image_max_pixels: maximum number of pixels per picture, above which it is downscaled; None for the default of
             the model's processor.
-        max_tokens: maximum length of prompt and answer together, in tokens; longer rows are truncated at the end
-            (SFT only).
+        max_tokens: maximum length of a row in tokens, pictures included: of prompt and answer together in SFT, of the
+            prompt in GRPO; longer rows are left out.
         epochs: number of passes over the data; ignored if `max_steps` is set.
         max_steps: number of optimizer steps; None to train for `epochs`.
         batch: batch size per device: rows in SFT, sampled answers in GRPO.

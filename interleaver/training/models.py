@@ -7,6 +7,7 @@ from typing import Any
 from interleaver.errors import BadInput
 from interleaver.extras import require_extra
 from interleaver.training.config import TrainConfig
+from interleaver.weights import check_hub
 
 PROJECTORS = ("visual.merger", "visual.deepstack_merger_list")
 """Name parts of the weights of Qwen3-VL's projector, which maps vision features into the language model."""
@@ -24,6 +25,7 @@ def load_model(config: TrainConfig) -> Any:
     require_extra("torch", "train")
     import transformers
 
+    check_hub(config.model)
     try:
         model_config = transformers.AutoConfig.from_pretrained(config.model)
     except (OSError, ValueError) as error:

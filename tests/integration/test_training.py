@@ -103,6 +103,70 @@ def test_labels_are_the_answers_tokens_and_pictures_reach_the_model(made, tmp_pa
     assert (trainer.model(**{**batch, "pixel_values": half.view(-1, 1536)}).logits - output.logits).abs().max() > 1e-4
 
 
+def checked(made, **settings):
+    from interleaver.training.config import TrainConfig
+    from interleaver.training.datasets import load_data
+    from interleaver.training.preflight import check_rows
+
+    data = load_data(str(made / "critic-sft"), "sft-critic")
+    return data, check_rows(data, TrainConfig(model=str(made / "tiny"), **settings), "sft-critic")
+
+
+def test_rows_have_the_lengths_that_the_trainer_sees(made, tmp_path):
+    """The check counts tokens from sizes alone, the trainer's collator from the pictures themselves."""
+    from interleaver.training.config import TrainConfig
+    from interleaver.training.jobs import TrainingJob
+    from interleaver.training.preflight import _RowChecker
+    from interleaver.training.sft import make_trainer
+
+    data, preflight = checked(made)
+    assert str(preflight).startswith(f"{len(data.train)} of {len(data.train)} rows are used")
+    config = TrainConfig(model=str(made / "tiny"), batch=4, precision="float32", gradient_checkpointing=False)
+    trainer = make_trainer(TrainingJob("sft-critic", config, data, tmp_path))
+    _, lengths = _RowChecker(trainer.processing_class, config, "sft-critic").check(data.train.select(range(4)))
+    batch = trainer.data_collator([dict(data.train[number]) for number in range(4)])
+    assert batch["attention_mask"].sum(dim=1).tolist() == lengths
+    assert preflight.longest >= max(lengths)
+
+
+def test_rows_that_cannot_be_used_are_left_out_and_counted(made):
+    data, whole = checked(made)
+    _, some = checked(made, max_tokens=whole.longest - 1)
+    assert 0 < some.problems.total() < len(data.train)
+    assert len(some.data.train) == len(data.train) - some.problems.total()
+    assert f"longer than {whole.longest - 1:,} tokens" in str(some)
+
+
+def test_pictures_that_no_processor_takes_are_left_out(made):
+    import io
+
+    from PIL import Image
+
+    from interleaver.training.config import TrainConfig
+    from interleaver.training.datasets import TrainingData, load_data
+    from interleaver.training.preflight import check_rows
+
+    data = load_data(str(made / "critic-sft"), "sft-critic")
+    buffer = io.BytesIO()
+    Image.new("RGB", (2100, 9), "white").save(buffer, "PNG")
+    panorama = {"bytes": buffer.getvalue(), "path": None}
+
+    def stretch(row, number):
+        return row | {"images": [panorama, panorama]} if number < 2 else row
+
+    rows = data.train.map(stretch, with_indices=True, features=data.train.features)
+    changed = TrainingData(rows, None, data.fingerprint, data.card)
+    preflight = check_rows(changed, TrainConfig(model=str(made / "tiny")), "sft-critic")
+    assert preflight.problems == {"with a picture beyond 200:1": 2}
+
+
+def test_a_dataset_of_which_nothing_can_be_learnt_is_refused(made, tmp_path):
+    result = train("sft-critic", "--data", made / "critic-sft", "--model", made / "tiny", "--out", tmp_path / "t",
+                   "--set", "max_tokens=12", "--set", "max_steps=1", code=2)  # fmt: skip
+    assert "none of the" in result.stderr and "longer than 12 tokens" in result.stderr
+    assert not (tmp_path / "t").exists()
+
+
 def test_pictures_are_shown_at_most_at_the_size_that_is_set(made):
     from PIL import Image
 

@@ -85,7 +85,7 @@ class DatasetBuild:
         self._drop_counts: Counter[str] = Counter()
         self._models: Counter[str] = Counter()
         self._label_names: set[str] = set()
-        self._traces = self._used_traces = 0
+        self._traces = self._used_traces = self._neutralised_rows = 0
 
     async def run(
         self, sources: Sequence[TraceSource], names: Sequence[str], dataset_format: DatasetFormat, out: Path
@@ -164,6 +164,9 @@ class DatasetBuild:
             if isinstance(row, DroppedPart):
                 self._drop_counts[row.reason] += 1
                 continue
+            safe_row = row.without_special_tokens()
+            self._neutralised_rows += safe_row is not row
+            row = safe_row
             problem = self._problem(row, pictures)
             if problem:
                 self._skip(problem, f"{row.run_id}, step {(row.step or 0) + 1}")
@@ -220,6 +223,7 @@ class DatasetBuild:
             traces_used=self._used_traces,
             skipped=dict(self._skip_counts.most_common()),
             skipped_examples=self._examples,
+            neutralised=self._neutralised_rows,
             models=dict(self._models.most_common()),
         )
 

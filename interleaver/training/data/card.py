@@ -37,6 +37,7 @@ class DatasetReport(BaseModel):
         skipped: number of records and rows that could not be read or used, by reason.
         skipped_examples: names of the first skipped records and rows, by reason.
         dropped: number of trace parts and rows that the rules or the selection left out, by reason.
+        neutralised: number of rows with texts that looked like special tokens and were changed.
         splits: number of rows and of requests in each split.
         groups: number of rows per group, before the selection ("candidates") and in each split.
         models: number of traces per role and model, with keys such as "planner: NAME".
@@ -57,6 +58,7 @@ class DatasetReport(BaseModel):
     skipped: dict[str, int] = Field(default_factory=dict)
     skipped_examples: dict[str, list[str]] = Field(default_factory=dict)
     dropped: dict[str, int] = Field(default_factory=dict)
+    neutralised: int = 0
     splits: dict[str, dict[str, int]] = Field(default_factory=dict)
     groups: dict[str, dict[str, int]] = Field(default_factory=dict)
     models: dict[str, int] = Field(default_factory=dict)

@@ -13,7 +13,14 @@ from pydantic import BaseModel, Field
 
 from interleaver.agents.answers import parse_plan, parse_verdict
 from interleaver.agents.prompts import PromptSet, load_prompts
-from interleaver.agents.tagged import plan_answer, plan_question, to_tagged, verdict_answer, verdict_question
+from interleaver.agents.tagged import (
+    AnswerKind,
+    plan_answer,
+    plan_question,
+    to_tagged,
+    verdict_answer,
+    verdict_question,
+)
 from interleaver.choices import AttemptFilter, DatasetKind, RunFilter, SequenceMode
 from interleaver.errors import UnreadableAnswer
 from interleaver.pictures import white_canvas
@@ -22,6 +29,13 @@ from interleaver.traces.labels import Label, Labels
 from interleaver.traces.trace import Trace
 from interleaver.training.data.sequences import sequence_of
 from interleaver.types import LOCAL_PICTURES, Attempt, Exchange, ImageRef, PicturePolicy, Scores, Step, Verdict
+
+SPECIAL_TOKEN = re.compile(
+    r"<(?:\|([\w .:/-]{1,40})\|"
+    r"|(/?(?:video|audio|vision|s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|start_of_image|end_of_image)))>"
+)
+"""What tokenizers (`<|im_end|>`, `</s>`) and trainers (`<video>`) take for a token; `<image>` stands for a picture."""
+OTHER_FORMAT = "the question asks for another format"
 
 
 class GroundTruth(BaseModel):
@@ -68,6 +82,20 @@ class TrainingRow(BaseModel):
     origin_prompt: str = ""
     rewritten_prompt: str = ""
     truth: GroundTruth | None = None
+
+    def without_special_tokens(self) -> TrainingRow:
+        """Return the row with texts that no tokenizer or trainer takes for tokens of its own; itself if it has none.
+
+        A model can write anything into a plan, and `<|image_pad|>` or `<video>` in a text would count as one of the
+        row's pictures.
+        """
+        changes = {}
+        for name in ("prompt", "answer", "instruction", "origin_prompt", "rewritten_prompt"):
+            text = getattr(self, name)
+            safe_text = SPECIAL_TOKEN.sub(lambda match: f"[{match[1] or match[2]}]", text)
+            if safe_text != text:
+                changes[name] = safe_text
+        return self.model_copy(update=changes) if changes else self
 
     def signature(self) -> bytes:
         """Return a hash that is equal for rows that differ only in case, punctuation and spacing."""
@@ -160,9 +188,9 @@ def _planner_row(trace: Trace, rules: RowRules) -> TrainingRow | DroppedPart:
         if exchange is None:
             return DroppedPart(trace.run_id, "no answer could be used")
         content = exchange.messages[0].content
-        tagged_question = content if content == question else to_tagged(content, "plan")
+        tagged_question = content if content == question else _tagged_question(exchange, "plan")
         if tagged_question is None:
-            return DroppedPart(trace.run_id, "the question asks for another format")
+            return DroppedPart(trace.run_id, OTHER_FORMAT)
         try:
             plan = parse_plan(exchange.answer)
         except UnreadableAnswer:
@@ -203,7 +231,7 @@ def _critic_row(
         return DroppedPart(name, reason)
     row = _critic_question(trace, step, attempt, exchanges, rules)
     if row is None:
-        return DroppedPart(name, "the question asks for another format")
+        return DroppedPart(name, OTHER_FORMAT)
     if rules.kind == "critic-sft" and not _readable(exchanges):
         return DroppedPart(name, "no answer could be used")
     if truth:
@@ -276,7 +304,7 @@ def _critic_question(
     if exchange:
         policy = exchange.pictures or policy
     if exchange and exchange.messages[0].content != expected_question:
-        question, images = to_tagged(exchange.messages[0].content, "verdict"), exchange.images
+        question, images = _tagged_question(exchange, "verdict"), exchange.images
     if question is None:
         return None
     return TrainingRow(
@@ -292,6 +320,16 @@ def _critic_question(
         origin_prompt=step.prompt or "",
         rewritten_prompt=attempt.prompt,
     )
+
+
+def _tagged_question(exchange: Exchange, kind: AnswerKind) -> str | None:
+    """Return the question of an exchange in the tagged format; None if it asks for another one.
+
+    A question with instructions of its own, such as the official ones, is taken as it is if the answer is tagged.
+    """
+    content = exchange.messages[0].content
+    is_tagged = "</think>" in exchange.answer and "<answer>" in exchange.answer
+    return to_tagged(content, kind) or (content if is_tagged else None)
 
 
 def _default_policy(rules: RowRules, images: list[ImageRef]) -> PicturePolicy | None:

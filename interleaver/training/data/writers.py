@@ -13,7 +13,7 @@ from interleaver.errors import BadInput
 from interleaver.extras import require_extra
 from interleaver.pictures import EXTENSIONS, Picture
 from interleaver.training.data.row_store import Split
-from interleaver.training.data.rows import TrainingRow
+from interleaver.training.data.rows import TrainingRow, canvas_ref
 from interleaver.types import ImageRef, Json
 
 FORMATS: dict[DatasetKind, tuple[DatasetFormat, ...]] = {
@@ -22,6 +22,8 @@ FORMATS: dict[DatasetKind, tuple[DatasetFormat, ...]] = {
     "critic-rl": ("hf", "verl"),
     "sequences": ("hf", "jsonl"),
 }
+BLANK_PATH = "data/interleave/white.png"
+"""Part of a path by which the released reward function knows a blank picture."""
 ReadPicture = Callable[[ImageRef], Picture]
 SHARD_BYTES = 400 * 2**20
 GROUP_BYTES = 24 * 2**20
@@ -65,7 +67,7 @@ def open_writer(dataset_format: DatasetFormat, kind: DatasetKind, folder: Path) 
         return ParquetWriter(kind, folder)
     if dataset_format == "llamafactory":
         return LlamaFactoryWriter(kind, folder)
-    return LinesWriter(folder, _verl_row if dataset_format == "verl" else _sequence_line)
+    return VerlWriter(folder) if dataset_format == "verl" else LinesWriter(folder, _sequence_line)
 
 
 class ParquetWriter:
@@ -212,13 +214,33 @@ class LinesWriter:
 
     def _picture(self, ref: ImageRef, read: ReadPicture) -> str:
         picture = read(ref)
-        sha256 = picture.ref.sha256
-        name = f"images/{sha256[:2]}/{sha256}{EXTENSIONS[picture.media_type]}"
+        name = self._picture_name(picture)
         path = self.folder / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(picture.data)
         return name
+
+    def _picture_name(self, picture: Picture) -> str:
+        sha256 = picture.ref.sha256
+        return f"images/{sha256[:2]}/{sha256}{EXTENSIONS[picture.media_type]}"
+
+
+class VerlWriter(LinesWriter):
+    """Writes rows for verl and EasyR1.
+
+    The released reward function draws a step anew, instead of as an edit of blank paper, if the path of the picture
+    before it contains `BLANK_PATH`.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__(folder, _verl_row)
+
+    def _picture_name(self, picture: Picture) -> str:
+        width, height = picture.width, picture.height
+        if picture.ref == canvas_ref(width, height):
+            return f"images/{width}x{height}/{BLANK_PATH}"
+        return super()._picture_name(picture)
 
 
 class LlamaFactoryWriter(LinesWriter):

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
-from support.fakes import plain_picture
+from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, plain_picture
 from support.scripted_server import chat_reply, serving
 
 from interleaver import build_graph
@@ -28,7 +28,7 @@ from interleaver.batch.prompt_list import BatchItem
 from interleaver.batch.workers import BatchWorker
 from interleaver.calling import run_concurrently
 from interleaver.cli import main
-from interleaver.pictures import Picture
+from interleaver.pictures import Picture, white_canvas
 from interleaver.profile import Profile
 from interleaver.runner import Runner
 from interleaver.store.images import ImageStore
@@ -390,7 +390,10 @@ async def test_a_model_is_trained_with_pictures_as_it_is_asked(tmp_path, policy)
     assert {Picture.stored(data).width for data in asked} == {widths[policy]}
 
 
-@given(st.text(max_size=60), st.text(max_size=60), st.booleans())
+texts_of_documents = st.text(st.characters(exclude_characters="\a\b\f\v"), max_size=60)
+
+
+@given(texts_of_documents, texts_of_documents, st.booleans())
 def test_an_answer_that_is_written_is_read_back(reasoning, prompt, accepted):
     from interleaver.agents.tagged import verdict_answer
 
@@ -502,6 +505,11 @@ def test_verl_rows_have_the_fields_of_the_reference(made, tmp_path):
         assert row["images"] == [row["origin_image_path"], row["edited_image_path"]]
         assert row["prompt"][0]["content"] == row["problem"] and row["problem"].count("<image>") == 2
         assert row["reward_model"]["ground_truth"] == row["answer"] == str(row["evaluation"]["success"]).lower()
+    blanks = [row for row in rows if "data/interleave/white.png" in row["origin_image_path"]]
+    assert blanks and {row["extra_info"]["step"] for row in blanks} == {0}
+    for row in rows:
+        before = Picture.stored((tmp_path / "d" / row["origin_image_path"]).read_bytes())
+        assert (before.ref == white_canvas(before.width, before.height).ref) == (row in blanks)
 
 
 def test_the_card_tells_what_is_in_it(made, tmp_path):
@@ -580,3 +588,63 @@ def test_other_labels_need_another_name(made, tmp_path):
     (tmp_path / "p.toml").write_text('[judge]\nbackend = "chat"\nmodel = "m"\nbase_url = "http://127.0.0.1:1/v1"\n')
     result = CliRunner().invoke(main, ["traces", "label", str(made), "--profile", str(tmp_path / "p.toml")])
     assert result.exit_code == 2 and "choose another --name" in result.stderr
+
+
+TOKENS = ["<|image_pad|>", "<|vision_start|>", "<|im_end|>", "<|endoftext|>", "<video>", "</s>", "<audio>", "<pad>"]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_texts_that_look_like_special_tokens_are_changed(token):
+    row = TrainingRow(run_id="r", request="q", prompt=f"<image> Draw {token}.", images=[], answer=f"a {token} b")
+    safe = row.without_special_tokens()
+    assert token not in safe.prompt + safe.answer and safe.prompt.startswith("<image> Draw [")
+    assert safe.without_special_tokens() is safe
+
+
+@pytest.mark.parametrize(
+    "text", ["<image>", "a < b | c > d", "<think>x</think>", "<answer>", "|x|", "<||>", "<plan>", "<b>"]
+)
+def test_other_texts_stay(text):
+    row = TrainingRow(run_id="r", request="q", prompt=text, images=[])
+    assert row.without_special_tokens() is row
+
+
+async def test_the_card_counts_changed_texts(tmp_path):
+    images = ImageStore(str(tmp_path / "runs/.store/images"))
+    plan = Plan.model_validate({"steps": [{"prompt": "a <|video_pad|> cat", "instruction": "A cat."}]})
+    runs = RunStore(tmp_path / "runs", images)
+    graph = build_graph(
+        planner=ScriptedPlanner(plan), critic=ScriptedCritic(), generator=PlainGenerator(), images=images
+    )
+    compiled = graph.compile(checkpointer=InMemorySaver())
+    await compiled.ainvoke({"request": "Draw a <video> cat"}, THREAD)
+    runs.prepare()
+    runs.write_trace(Trace.from_state((await compiled.aget_state(THREAD)).values, "r", "run"))
+    report = data("planner-sft", tmp_path / "runs", "--out", tmp_path / "d", "--validation", 0)
+    assert report["neutralised"] == 1
+    assert "texts looked like special tokens" in (tmp_path / "d/README.md").read_text()
+
+
+async def test_a_question_with_its_own_tagged_format_is_taken_as_it_is(images):
+    """As the official prompts ask, whose instructions are none of ours."""
+    before, after = [await images.put(plain_picture((n, n, n))) for n in (10, 20)]
+    plan = {"execution_plan": [{"step_number": 1, "instruction": "Do.", "prompt": "p"}]}
+    verdict = json.dumps({"previous_step_success": True, "refine_prompt": ""})
+    question = "<image><image>Judge this, in tags of your own."
+    planned = exchange("planner", "Plan it in tags.", f"<think>so</think><answer>{json.dumps(plan)}</answer>", [])
+    judged = exchange("critic", question, f"<think>ok</think>\n<answer>{verdict}</answer>", [before, after])
+    attempt = Attempt(step=0, attempt=1, prompt="p", seed=0, sources=[before], image=after,
+                      verdict=Verdict(accepted=True), exchanges=[judged])  # fmt: skip
+    trace = Trace(
+        run_id="r",
+        request="go on",
+        status="complete",
+        plan=Plan.model_validate({"steps": [{"number": 1, "instruction": "Do.", "prompt": "p"}]}),
+        plan_exchanges=[planned],
+        attempts=[attempt],
+        results=[StepResult(outcome=Outcome.ACCEPTED, attempt=1, image=after)],
+    )
+    (row,) = rows_of(trace, RowRules("planner-sft"), {})
+    assert row.prompt == "Plan it in tags."
+    (row,) = rows_of(trace, RowRules("critic-sft"), {})
+    assert (row.prompt, row.images) == (question, [before, after])
