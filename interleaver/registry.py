@@ -31,6 +31,7 @@ BUILT_IN: dict[BackendKind, dict[str, str]] = {
     "generator": {
         "sandbox": "interleaver.sandbox.generator:SandboxGenerator",
         "openai-images": "interleaver.tools.openai_images:OpenAIImages",
+        "edit-service": "interleaver.tools.edit_service:EditService",
         "gemini-images": "interleaver.tools.gemini_images:GeminiImages",
         "diffusers": "interleaver.tools.diffusers:DiffusersGenerator",
         "svg": "interleaver.tools.svg:SvgGenerator",

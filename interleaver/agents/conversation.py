@@ -143,6 +143,7 @@ class Ask:
         extra_body: additional fields of the JSON request body.
         system: system message; empty for none.
         pictures: how its pictures are sent; None as the model's settings say.
+        detail: OpenAI's level of detail of the pictures (*low*, *high* or *auto*); None sends none.
     """
 
     parts: list[PromptPart]
@@ -150,6 +151,7 @@ class Ask:
     extra_body: Json = field(default_factory=dict)
     system: str = ""
     pictures: PicturePolicy | None = None
+    detail: str | None = None
 
 
 class Conversation:
@@ -371,18 +373,21 @@ def _to_messages(turns: list[list[PromptPart]], ask: Ask, policy: PicturePolicy 
         if number % 2:
             messages.append(AIMessage(content=_tagged(parts)))
         else:
-            content: list[str | Json] = [_block(part, policy) for part in parts]
+            content: list[str | Json] = [_block(part, policy, ask.detail) for part in parts]
             messages.append(HumanMessage(content=content))
     return messages
 
 
-def _block(part: PromptPart, policy: PicturePolicy | None) -> Json:
+def _block(part: PromptPart, policy: PicturePolicy | None, detail: str | None) -> Json:
     """Return a content block that LangChain translates for every provider."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     if policy:
         part = apply_policy(part, policy)
-    return {"type": "image", "base64": base64.b64encode(part.data).decode(), "mime_type": part.media_type}
+    encoded = base64.b64encode(part.data).decode()
+    if detail:  # OpenAI's own form is the only one that carries it
+        return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{encoded}", "detail": detail}}
+    return {"type": "image", "base64": encoded, "mime_type": part.media_type}
 
 
 def _tagged(parts: list[PromptPart]) -> str:

@@ -92,7 +92,14 @@ def make_judge(benchmark: Benchmark, choice: str | None) -> BenchmarkJudge:
 
 def _chat_model(prescription: PrescribedJudge, name: str, url: str | None, key: str | None) -> ChatModel:
     extra = dict(prescription.extra_body) if name == prescription.name else {}
-    return ChatModel(model=name, base_url=url, api_key_env=key, temperature=prescription.temperature, extra_body=extra)
+    return ChatModel(
+        model=name,
+        base_url=url,
+        api_key_env=key,
+        temperature=prescription.temperature,
+        max_tokens=prescription.max_tokens,
+        extra_body=extra,
+    )
 
 
 class AnswerCache:
@@ -172,6 +179,7 @@ class JudgeClient:
     def __init__(self, judge: BenchmarkJudge, benchmark: Benchmark, prompts: JudgePrompts, cache: AnswerCache):
         self.judge = judge
         self._max_side = benchmark.max_side
+        self._detail = benchmark.judge.detail
         self._prompts = prompts
         self._cache = cache
         self.answer_tokens = benchmark.judge.answer_tokens
@@ -244,7 +252,7 @@ class JudgeClient:
                     part if isinstance(part, str) else await asyncio.to_thread(self._load_picture, part)
                     for part in parts
                 ]
-                ask = Ask(content, system=template.system, pictures=PicturePolicy())
+                ask = Ask(content, system=template.system, pictures=PicturePolicy(), detail=self._detail)
                 read = lambda text: (text, question.read(text))  # noqa: E731  (the raw answer is cached, too)
                 make_call = partial(self._conversation.ask, ask, read)
                 (answer, value), _ = await call(self.judge.model, make_call, tuple, self.judge.concurrency)

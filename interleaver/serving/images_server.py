@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, explain
 from interleaver.pictures import MAX_BYTES, Picture
+from interleaver.serving.edit_api import add_edit_route
 from interleaver.serving.worker_pool import DrawingService, DrawRequest, QueueFull
 from interleaver.types import Json
 
@@ -190,6 +191,7 @@ def create_app(service: DrawingService, api_key: str | None = None) -> FastAPI:
             mask = await asyncio.to_thread(_from_data_url, image_request.mask_image)
         return await _answer(service, request, image_request, tuple(sources), mask)
 
+    add_edit_route(app, service, check_key)
     return app
 
 

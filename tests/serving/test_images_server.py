@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 
+import httpx
 import openai
 import pytest
 from support.fakes import plain_picture
 from support.processes import get, processes, served
+from support.scripted_server import Reply, serving
 
+from interleaver.errors import BackendError, BackendUnavailable, UnreadableAnswer
 from interleaver.pictures import Picture
+from interleaver.registry import create_backend
 from interleaver.tools.openai_images import OpenAIImages
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -194,3 +198,55 @@ def test_a_generator_that_cannot_be_loaded_ends_the_command():
 def test_error_types_of_this_package_reach_the_client(url):
     with pytest.raises(openai.UnprocessableEntityError, match="gryphon"):
         client(url).images.generate(prompt="a gryphon", size="64x64")
+
+
+async def test_the_released_protocol_draws_and_edits(url):
+    service = create_backend("generator", "edit-service", base_url=url)
+    assert (await service.check()).endswith("answers")
+    first = await service.generate("a red circle in the middle", [], 1, (128, 96))
+    assert (first.width, first.height) == (128, 96)
+    assert await service.generate("a red circle in the middle", [], 1, (128, 96)) == first
+    edited = await service.generate("add a blue square", [plain_picture((1, 2, 3)), first], 1, (64, 64))
+    assert (edited.width, edited.height) == (128, 96) and edited != first
+
+
+def test_the_released_reward_function_is_answered_as_it_expects(url):
+    """Its request, with a field that is spelt wrongly and one that nobody knows."""
+    body = {"image": None, "prompt": "a red circle", "seed": 0, "num_inference_step": 4, "guidance_scale": 1.0,
+            "width": 64, "height": 64, "enhance_prompt": False}  # fmt: skip
+    answer = httpx.post(f"{url}/edit", json=body).json()
+    assert answer["success"] is True and answer["seed"] == 0 and answer["original_image"] is None
+    assert Picture.decode(base64.b64decode(answer["edited_image"])).width == 64
+    assert {"task_id", "original_prompt", "enhanced_prompt", "gpu_id", "processing_time", "error"} <= set(answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"prompt": "a red circle", "image": "not base64!"}, 500, "not base64"),
+        ({"prompt": "a red circle", "image": "aGVsbG8="}, 500, "not a picture"),
+        ({"image": None}, 400, "prompt"),
+    ],
+)
+def test_what_the_released_protocol_cannot_draw_is_told(url, body, status, said):
+    answer = httpx.post(f"{url}/edit", json=body)
+    assert answer.status_code == status and said in answer.text
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "said"),
+    [
+        (Reply({"detail": "Image editing failed: Task timeout"}, 500), BackendUnavailable, "Task timeout"),
+        (Reply({"detail": "not ready"}, 503), BackendUnavailable, "not ready"),
+        (Reply({"success": False, "error": "out of memory"}), BackendUnavailable, "out of memory"),
+        (Reply({"detail": "bad"}, 422), BackendError, "bad"),
+        (Reply({"success": True, "edited_image": None}), UnreadableAnswer, "no picture"),
+        (Reply({"success": True, "edited_image": "aGVsbG8="}), UnreadableAnswer, "not a picture"),
+        (Reply(b"<html>", type="text/html"), BackendError, "does not match its API"),
+    ],
+)
+async def test_what_a_released_service_answers_is_understood(reply, error, said):
+    with serving(reply) as server:
+        service = create_backend("generator", "edit-service", base_url=server.url, timeout=5)
+        with pytest.raises(error, match=said):
+            await service.generate("a cat", [], 1, (64, 64))

@@ -120,6 +120,7 @@ class PrescribedJudge:
         key: name of the environment variable with the API key.
         temperature: sampling temperature; None uses the server's default.
         max_tokens: maximum number of tokens of an answer; None uses the server's default.
+        detail: OpenAI's level of detail of pictures, which the benchmark's own script sends; None sends none.
         extra_body: additional fields of the request body.
         prices: list prices of a million input tokens and of a million output tokens, in US dollars.
         answer_tokens: expected number of tokens of an answer, including its reasoning, for estimates.
@@ -130,6 +131,7 @@ class PrescribedJudge:
     key: str | None = None
     temperature: float | None = 0.0
     max_tokens: int | None = None
+    detail: str | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     prices: tuple[float, float] = (0.0, 0.0)
     answer_tokens: int = 50

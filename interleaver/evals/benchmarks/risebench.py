@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from interleaver.errors import BadInput, UnreadableAnswer
 from interleaver.evals.benchmarks.base import (
@@ -32,7 +32,11 @@ from interleaver.evals.scores import Table, missing_ids, weighted_mean
 
 CATEGORIES = ("temporal", "causal", "spatial", "logical")
 Dimension = Literal["consistency", "reasoning", "plausibility"]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 MIN_SCORE, MAX_SCORE = 1, 5
+# "Final Score: 4", "**Final Scores** 4", or a heading "### Final Score" with the number below it.
+_FINAL_SCORE = re.compile(r"final\s+scores?[\s*_]*[:=]?[\s*_#]*(\d+)(?![.,]?\d)", re.IGNORECASE)
+_BARE_SCORE = re.compile(r"\A[\s*_]*(?:score[\s*_]*[:=][\s*_]*)?(\d+)(?:\s*/\s*5)?[\s*_.]*\Z", re.IGNORECASE)
 
 
 class RiseBench(Benchmark):
@@ -44,7 +48,14 @@ class RiseBench(Benchmark):
     files = (("datav2_total_w_subtask.json",), ("data_total.json",))
     companions = "the pictures in data/ or data.zip"
     count = 360
-    judge = PrescribedJudge("gpt-4.1-2025-04-14", key="OPENAI_API_KEY", prices=(2.0, 8.0), answer_tokens=300)
+    judge = PrescribedJudge(
+        "gpt-4.1-2025-04-14",
+        key="OPENAI_API_KEY",
+        max_tokens=4096,
+        detail="high",
+        prices=(2.0, 8.0),
+        answer_tokens=300,
+    )
     max_side = 768
     scale = 100.0
     headline = "accuracy"
@@ -163,7 +174,7 @@ def score_reader(bit: bool) -> Callable[[str], int]:
     lowest, highest = (0, 1) if bit else (MIN_SCORE, MAX_SCORE)
 
     def read(text: str) -> int:
-        scores = re.findall(r"final\s+score[\s*_]*[:=][\s*_]*(\d+)(?![.,]?\d)", text, re.IGNORECASE)
+        scores = _FINAL_SCORE.findall(text) or _BARE_SCORE.findall(text)
         if not scores:
             raise UnreadableAnswer("the answer must end with a line such as 'Final Score: 1'")
         value = int(scores[-1])
@@ -219,6 +230,14 @@ def is_accurate(item: ScoredItem, scores: Mapping[str, int]) -> bool:
     return all(scores[name] == MAX_SCORE for name in item.weights)
 
 
+def _dimension_values(
+    name: Dimension, items: Mapping[str, ScoredItem], scores: Mapping[str, Mapping[str, int]]
+) -> dict[str, float]:
+    """Return the scores of one dimension in percent, for the items that have it."""
+    judged_ids = [item_id for item_id in items if item_id in scores and name in items[item_id].weights]
+    return {item_id: 25.0 * (scores[item_id][name] - MIN_SCORE) for item_id in judged_ids}
+
+
 def _check_scores(item: ScoredItem, scores: Mapping[str, int]) -> None:
     for name in item.weights:
         value = scores.get(name)
@@ -229,7 +248,7 @@ def _check_scores(item: ScoredItem, scores: Mapping[str, int]) -> None:
 def table(
     items: Mapping[str, ScoredItem], scores: Mapping[str, Mapping[str, int]], allow_partial: bool = False
 ) -> Table:
-    """Return accuracy and score of one system, in percent, overall and by category.
+    """Return accuracy, score and the means of the dimensions of one system, in percent, overall and by category.
 
     Args:
         items: scoring properties of all selected items, by item id.
@@ -243,11 +262,12 @@ def table(
     if unknown := sorted({item.category for item in items.values()} - set(CATEGORIES)):
         raise BadInput(f"category {unknown[0]!r} is unknown to RISEBench; its categories are: {', '.join(CATEGORIES)}")
     missing = missing_ids(list(items), scores.keys(), allow_partial)
-    measures = {
+    measures: dict[str, dict[str, float]] = {
         "accuracy": {
             item_id: 100.0 * is_accurate(items[item_id], scores[item_id]) for item_id in items if item_id in scores
         },
         "score": {item_id: item_score(items[item_id], scores[item_id]) for item_id in items if item_id in scores},
+        **{name: _dimension_values(name, items, scores) for name in DIMENSIONS},
     }
     categories = [name for name in CATEGORIES if any(item.category == name for item in items.values())]
     return Table(

@@ -166,22 +166,20 @@ def _answers_by_part(item: BenchmarkItem, answers: Answers) -> dict[AnswerPart, 
 
 
 def read_criterion(text: str) -> RubricAnswer:
-    """Parse an answer such as {"criteria_met": true}.
+    """Parse an answer such as {"criteria_met": true}, in JSON or as a Python literal.
 
     Raises:
         UnreadableAnswer: the answer has no such object, several that differ, or an unknown value.
     """
-    matches = re.findall(r'"criteria_met"\s*:\s*(true|false|"[^"]*")', text, re.IGNORECASE)
-    values = {match.strip('"').strip().lower() for match in matches}
+    matches = re.findall(r"""["']criteria_met["']\s*:\s*(true|false|null|none|"[^"]*"|'[^']*')""", text, re.IGNORECASE)
+    values = {match.strip("\"'").strip().lower() for match in matches}
     if len(values) != 1:
         raise UnreadableAnswer('the answer must be one object such as {"criteria_met": true}')
     value = values.pop()
     meanings: dict[str, RubricAnswer] = {
-        "true": "met",
-        "yes": "met",
-        "false": "unmet",
-        "no": "unmet",
-        "not sure": "not sure",
+        **dict.fromkeys(("true", "yes", "y", "1"), "met"),
+        **dict.fromkeys(("false", "no", "n", "0", "null", "none", ""), "unmet"),
+        **dict.fromkeys(("not sure", "not_sure", "unsure", "unknown"), "not sure"),
     }
     if value not in meanings:
         raise UnreadableAnswer(f'criteria_met is {value!r}; it must be true, false or "not sure"')
@@ -223,7 +221,7 @@ def table(
     answers: Mapping[str, Mapping[AnswerPart, Sequence[RubricAnswer]]],
     allow_partial: bool = False,
 ) -> Table:
-    """Return the scores of one system, overall and by task, 0 to 1.
+    """Return the scores of one system, overall and by task, 0 to 1; and the rates of all items, pooled over tasks.
 
     Args:
         items: tasks and rubric counts of all selected items, by item id.
@@ -251,7 +249,12 @@ def table(
     }
     has_all_tasks = len(tasks) == len(TASKS)
     overall = mean_of_parts(list(rates.values())) if has_all_tasks else Score(None, items=len(answers))
-    return Table(overall={"overall": overall}, groups=groups, missing=missing)
+    item_rates = [rate for task_rates in rates.values() for rate in task_rates]
+    pooled = {
+        f"{part} (pooled)": mean_of_parts([[(rate[number],) for rate in item_rates]])
+        for number, part in enumerate(ANSWER_PARTS)
+    }
+    return Table(overall={"overall": overall, **pooled}, groups=groups, missing=missing)
 
 
 def _rates(

@@ -97,13 +97,30 @@ def test_the_graph_edits_the_given_picture(ready, tmp_path):
     assert '<div class="given">' in (tmp_path / "out/eval/risebench/report.html").read_text()
 
 
-@pytest.mark.parametrize(("text", "bit", "value"), [("Final Score: 4", False, 4), ("**Final Score:** **1**", True, 5),
-                                                    ("final score - x\nFinal Score: **0**", True, 1)])  # fmt: skip
+MARKS = [
+    ("Final Score: 4", False, 4),
+    ("**Final Score:** **1**", True, 5),
+    ("final score - x\nFinal Score: **0**", True, 1),
+    ("### Final Score\n\n**5**", False, 5),
+    ("**Final Score** 5", False, 5),
+    ("**Final Scores:** 4", False, 4),
+    ("Final Score: 5/5", False, 5),
+    ("5", False, 5),
+    ("**3**", False, 3),
+    ("Score: 2", False, 2),
+    ("1", True, 5),
+]
+
+
+@pytest.mark.parametrize(("text", "bit", "value"), MARKS)
 def test_marks(text, bit, value):
     assert score_reader(bit)(text) == value
 
 
-WRONG = ["5", "Final Score: 6", "Final Score: 4.5", "Final Score: -1", "Final Score: <1 to 5>", "Final Score: 0"]
+WRONG = [
+    *("6", "I count 5 stars.", "5 of them, then 4", "4.5", "Final Score: 6", "Final Score: 4.5", "Final Score: -1"),
+    *("Final Score: <1 to 5>", "Final Score: 0"),
+]
 
 
 @pytest.mark.parametrize(("text", "bit"), [*((text, False) for text in WRONG), ("Final Score: 2", True)])

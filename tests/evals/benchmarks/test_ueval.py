@@ -140,6 +140,12 @@ def test_the_benchmarks_own_prompts(tmp_path):
         ('{"criteria_met": true}', "met"),
         ('```json\n{"criteria_met": false, "explanation": "no {brace}"}\n```', "unmet"),
         ('{"criteria_met": "Not sure"}', "not sure"),
+        ('{"criteria_met": "unsure"}', "not sure"),
+        ('{"criteria_met": "Unknown"}', "not sure"),
+        ('{"criteria_met": null}', "unmet"),
+        ("{'criteria_met': True, 'explanation': 'x'}", "met"),
+        ("{'criteria_met': None}", "unmet"),
+        ('{"criteria_met": "y"}', "met"),
         ('{"criteria_met": "true"}', "met"),
     ],
 )

@@ -612,15 +612,15 @@ def test_other_texts_stay(text):
 async def test_the_card_counts_changed_texts(tmp_path):
     images = ImageStore(str(tmp_path / "runs/.store/images"))
     plan = Plan.model_validate({"steps": [{"prompt": "a <|video_pad|> cat", "instruction": "A cat."}]})
-    runs = RunStore(tmp_path / "runs", images)
-    graph = build_graph(
+    builder = build_graph(
         planner=ScriptedPlanner(plan), critic=ScriptedCritic(), generator=PlainGenerator(), images=images
     )
-    compiled = graph.compile(checkpointer=InMemorySaver())
-    await compiled.ainvoke({"request": "Draw a <video> cat"}, THREAD)
-    runs.prepare()
-    runs.write_trace(Trace.from_state((await compiled.aget_state(THREAD)).values, "r", "run"))
-    report = data("planner-sft", tmp_path / "runs", "--out", tmp_path / "d", "--validation", 0)
+    graph = builder.compile(checkpointer=InMemorySaver())
+    await graph.ainvoke({"request": "Draw a <video> cat"}, THREAD)
+    trace = Trace.from_state((await graph.aget_state(THREAD)).values, "r", "run")
+    (tmp_path / "t.jsonl").write_text(trace.model_dump_json())
+    out = tmp_path / "d"
+    report = await asyncio.to_thread(data, "planner-sft", tmp_path / "t.jsonl", "--out", out, "--validation", 0)
     assert report["neutralised"] == 1
     assert "texts looked like special tokens" in (tmp_path / "d/README.md").read_text()
 

@@ -1,0 +1,77 @@
+"""The `/edit` protocol of the released InterleaveThinker services, for clients such as its reward function."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from interleaver.errors import BackendError, BackendUnavailable, BadInput
+from interleaver.pictures import Picture
+from interleaver.serving.worker_pool import DrawingService, DrawRequest, QueueFull
+from interleaver.types import Json
+
+DEFAULT_SIDE = 1024
+
+
+class EditRequest(BaseModel):
+    """Fields of an edit request; others, such as the number of steps, are ignored, as the released services do."""
+
+    prompt: str = Field(min_length=1, max_length=32_000)
+    image: str | None = None
+    seed: int | None = Field(None, ge=0, lt=2**31)
+    width: int | None = Field(None, ge=64, le=4096)
+    height: int | None = Field(None, ge=64, le=4096)
+
+    def draw_request(self, sources: tuple[Picture, ...], seed: int) -> DrawRequest:
+        """Return the draw request; without a size that of the source, or 1024x1024."""
+        width, height = (sources[-1].width, sources[-1].height) if sources else (DEFAULT_SIDE, DEFAULT_SIDE)
+        return DrawRequest(self.prompt, sources, seed, (self.width or width, self.height or height), None, {})
+
+
+def add_edit_route(app: FastAPI, service: DrawingService, check_key: Callable[..., Any]) -> None:
+    """Add `POST /edit` to the application of an image server."""
+
+    @app.post("/edit", dependencies=[Depends(check_key)])
+    async def edit(fields: EditRequest) -> Any:
+        start = time.monotonic()
+        seed = secrets.randbelow(2**31) if fields.seed is None else fields.seed
+        try:
+            sources = (await asyncio.to_thread(_decode, fields.image),) if fields.image else ()
+            (picture,) = await service.draw([fields.draw_request(sources, seed)])
+        except (BackendError, BadInput, QueueFull, ExceptionGroup) as raised:
+            error = raised.exceptions[0] if isinstance(raised, ExceptionGroup) else raised
+            status = 503 if isinstance(error, BackendUnavailable | QueueFull) else 500
+            return JSONResponse({"detail": f"Image editing failed: {error}"}, status)
+        return _answer(fields, seed, picture, time.monotonic() - start)
+
+
+def _answer(fields: EditRequest, seed: int, picture: Picture, seconds: float) -> Json:
+    return {
+        "success": True,
+        "task_id": str(uuid.uuid4()),
+        "original_image": fields.image,
+        "edited_image": base64.b64encode(picture.data).decode(),
+        "seed": seed,
+        "original_prompt": fields.prompt,
+        "enhanced_prompt": None,
+        "gpu_id": 0,
+        "processing_time": round(seconds, 3),
+        "error": None,
+    }
+
+
+def _decode(encoded: str) -> Picture:
+    try:
+        return Picture.decode(base64.b64decode(encoded, validate=True), "image")
+    except binascii.Error:
+        raise BadInput("image: is not base64") from None
