@@ -20,6 +20,7 @@ from interleaver.sandbox.faults import Fault, write_refined_prompt
 from interleaver.sandbox.fitting import MISFIT, Fitting, Frame, Sighting, draw_over
 from interleaver.sandbox.judge import SIZE_TOLERANCE, is_at, is_beside
 from interleaver.sandbox.language import (
+    MAX_COUNT,
     PLACE_PHRASES,
     Add,
     Backdrop,
@@ -56,8 +57,10 @@ class SandboxCritic:
                 accepted=False, refined_prompt=write_refined_prompt(operations, [], prompt), reasoning=reason, score=0.0
             )
         view = _View(sight.look(before), sight.look(after))
-        faults = [fault for group in _groups(operations) for fault in view.check(group)]
-        faults += view.unexplained_faults()
+        faults = view.check_all(operations)
+        if faults:  # nothing is rejected at first glance
+            view = _View(view.before, view.after, closely=True)
+            faults = view.check_all(operations)
         reasoning = " ".join([*view.notes, *(f"But {fault.description}." for fault in faults)])
         if not faults:
             return Verdict(accepted=True, reasoning=f"{reasoning} That is what was asked for.".strip(), score=1.0)
@@ -103,6 +106,7 @@ class _View:
     Attributes:
         before: pixels before the step.
         after: pixels after the step.
+        closely: whether to search long for the exact place of everything.
         expected: `before` with all the requested changes that were found applied to it.
         explained_mask: where a difference between `expected` and `after` is accounted for.
         notes: sentences about what was recognised, which begin the reasoning.
@@ -111,6 +115,7 @@ class _View:
 
     before: Pixels
     after: Pixels
+    closely: bool = False
     notes: list[str] = field(default_factory=list)
     anchors: dict[str, Point | None] = field(default_factory=dict)
     expected: Pixels = field(init=False)
@@ -121,6 +126,11 @@ class _View:
         self.explained_mask = np.zeros(self.before.shape[:2], bool)
         self.backdrop_before = sight.recognise_background(self.before)
         self.backdrop_after = sight.recognise_background(self.after)
+
+    def check_all(self, operations: tuple[Operation, ...]) -> list[Fault]:
+        """Check all operations and what else has changed, and return the faults that were found."""
+        faults = [fault for group in _groups(operations) for fault in self.check(group)]
+        return faults + self.unexplained_faults()
 
     def check(self, group: Group) -> list[Fault]:
         """Check a group of operations and return the faults that were found."""
@@ -138,12 +148,26 @@ class _View:
 
     def unexplained_faults(self) -> list[Fault]:
         """Return a fault if something changed that no operation asked for."""
-        different = sight.differs(self.expected, self.after)
-        stray = (different & ~self.explained_mask) | sight.solid(sight.differs_clearly(self.expected, self.after))
+        stray = self._stray(self.expected, self.explained_mask)
         if int(stray.sum()) <= STRAY_PIXELS:
             return []
         places = sorted({self._place_name(box) for box in sight.regions(stray)})
         return [Fault(None, "rest", f"something was changed that nobody asked for, {' and '.join(places[:3])}")]
+
+    def _stray(self, expected: Pixels, explained_mask: Mask) -> Mask:
+        """Return where the picture differs from the expected one in a way that the explained changes do not cover."""
+        different = sight.differs(expected, self.after)
+        return (different & ~explained_mask) | sight.solid(sight.differs_clearly(expected, self.after))
+
+    def _left_over(self, sighting: Sighting) -> int:
+        """Return how many changed pixels a sighting leaves unexplained."""
+        expected, silhouette = draw_over(self.expected, sighting)
+        return int(self._stray(expected, self.explained_mask | sight.grown(silhouette)).sum())
+
+    def _fit(self, fitting: Fitting, main_only: bool = False, guess: Frame | None = None) -> Sighting | None:
+        """Return the sighting of a fitting, after a short search or a long one; None if it is not recognised."""
+        sighting = fitting.closest(main_only, guess) if self.closely else fitting.best(main_only)
+        return sighting if sighting and sighting.misfit <= MISFIT else None
 
     def _open_change(self) -> Mask:
         return sight.differs(self.expected, self.after) & ~self.explained_mask
@@ -225,11 +249,11 @@ class _View:
             boxes = [*boxes, union_box]
         for box in boxes:
             fitting = Fitting(operation.kind, parts, box, self.expected, self.after, change)
-            sighting = fitting.best(guess=self._guess(operation))
-            if sighting and sighting.misfit <= MISFIT:
+            sighting = self._fit(fitting, guess=self._guess(operation) if box is boxes[-1] else None)
+            if sighting:
                 sightings.append(sighting)
-        if operation.count == 1 and sightings:
-            return [min(sightings, key=lambda sighting: (self._unmet(operation, sighting), sighting.misfit))]
+        if operation.count == 1 and len(sightings) > 1:
+            return [min(sightings, key=lambda sighting: (self._unmet(operation, sighting), self._left_over(sighting)))]
         return sightings
 
     def _find_all_but_one(self, operation: Add, parts: tuple[str, ...]) -> tuple[list[Sighting], int | None]:
@@ -262,8 +286,8 @@ class _View:
         colours = set()
         for box in boxes:
             fitting = Fitting(operation.kind, (), box, self.expected, self.after, change)
-            sighting = fitting.best(main_only=True)
-            if sighting and sighting.misfit <= MISFIT:
+            sighting = self._fit(fitting, main_only=True)
+            if sighting:
                 self._draw_sighting(sighting)
                 colours.add(str(sighting.colour))
         self.notes.append(f"The {operation.kind} is now {' and '.join(sorted(colours)) or 'not to be recognised'}.")
@@ -276,8 +300,8 @@ class _View:
         removed_count = 0
         for box in sight.regions(change):
             # Drawing the removed thing back into the picture must reproduce the picture before the step.
-            sighting = Fitting(operation.kind, (), box, self.after, self.expected, change).best()
-            if sighting and sighting.misfit <= MISFIT:
+            sighting = self._fit(Fitting(operation.kind, (), box, self.after, self.expected, change))
+            if sighting:
                 _, silhouette = draw_over(self.after, sighting)
                 gap = sight.grown(silhouette)
                 self.expected = np.where(gap[..., None], self.after, self.expected)
@@ -329,7 +353,7 @@ class _View:
         addition = Add(
             operation.kind,
             part=operation.part,
-            count=len(sightings),
+            count=min(len(sightings), MAX_COUNT),
             size=min(SIZES, key=lambda name: abs(SIZES[name] / size - 1)),
             colour=colours.pop() if len(colours) == 1 else None,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import inf
 
 import numpy as np
 from PIL import Image
@@ -20,16 +21,27 @@ from interleaver.sandbox.sight import (
     largest,
     nearest_colour,
 )
-from interleaver.sandbox.world import rasterise, subject_markup
+from interleaver.sandbox.world import SIZES, rasterise, subject_markup
 
 MISFIT = 0.2
 """Largest share of a silhouette that may differ from the picture for a subject to count as recognised."""
-ROUNDS = 8
+SMALLEST, LARGEST = SIZES["tiny"] / 2, 1.0
+"""Bounds of a frame's side, as fractions of the shorter side of the canvas; there is nothing beyond them."""
+HOPELESS = 3 * MISFIT
+"""Misfit from which on a fit is not worth refining."""
+ROUNDS = 12
 """Maximum number of rounds in which a frame is moved to improve the fit."""
 FINEST = 0.5
 """Smallest stride of a frame in pixels; smaller ones have never made a difference to recognition."""
-MOVES = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
-"""Directions in which a frame is changed: (right, down, wider), each 1, 0 or -1."""
+SHIFTS = ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))
+"""Directions (right, down) in which a frame is shifted."""
+ANCHORS = ((0.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5))
+"""Shifts (right, down) for each pixel by which a frame grows: it keeps its centre or the middle of an edge in place."""
+MOVES = (
+    *((across, down, 0.0) for across, down in SHIFTS),
+    *((across * wider, down * wider, wider) for wider in (1.0, -1.0) for across, down in ANCHORS),
+)
+"""Ways in which a frame is changed: (right, down, wider)."""
 
 KEY = (255, 0, 255)
 """Key colour (RGB) that stands for a subject's main colour while it is fitted."""
@@ -168,33 +180,46 @@ class Fitting:
     picture: Pixels
     change_mask: Mask
 
-    def best(self, main_only: bool = False, guess: Frame | None = None) -> Sighting | None:
-        """Return the best fit, however bad.
+    def best(self, main_only: bool = False) -> Sighting | None:
+        """Return the best fit, however bad, that a short search finds.
 
         Args:
             main_only: whether the region shows only the main colour (as after a recolouring), not the whole silhouette.
-            guess: expected frame of the subject, tried when the region alone gives no good fit, as for a part that is
-                too small or too hidden.
 
         Returns:
             The sighting; None if `main_only` is set and the subject has no visible main colour.
         """
+        first = self._first_fit(main_only)
+        if first and MISFIT < first.misfit < HOPELESS:
+            return self._refine(first, 1.0, MISFIT)
+        return first
+
+    def closest(self, main_only: bool = False, guess: Frame | None = None) -> Sighting | None:
+        """Return the best fit after a long search, which moves the frame until nothing improves the fit.
+
+        Args:
+            main_only: see `best`.
+            guess: expected frame of the subject, from which the search begins as well; it finds a part of which the
+                region shows too little.
+
+        Returns:
+            The sighting; None as for `best`.
+        """
+        best = self._first_fit(main_only)
+        if best and best.misfit < HOPELESS:
+            best = self._refine(best, 2.0)
+        if best and guess and best.misfit:
+            best = min(best, self._refine(self._try(guess), 8.0), key=lambda sighting: sighting.misfit)
+        return best
+
+    def _first_fit(self, main_only: bool) -> Sighting | None:
+        """Return the sighting in the first likely frame that fits well, else the best of them; see `best`."""
         silhouette, main = _template(self.kind, self.parts)
         template = main if main_only else silhouette
         if template is None:
             return None
-        best = self._first_fit(_frames(self.box, template))
-        if MISFIT < best.misfit < 3 * MISFIT:
-            best = self._refine(best, 1.0)
-        if guess and best.misfit > MISFIT:
-            guess_fit = self._refine(self._try(guess), 8.0)
-            best = min(best, guess_fit, key=lambda sighting: sighting.misfit)
-        return best
-
-    def _first_fit(self, frames: list[Frame]) -> Sighting:
-        """Return the sighting in the first frame that fits well, else the best sighting."""
         sightings: list[Sighting] = []
-        for frame in frames:
+        for frame in _frames(self.box, template):
             sightings.append(self._try(frame))
             if sightings[-1].misfit <= MISFIT / 2:
                 break
@@ -207,11 +232,11 @@ class Fitting:
             return None
         return self._try(_frames(self.box, template)[0])
 
-    def _refine(self, start: Sighting, stride: float) -> Sighting:
-        """Move and scale the frame to reduce the misfit, halving the stride when no move helps, until it fits."""
+    def _refine(self, start: Sighting, stride: float, enough: float = 0.0) -> Sighting:
+        """Move and scale the frame until the misfit is small enough, halving the stride when no move helps."""
         best = start
         for _ in range(ROUNDS):
-            if best.misfit <= MISFIT or stride < FINEST:
+            if best.misfit <= enough or stride < FINEST:
                 break
             frame = best.frame
             moves = [
@@ -227,6 +252,8 @@ class Fitting:
 
     def _try(self, frame: Frame) -> Sighting:
         height, width = self.picture.shape[:2]
+        if not SMALLEST < frame.side / min(height, width) < LARGEST:
+            return Sighting(self.kind, self.parts, frame, None, inf)
         layer = _layer(self.kind, self.parts, frame, height, width)
         window = self.picture[layer.rows, layer.columns]
         main, silhouette = layer.main, layer.silhouette
