@@ -3,12 +3,14 @@
 A *subject* is one SVG file with a `viewBox` of 100 x 100; each group directly below the root is a *part*, in painting
 order, with its name as `id` and the text for the reader as `<desc>`. `currentColor` stands for the subject's main
 colour. The root states its usual colour (`color`), where it belongs (`data-habitat`), the background that suits it
-(`data-setting`), an irregular plural (`data-plural`) and other names (`data-also`). A *shape* is a subject with a
-single part. A *background* is an SVG file that is stretched over the canvas.
+(`data-setting`), an irregular plural (`data-plural`) and other names (`data-also`). Names with hyphens, with spaces and
+as one word are the same to a reader, so only one of them is listed. A *shape* is a subject with a single part. A
+*background* is an SVG file that is stretched over the canvas.
 """
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from functools import cache
@@ -94,6 +96,13 @@ def backgrounds() -> dict[str, Background]:
     return dict(sorted(by_name.items()))
 
 
+def plural_of(noun: str) -> str:
+    """Return the regular plural of a noun."""
+    if re.search("[^aeiou]y$", noun):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+
+
 def _read(folder: str) -> list[str]:
     return [
         entry.read_text(encoding="utf-8")
@@ -108,7 +117,7 @@ def _subject(text: str, is_shape: bool) -> Subject:
     other_names = tuple(filter(None, root.get("data-also", "").split(", ")))
     return Subject(
         names=(name, *other_names),
-        plural=root.get("data-plural", f"{name}s"),
+        plural=root.get("data-plural", plural_of(name)),
         colour=root.get("color", "red"),
         habitat=root.get("data-habitat", "any"),
         setting=root.get("data-setting"),

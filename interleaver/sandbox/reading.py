@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from interleaver.sandbox.language import COUNTS, MAX_COUNT, Add, Backdrop, Instructions, Operation, Recolour, Remove
-from interleaver.sandbox.primer import backgrounds, subjects
+from interleaver.sandbox.primer import backgrounds, plural_of, subjects
 from interleaver.sandbox.world import COLOURS, PLACES, SIZES
 
 
@@ -50,12 +50,15 @@ NEAREST_COLOURS = {
 
 
 @cache
-def _lexicon() -> dict[tuple[str, ...], Mark | str]:
-    """Return the meanings of all phrases by their words: the proper name of a subject, or a `Mark`."""
-    lexicon: dict[tuple[str, ...], Mark | str] = {}
+def _lexicon() -> dict[str, Mark | str]:
+    """Return the meanings of all phrases by their letters: the proper name of a subject, or a `Mark`.
+
+    Spaces and hyphens do not count, so "hot-air balloon" is found in "hot air balloon", and "snowman" in "snow-man".
+    """
+    lexicon: dict[str, Mark | str] = {}
 
     def add(phrase: str, meaning: Mark | str) -> None:
-        lexicon[tuple(_tokens(phrase))] = meaning
+        lexicon["".join(_tokens(phrase))] = meaning
 
     for background in backgrounds().values():
         for phrase in background.phrases:
@@ -64,7 +67,7 @@ def _lexicon() -> dict[tuple[str, ...], Mark | str]:
     for subject in subjects().values():
         for name in subject.names:
             add(name, subject.name)
-            add(f"{name}s", Mark("plural", subject.name))
+            add(plural_of(name), Mark("plural", subject.name))
         add(subject.plural, Mark("plural", subject.name))
         if subject.plural == subject.name:
             add(subject.name, subject.name)
@@ -127,7 +130,7 @@ CLAUSE_JOINT = re.compile(
 
 
 def _tokens(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9][a-z0-9'-]*|[,;:]", text.lower().replace("\u2019", "'"))
+    return re.findall(r"[a-z0-9][a-z0-9']*|[,;:]", text.lower().replace("\u2019", "'"))
 
 
 def sentences(text: str) -> list[str]:
@@ -179,7 +182,7 @@ def phrases(text: str) -> Iterator[Noun | Mark]:
 
 def _match(tokens: list[str], start: int) -> tuple[Mark | str, int]:
     for length in range(min(LONGEST_PHRASE, len(tokens) - start), 0, -1):
-        meaning = _lexicon().get(tuple(tokens[start : start + length]))
+        meaning = _lexicon().get("".join(tokens[start : start + length]))
         if meaning is not None:
             return meaning, length
     return Mark("word", tokens[start]), 1
@@ -349,7 +352,6 @@ NOT_THINGS = frozenset(
         "bit",
         "lot",
         "set",
-        "step-by-step",
         "simple",
         "easy",
         "cute",

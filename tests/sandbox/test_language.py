@@ -7,7 +7,7 @@ from PIL import Image
 
 from interleaver.sandbox.generator import FAULTLESS, SandboxGenerator
 from interleaver.sandbox.language import Add, Backdrop, Instructions, Recolour, Remove, describe
-from interleaver.sandbox.primer import backgrounds, subjects
+from interleaver.sandbox.primer import backgrounds, plural_of, subjects
 from interleaver.sandbox.reading import parse, unknown_things
 from interleaver.sandbox.world import COLOURS, PLACES, RELATIONS, SIZES
 
@@ -84,12 +84,26 @@ def test_any_text_can_be_read(text):
         ("Make the house blue", Recolour("house", "blue")),
         ("turn the cat purple", Recolour("cat", "purple")),
         ("Erase the clouds", Remove("cloud")),
+        ("a hot air balloon", Add("hot-air balloon")),
+        ("a Hot-Air-Balloon", Add("hot-air balloon")),
+        ("a snow-man", Add("snowman")),
+        ("a pinetree", Add("pine tree")),
+        ("a ladybug", Add("ladybird")),
+        ("three puppies", Add("dog", count=3)),
+        ("two boxes", Add("square", count=2)),
         ("at night", Backdrop("a night sky")),
         ("under the sea", Backdrop("deep water")),
     ],
 )
 def test_looser_english(text, asked):
     assert parse(text).operations == (asked,)
+
+
+@pytest.mark.parametrize("subject", subjects().values(), ids=lambda subject: subject.name)
+def test_every_name_is_understood_in_any_spelling(subject):
+    for name in (*subject.names, subject.plural, *map(plural_of, subject.names)):
+        for spelling in (name, name.upper(), name.replace(" ", "-"), name.replace("-", " ")):
+            assert [operation.kind for operation in parse(f"the {spelling}").operations] == [subject.name]
 
 
 def test_unknown_words_are_skipped():
