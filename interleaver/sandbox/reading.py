@@ -18,11 +18,12 @@ from interleaver.sandbox.world import COLOURS, PLACES, SIZES
 
 @dataclass
 class Noun:
-    """A noun phrase as parsed, before it is turned into an operation."""
+    """A noun phrase as parsed, before it is turned into an operation; `bare` is set for a plural without a number."""
 
     kind: str
     part: str | None = None
     count: int = 1
+    bare: bool = False
     size: str | None = None
     colours: list[str] = field(default_factory=list)
     definite: bool = False
@@ -159,7 +160,7 @@ def phrases(text: str) -> Iterator[Noun | Mark]:
             plural = isinstance(meaning, Mark)
             pending.kind = meaning.value if isinstance(meaning, Mark) else meaning
             if plural and pending.count == 1 and not pending.definite:
-                pending.count = 2
+                pending.count, pending.bare = 2, True
             if pending.count > 0:  # "no clouds" asks for nothing
                 yield pending
             pending = Noun("")

@@ -14,6 +14,7 @@ from interleaver.sandbox.world import PAPER
 STEPS = re.compile(
     r"\bin\s+(?:exactly\s+)?(\d+|" + "|".join(COUNTS) + r"|seven|eight|nine|ten)\s+steps?\b", re.IGNORECASE
 )
+LESSON = re.compile(r"\bhow\b.*\bdraw\b", re.IGNORECASE)
 NUMBERS = {word: number for number, word in enumerate((*COUNTS, "seven", "eight", "nine", "ten"))}
 
 
@@ -58,8 +59,9 @@ def read_wish(request: str) -> Wish:
         step_word = steps[1].lower()
         wish.steps = int(step_word) if step_word.isdigit() else NUMBERS[step_word]
         request = request.replace(steps[0], " ")
+    general = bool(LESSON.search(request))
     for sentence in sentences(request):
-        sentence_phrases = list(phrases(sentence))
+        sentence_phrases = [_one_of(item) if general else item for item in phrases(sentence)]
         operations = parse(sentence).operations
         if operations and isinstance(operations[0], Recolour | Remove):
             wish.edits += operations
@@ -74,6 +76,11 @@ def read_wish(request: str) -> Wish:
             "model: set [planner], [critic] and [generator] in interleaver.toml (see docs/configuration.md)"
         )
     return wish
+
+
+def _one_of(item: Noun | Mark) -> Noun | Mark:
+    """Return a phrase with a plural without a number, as in "how to draw cats", read as one thing of its kind."""
+    return replace(item, count=1) if isinstance(item, Noun) and item.bare else item
 
 
 def _read_things(sentence_phrases: list[Noun | Mark], wish: Wish) -> None:

@@ -17,6 +17,10 @@ class TestPlanner:
         assert [step.number for step in made.steps] == list(range(1, len(made.steps) + 1))
         assert all(op.kind == subject for step in made.steps for op in parse(step.instruction).operations[-1:])
 
+    async def test_a_lesson_about_cats_is_about_one_cat(self):
+        assert (await plan("How to draw cats?")).steps[0].name == (await plan("How to draw a cat?")).steps[0].name
+        assert len((await plan("How to draw two cats?")).steps) == 1
+
     async def test_things_at_night_become_a_scene(self):
         made = await plan("a house beside a tree at night")
         first, second = (parse(step.instruction).operations for step in made.steps)
