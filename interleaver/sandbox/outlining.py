@@ -38,20 +38,25 @@ class StepOutline:
 
 def outline_title(add: Add) -> str:
     """Return the name of a step that draws something."""
-    return noun_phrase(replace(add, size=None, place=None)).capitalize()
+    return _name(add).capitalize()
+
+
+def _name(add: Add) -> str:
+    return noun_phrase(replace(add, size=None, place=None))
 
 
 def outline_edit(edit: Operation) -> StepOutline:
     """Return the outline of a step that applies one operation to the previous picture."""
     match edit:
         case Recolour(kind=kind, colour=colour):
-            return StepOutline(f"A {colour} {kind}", (edit,), f"A fresh coat of paint: the {kind} turns {colour}.")
+            painted = Add(kind, colour=colour)
+            return StepOutline(outline_title(painted), (edit,), f"A fresh coat of paint: the {kind} turns {colour}.")
         case Remove(kind=kind):
             return StepOutline(f"Without the {kind}", (edit,), f"The {kind} has had its time and leaves the picture.")
         case Backdrop(background=background):
             return StepOutline(background.capitalize(), (edit,), f"The world behind it all becomes {background}.")
         case Add():
-            return StepOutline(outline_title(edit), (edit,), f"{outline_title(edit)} joins the picture.")
+            return StepOutline(outline_title(edit), (edit,), f"New in the picture: {_name(edit)}.")
 
 
 def make_plan(request: str, wish: Wish, outlines: list[StepOutline], first: int, opening: list[Operation]) -> Plan:

@@ -321,7 +321,7 @@ class TestOtherProtocols:
             more.context_id = answer.task.context_id
             (answer,) = [answer async for answer in agent.send_message(SendMessageRequest(message=more))]
         told = "".join(part.text for part in answer.task.artifacts[0].parts)
-        assert "Unchanged: [1. A blue boat]" in told and "star joins the picture" in told
+        assert "Unchanged: [1. A blue boat]" in told and "New in the picture: a yellow star" in told
 
 
 def test_an_image_has_what_the_profiles_of_providers_need(tmp_path):

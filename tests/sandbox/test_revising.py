@@ -54,6 +54,19 @@ async def test_without_a_name_it_goes_on_after_the_last_step(message, instructio
     assert [step.number for step in after] == list(range(1, len(after) + 1))
 
 
+@pytest.mark.parametrize(
+    ("message", "name", "text"),
+    [
+        ("add two clouds", "Two white clouds", "New in the picture: two white clouds."),
+        ("add the ears of a cat", "The ears of an orange cat", "New in the picture: the ears of an orange cat."),
+        ("paint the cat orange", "An orange cat", "A fresh coat of paint: the cat turns orange."),
+    ],
+)
+async def test_names_and_texts_are_good_english(message, name, text):
+    _, after = await revised(message)
+    assert (after[-1].name, after[-1].text) == (name, text)
+
+
 @pytest.mark.parametrize("message", ["How to draw a rocket?", "a house beside a tree", "Draw a snowman in 3 steps"])
 async def test_anything_else_is_a_document_of_its_own(message):
     assert (await revised(message))[1] == []
