@@ -11,11 +11,15 @@ from interleaver.sandbox.primer import Subject, subjects
 from interleaver.sandbox.reading import Mark, Noun, parse, phrases, read_scene, sentences, unknown_things
 from interleaver.sandbox.world import PAPER
 
-STEPS = re.compile(
-    r"\bin\s+(?:exactly\s+)?(\d+|" + "|".join(COUNTS) + r"|seven|eight|nine|ten)\s+steps?\b", re.IGNORECASE
-)
-LESSON = re.compile(r"\bhow\b.*\bdraw\b", re.IGNORECASE)
 NUMBERS = {word: number for number, word in enumerate((*COUNTS, "seven", "eight", "nine", "ten"))}
+STEPS = re.compile(
+    rf"(?:\b(?:in|of|with)\s+(?:exactly\s+)?|\b(?=\w+-))(\d+|{'|'.join(NUMBERS)})"
+    r"[\s-]+(?:step|picture|image|drawing|illustration|panel)s?\b",
+    re.IGNORECASE,
+)
+"""A number of steps that a request asks for: "in 4 steps", "a story of five pictures" or "a six-step lesson"."""
+LESSON = re.compile(r"\bhow\b.*\bdraw\b", re.IGNORECASE)
+"""A request for a lesson, in which a plural without a number stands for any thing of its kind."""
 
 
 @dataclass

@@ -34,7 +34,8 @@ class TestPlanner:
 
     @pytest.mark.parametrize(("request_", "steps"), [
         ("How to draw a cat in 4 steps", 4), ("Draw a snail in nine steps", 9), ("a house and a tree in 5 steps", 5),
-        ("draw a sun in one step", 1),
+        ("draw a sun in one step", 1), ("Draw a story of five pictures about a cat and a dog", 5),
+        ("a comic with three panels: a cat, a dog and a bus", 3), ("a six-step lesson: draw a cat", 6),
     ])  # fmt: skip
     async def test_an_explicit_number_of_steps_is_binding(self, request_, steps):
         assert len((await plan(request_)).steps) == steps
