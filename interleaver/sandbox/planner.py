@@ -18,6 +18,7 @@ from interleaver.sandbox import sight
 from interleaver.sandbox.describe import describe_picture
 from interleaver.sandbox.language import (
     PLACE_PHRASES,
+    RELATION_PHRASES,
     Add,
     Backdrop,
     Operation,
@@ -44,6 +45,13 @@ MIDDLES = (
     "The page fills up: {what}, {where}.",
 )
 ROW = ("left", "middle", "right")
+GAPS = tuple(
+    (relation, place)
+    for relation, edge in (("below", "bottom"), ("right of", "right"))
+    for place in PLACES
+    if edge not in place
+)
+"""Where things go once every place is taken: the relation to another thing, and the place of that thing."""
 
 
 class SandboxPlanner:
@@ -131,21 +139,42 @@ def lay_out(wish: Wish) -> list[Add]:
         }[relation]
         places.setdefault(first, first_place)
         places.setdefault(second, second_place if second_place not in places.values() else "middle")
-    for number, add in enumerate(wish.things):
+    things = list(wish.things)
+    for number, add in enumerate(things):
         if number not in places and not add.anchor:
-            used_places = set(places.values())
-            places[number] = next(
-                (place for place in _preferred_places(add, wish) if place not in used_places), "middle"
-            )
+            free = (place for place in (*_preferred_places(add, wish), *PLACES) if place not in places.values())
+            place = next(free, None)
+            if place:
+                places[number] = place
+            else:
+                relation, anchor = _gap(things[:number], places)
+                things[number] = replace(add, relation=relation, anchor=anchor)
+    crowded = len(things) > len(PLACES)
+    in_a_row = sum(place in ROW for place in places.values())
     return [
         replace(
             add,
             place=places.get(number),
-            size=add.size or _scene_size(add, places.get(number), sum(place in ROW for place in places.values())),
+            size=add.size or ("tiny" if crowded else _scene_size(add, places.get(number), in_a_row)),
             colour=add.colour or add.subject.colour,
         )
-        for number, add in enumerate(wish.things)
+        for number, add in enumerate(things)
     ]
+
+
+def _gap(things: list[Add], places: dict[int, str]) -> tuple[str, str]:
+    """Return the relation to one of the things before, and its kind, where there is room for another thing.
+
+    Raises:
+        BackendError: there is no room left.
+    """
+    kinds = [add.kind for add in things]
+    taken_gaps = {(add.relation, add.anchor) for add in things}
+    for relation, gap_place in GAPS:
+        for number, kind in enumerate(kinds):
+            if places.get(number) == gap_place and kinds.count(kind) == 1 and (relation, kind) not in taken_gaps:
+                return relation, kind
+    raise BackendError(f"the sandbox finds room for at most {len(things)} of these things; ask for fewer")
 
 
 def _preferred_places(add: Add, wish: Wish) -> tuple[str, ...]:
@@ -187,8 +216,10 @@ def _scene_size(add: Add, place: str | None, in_a_row: int) -> str:
 def _narrate(add: Add, number: int, total: int) -> str:
     """Return the text for the reader about a thing in a scene."""
     phrase = noun_phrase(replace(add, size=None))
-    place_phrase = PLACE_PHRASES[add.place] if add.place else f"{add.relation} the {add.anchor}"
+    place_phrase = PLACE_PHRASES[add.place] if add.place else f"{RELATION_PHRASES[add.relation or '']} the {add.anchor}"
     verb = VERBS[add.subject.habitat][add.count > 1]
+    if total == 1:
+        return f"There {verb} {phrase}, {place_phrase}, and that is all it takes."
     if number == 0:
         return f"It begins with {phrase}, {place_phrase}, waiting for company."
     if number == total - 1:

@@ -1,11 +1,15 @@
 """The sandbox's planner."""
 
+from itertools import combinations
+
 import pytest
 from support.fakes import plain_picture
 from support.sandbox import draw, plan, stripped
 
 from interleaver.errors import BackendError
+from interleaver.sandbox.primer import subjects
 from interleaver.sandbox.reading import parse
+from interleaver.sandbox.world import SIZES, scene_behind
 
 
 class TestPlanner:
@@ -26,6 +30,22 @@ class TestPlanner:
         first, second = (parse(step.instruction).operations for step in made.steps)
         assert first[0].background == "a night sky"
         assert (first[1].kind, first[1].place, second[0].kind, second[0].place) == ("house", "left", "tree", "right")
+
+    async def test_many_things_find_room_beside_each_other(self):
+        kinds = [name for name, subject in subjects().items() if not subject.is_shape]
+        made = await plan(", ".join(f"a {kind}" for kind in kinds[:20]))
+        scene = await draw(made.steps[0].instruction)
+        for step in made.steps[1:]:
+            scene = await draw(step.instruction, scene)
+        items = scene_behind(scene).items
+        assert len(items) == 20
+        for first, second in combinations(items, 2):
+            assert max(abs(first.x - second.x), abs(first.y - second.y)) > 0.8 * SIZES["tiny"], (first, second)
+        with pytest.raises(BackendError, match="at most"):
+            await plan(", ".join(f"a {kind}" for kind in kinds[:30]))
+
+    async def test_a_thing_alone_waits_for_no_company(self):
+        assert "company" not in (await plan("two stars")).steps[0].text
 
     async def test_different_colours_are_different(self):
         made = await plan("draw three balloons in different colours")
