@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
 from interleaver.agents.answers import parse_plan, parse_revision, parse_verdict
@@ -70,12 +70,19 @@ class _Agent(ChatModel):
 
 @settings(config=ConfigDict(arbitrary_types_allowed=True, extra="forbid"))
 class ChatPlanner(_Agent):
-    """A planner backed by a chat model; see `ChatModel` and `_Agent` for its settings."""
+    """A planner backed by a chat model; see `ChatModel` and `_Agent` for its other settings.
 
+    Attributes:
+        omit: phrases that are left out of requests, as a model was trained or evaluated without them.
+    """
+
+    omit: list[str] = Field(default_factory=list)
     _role: ClassVar[Literal["planner", "critic"]] = "planner"
 
     async def plan(self, request: str, images: Sequence[Picture]) -> Plan:
         """Plan the document; see `Planner.plan`."""
+        for phrase in self.omit:
+            request = request.replace(phrase, "")
         return await self._plan(parse_plan, plan_parts(self._templates, request, images, self._format("plan")))
 
     async def revise(self, request: str, images: Sequence[Picture], plan: Plan) -> Plan:

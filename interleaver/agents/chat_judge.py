@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass as settings
 
 from interleaver.agents.answers import read_literal_in
 from interleaver.agents.conversation import Ask, ChatModel, Conversation
-from interleaver.agents.prompts import fill, join_texts, template_text
+from interleaver.agents.prompts import fill, join_texts, load_judge_prompts, template_text
 from interleaver.agents.schemas import SCORES_SCHEMA
 from interleaver.errors import UnreadableAnswer
 from interleaver.pictures import Picture
@@ -23,15 +23,19 @@ class ChatJudge(ChatModel):
     """A judge that scores steps with a chat model; see `ChatModel` for its other settings.
 
     Attributes:
+        prompts: Python file with the prompts of the released reward function (`vie_prompts.py`), which is parsed but
+            never executed; None for the built-in ones.
         success_from: score from 0 to 10 that both semantics and quality must reach for a step to count as successful.
     """
 
     temperature: float | None = Field(default=0.0, ge=0, le=2)
+    prompts: str | None = None
     success_from: float = Field(default=7.0, ge=0, le=10)
 
     def __post_init__(self) -> None:
         self._conversation = Conversation(self, "judge")
-        _ = [template_text(name) for name in ("judge.semantics", "judge.quality", "scores")]
+        self._templates = load_judge_prompts(self.prompts)
+        _ = template_text("scores")  # cached here, so that no event loop has to wait for the disk
 
     async def check(self) -> str:
         """Check that the model can be reached; see `Endpoint.check`."""
@@ -44,9 +48,12 @@ class ChatJudge(ChatModel):
 
     async def score(self, step: Step, before: Picture, after: Picture) -> Scores:
         """Score a step with one question about the change and one about the new picture; see `Judge.score`."""
-        fields = {"instruction": step.goal, "original_instruction": step.prompt or step.goal}
+        prompt = step.prompt or step.goal
+        goal = prompt if self._templates.is_official else step.goal
+        fields = {"instruction": goal, "original_instruction": prompt}
         (editing, preserving, change_reasoning), (naturalness, soundness, picture_reasoning) = await asyncio.gather(
-            self._ask("judge.semantics", [before, after], **fields), self._ask("judge.quality", [after])
+            self._ask(self._templates.semantics, [before, after], **fields),
+            self._ask(self._templates.quality, [after]),
         )
         scores = Scores(
             editing=editing,
@@ -59,8 +66,9 @@ class ChatJudge(ChatModel):
         return scores.model_copy(update={"success": min(scores.semantics, scores.quality) >= self.success_from})
 
     async def _ask(self, template: str, pictures: list[Picture], **fields: str) -> tuple[float, float, str]:
-        parts = fill(template_text(template), **fields, answer_format=template_text("scores"))
-        ask = Ask(join_texts([*pictures, "\n", *parts]), schema=SCORES_SCHEMA)
+        parts = fill(template, **fields, answer_format=template_text("scores"))
+        question = [*parts, *pictures] if self._templates.is_official else [*pictures, "\n", *parts]
+        ask = Ask(join_texts(question), schema=SCORES_SCHEMA)
         scores, _ = await self._conversation.ask(ask, parse_scores)
         return scores
 

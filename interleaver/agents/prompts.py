@@ -23,6 +23,15 @@ OFFICIAL = {
     "review": "Iterative_T2I_PROMPT_QWEN",
 }
 """The constants in the `system.py` of the InterleaveThinker models, by the template that each one replaces."""
+OFFICIAL_JUDGE = {
+    "semantics": (
+        "_context_no_delimit",
+        "_prompts_0shot_two_image_edit_rule_ours",
+        "_prompts_0shot_tie_rule_SC_ours",
+    ),
+    "quality": ("_context_no_delimit", "_prompts_0shot_rule_PQ_ours"),
+}
+"""The constants in the `vie_prompts.py` of the released reward function that make up each prompt of its judge."""
 REQUIRED_PLACEHOLDERS = {
     "narrative": ("text_input",),
     "guidance": ("text_input",),
@@ -51,6 +60,23 @@ class PromptSet:
     guidance: str
     review: str
     revision: str
+
+
+@dataclass(frozen=True)
+class JudgePromptSet:
+    """The two prompts of a judge, about a change and about the new picture.
+
+    Attributes:
+        semantics: prompt with the placeholder `{instruction}` and, in the built-in one, `{original_instruction}` and
+            `{answer_format}`.
+        quality: prompt about the new picture alone.
+        is_official: whether they are those of the released reward function, which asks about the prompt in the plan and
+            shows the pictures after the text.
+    """
+
+    semantics: str
+    quality: str
+    is_official: bool
 
 
 @cache
@@ -103,8 +129,40 @@ def _read(path: Path) -> str:
         raise BadInput(f"the prompts {str(path)!r} cannot be read: {error}") from None
 
 
+def load_judge_prompts(source: str | None = None) -> JudgePromptSet:
+    """Load the prompts of a judge.
+
+    Args:
+        source: a Python file with the constants named in `OFFICIAL_JUDGE`, which is parsed but never executed; None for
+            the built-in prompts.
+
+    Raises:
+        BadInput: the file cannot be read, or lacks a constant.
+    """
+    if source is None:
+        return JudgePromptSet(template_text("judge.semantics"), template_text("judge.quality"), is_official=False)
+    path = Path(source).expanduser()
+    texts = _text_constants(path)
+    parts = {}
+    for name, constants in OFFICIAL_JUDGE.items():
+        missing = [constant for constant in constants if constant not in texts]
+        if missing:
+            raise BadInput(f"the judge prompts {source!r} have no text constant {missing[0]}")
+        parts[name] = "\n".join(texts[constant] for constant in constants).replace("<instruction>", "{instruction}")
+    return JudgePromptSet(**parts, is_official=True)
+
+
 def _constants(path: Path) -> dict[str, str]:
     """Return the values of the `OFFICIAL` constants in a Python file, by template name."""
+    texts = _text_constants(path)
+    for constant in OFFICIAL.values():
+        if constant not in texts:
+            raise BadInput(f"the prompts {str(path)!r} have no text constant {constant}")
+    return {name: texts[constant] for name, constant in OFFICIAL.items()}
+
+
+def _text_constants(path: Path) -> dict[str, str]:
+    """Return the text constants of a Python file by name, without executing it."""
     try:
         tree = ast.parse(_read(path))
     except (SyntaxError, ValueError) as error:
@@ -116,13 +174,11 @@ def _constants(path: Path) -> dict[str, str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    templates = {}
-    for name, constant in OFFICIAL.items():
-        value = values.get(constant)
-        if not (isinstance(value, ast.Constant) and isinstance(value.value, str)):
-            raise BadInput(f"the prompts {str(path)!r} have no text constant {constant}")
-        templates[name] = value.value
-    return templates
+    return {
+        name: value.value
+        for name, value in values.items()
+        if isinstance(value, ast.Constant) and isinstance(value.value, str)
+    }
 
 
 def fill(template: str, **values: str | Sequence[PromptPart]) -> list[PromptPart]:

@@ -716,3 +716,11 @@ def test_azure_needs_its_address(monkeypatch):
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "key")
     with pytest.raises(BadInput, match="base_url is missing"):
         create_backend("planner", "chat", model="m", provider="azure")
+
+
+async def test_phrases_are_left_out_of_requests():
+    with serving(chat_reply(json.dumps(PLAN))) as server:
+        await planner(server, omit=[" both visually and textually"]).plan("Explain it both visually and textually.", [])
+    assert "Explain it." in json.dumps(server.requests[0].json) and "visually" not in json.dumps(
+        server.requests[0].json
+    )

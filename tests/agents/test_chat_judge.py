@@ -12,6 +12,7 @@ from interleaver.agents.chat_judge import ChatJudge, parse_scores
 from interleaver.agents.exchanges import record_exchanges
 from interleaver.errors import BadInput, UnreadableAnswer
 from interleaver.profile import Profile
+from interleaver.registry import create_backend
 from interleaver.runner import make_backend
 from interleaver.types import Step
 
@@ -100,3 +101,34 @@ def test_the_judge_of_a_profile():
     assert make_backend(Profile(), "judge")
     with pytest.raises(BadInput, match="judge 'chat' has no field 'sucess_from'"):
         make_backend(Profile.model_validate({"judge": {"backend": "chat", "model": "m", "sucess_from": 3}}), "judge")
+
+
+VIE_PROMPTS = '''
+_context_no_delimit = "You are a judge."
+_prompts_0shot_two_image_edit_rule_ours = "Two scores for the edit."
+_prompts_0shot_tie_rule_SC_ours = """Instruction: <instruction> with {braces}"""
+_prompts_0shot_rule_PQ_ours = "Two scores for the picture."
+raise SystemExit("never executed")
+'''
+
+
+async def test_the_prompts_of_the_released_reward_function(tmp_path):
+    (tmp_path / "vie_prompts.py").write_text(VIE_PROMPTS)
+    step = Step(instruction="A cat appears.", prompt="a cat")
+    with serving(chat_reply('{"score": [8, 9], "reasoning": "fine"}')) as server:
+        judge = ChatJudge(model="m", base_url=f"{server.url}/v1", prompts=str(tmp_path / "vie_prompts.py"))
+        scores = await judge.score(step, plain_picture(), plain_picture((1, 2, 3)))
+    assert (scores.semantics, scores.quality) == (8, 8)
+    contents = [request.json["messages"][0]["content"] for request in server.requests]
+    texts = {content[0]["text"] for content in contents}
+    assert texts == {
+        "You are a judge.\nTwo scores for the edit.\nInstruction: a cat with {braces}",
+        "You are a judge.\nTwo scores for the picture.",
+    }
+    assert sorted(len(content) for content in contents) == [2, 3]  # the text first, then one picture or two
+
+
+def test_prompts_that_are_none_of_a_judge_are_refused(tmp_path):
+    (tmp_path / "p.py").write_text("_context_no_delimit = 'x'")
+    with pytest.raises(BadInput, match="no text constant _prompts_0shot_two_image"):
+        create_backend("judge", "chat", model="m", base_url="http://127.0.0.1/v1", prompts=str(tmp_path / "p.py"))
