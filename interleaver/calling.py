@@ -48,29 +48,23 @@ class CallQueue:
         default_factory=WeakKeyDictionary
     )
 
-    async def attempt(self, make_call: Callable[[], Awaitable[T]], answer_type: type[T], concurrency: int | None) -> T:
-        """Make one call, once a slot is free and the endpoint is not paused."""
-        while True:
-            pause = self.paused_until - time.monotonic()
-            if pause > 0:
-                await asyncio.sleep(pause + random.uniform(0, SPREAD * max(pause, 1)))
-            async with self._slot(answer_type, concurrency):
-                if self.paused_until <= time.monotonic():
-                    answer = await make_call()
-                    self.pauses = 0
-                    return answer
-
     def pause(self, seconds: float | None) -> None:
         """Pause all calls for the seconds that the endpoint asked for, or for longer each time in a row."""
         current_time = time.monotonic()
-        if seconds is None and current_time < self.paused_until:
+        if not seconds and current_time < self.paused_until:
             return  # calls that were made before the pause are answered during it
         first, longest = BUSY_SECONDS
         own_seconds = min(first * 2**self.pauses, longest)
         self.pauses = min(self.pauses + 1, 10)
-        self.paused_until = max(self.paused_until, current_time + (own_seconds if seconds is None else seconds))
+        self.paused_until = max(self.paused_until, current_time + (max(seconds, first) if seconds else own_seconds))
 
-    def _slot(self, kind: type[object], limit: int | None) -> AbstractAsyncContextManager[None]:
+    @property
+    def pause_left(self) -> float:
+        """Seconds for which no call is made; 0 if calls are made."""
+        return max(self.paused_until - time.monotonic(), 0.0)
+
+    def slot(self, kind: type[object], limit: int | None) -> AbstractAsyncContextManager[None]:
+        """Return a context manager for one call; entering it waits until the limit allows it."""
         if limit is None:
             return nullcontext()
         # A semaphore is bound to the event loop that first waits for it, and a process may have several.
@@ -115,16 +109,12 @@ async def call(
         BackendError: the call failed for another reason, or returned another type.
         BadInput: raised by the backend itself.
     """
-    queue = queue_of(backend)
-    timeout = getattr(backend, "timeout", None) or NO_TIME_LIMIT
+    attempts = _Attempts(queue_of(backend), getattr(backend, "timeout", None) or NO_TIME_LIMIT)
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type(BackendUnavailable),
-        wait=lambda retry: _seconds_until_retry(retry, queue),
-        stop=lambda retry: _is_last(retry, timeout),
-        reraise=True,
+        retry=retry_if_exception_type(BackendUnavailable), wait=attempts.wait, stop=attempts.is_last, reraise=True
     )
     try:
-        answer: object = await retrying(queue.attempt, make_call, answer_type, concurrency)
+        answer: object = await retrying(attempts.make, make_call, answer_type, concurrency)
     except (BackendError, BadInput, GraphBubbleUp):
         raise  # GraphBubbleUp is how a backend that is itself a graph interrupts for human input
     except Exception as error:
@@ -136,22 +126,52 @@ async def call(
     return answer
 
 
-def _seconds_until_retry(retry: RetryCallState, queue: CallQueue) -> float:
-    """Return the backoff before the next call; a busy endpoint is paused instead, for everybody."""
-    error = retry.outcome.exception() if retry.outcome else None
-    if isinstance(error, BackendUnavailable) and error.busy:
-        queue.pause(error.retry_after)
-        return 0.0
-    return BACKOFF(retry)
+@dataclass
+class _Attempts:
+    """The attempts at one call.
 
+    Attributes:
+        queue: queue of the endpoint.
+        timeout: seconds after the first attempt within which the call is retried.
+        start_time: monotonic time in seconds of the first attempt; None while the call waits for its turn.
+    """
 
-def _is_last(retry: RetryCallState, timeout: float) -> bool:
-    """Return whether a call is given up: its time is over, or would be after the pause that the endpoint asks for."""
-    error = retry.outcome.exception() if retry.outcome else None
-    elapsed, delay = retry.seconds_since_start or 0.0, retry.upcoming_sleep
-    if isinstance(error, BackendUnavailable) and error.busy:
-        return elapsed + (error.retry_after or 0.0) >= timeout
-    return retry.attempt_number >= MAX_ATTEMPTS or elapsed + delay >= timeout
+    queue: CallQueue
+    timeout: float
+    start_time: float | None = None
+
+    async def make(self, make_call: Callable[[], Awaitable[T]], answer_type: type[T], concurrency: int | None) -> T:
+        """Make one attempt, once a slot is free and the endpoint is not paused."""
+        while True:
+            if pause := self.queue.pause_left:
+                if self._elapsed() + pause > self.timeout:
+                    text = f"the endpoint asks for a pause of {pause:.0f} s more, longer than the call may take"
+                    raise BackendUnavailable(text, retry_after=pause)
+                await asyncio.sleep(pause + random.uniform(0, SPREAD * max(pause, 1)))
+            async with self.queue.slot(answer_type, concurrency):
+                if not self.queue.pause_left:
+                    self.start_time = self.start_time or time.monotonic()
+                    answer = await make_call()
+                    self.queue.pauses = 0
+                    return answer
+
+    def wait(self, retry: RetryCallState) -> float:
+        """Return the backoff before the next attempt; a busy endpoint is paused instead, for everybody."""
+        error = retry.outcome.exception() if retry.outcome else None
+        if isinstance(error, BackendUnavailable) and error.busy:
+            self.queue.pause(error.retry_after)
+            return 0.0
+        return BACKOFF(retry)
+
+    def is_last(self, retry: RetryCallState) -> bool:
+        """Return whether the call is given up: its time is over, or would be after the pause that is asked for."""
+        error = retry.outcome.exception() if retry.outcome else None
+        if isinstance(error, BackendUnavailable) and error.busy:
+            return self._elapsed() + (error.retry_after or 0.0) >= self.timeout
+        return retry.attempt_number >= MAX_ATTEMPTS or self._elapsed() + retry.upcoming_sleep >= self.timeout
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.start_time if self.start_time else 0.0
 
 
 class Stopwatch:

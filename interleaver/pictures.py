@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import io
 import re
@@ -66,7 +65,7 @@ class Picture:
     height: int
 
     @classmethod
-    def decode(cls, data: bytes, name: str = "the picture") -> Picture:
+    def decode(cls, data: bytes, name: str = "the picture", *, redraws: bool = True) -> Picture:
         """Validate encoded bytes from outside, and normalise them.
 
         The result is a still, upright PNG, JPEG or WebP in sRGB with eight bits per sample and without metadata. Bytes
@@ -75,6 +74,7 @@ class Picture:
         Args:
             data: PNG, JPEG, WebP, GIF, AVIF or HEIC, at most 32 MiB and 80 megapixels.
             name: name of the picture in error messages.
+            redraws: whether a picture that says how it was drawn is drawn again, to see whether that is true.
 
         Raises:
             BadInput: the bytes are not a picture, are damaged, or exceed a limit.
@@ -90,7 +90,7 @@ class Picture:
                 if image.width * image.height > MAX_INPUT_PIXELS:
                     raise _too_large(name, f"{image.width}x{image.height}")
                 image.load()
-                return _normalise(image, data)
+                return _normalise(image, data, redraws)
         except UnidentifiedImageError:
             raise BadInput(f"{name} is not a picture; give a {READABLE} file") from None
         except Image.DecompressionBombError:
@@ -102,7 +102,7 @@ class Picture:
 
     @classmethod
     def stored(cls, data: bytes) -> Picture:
-        """Return the picture of bytes that were normalised before; only their header is read.
+        """Return the picture of bytes that an image store had; only their header is read.
 
         Raises:
             BadInput: the bytes are not a picture.
@@ -144,10 +144,10 @@ def _too_large(name: str, size: str) -> BadInput:
     return BadInput(f"{name} has {size} pixels; at most {MAX_INPUT_PIXELS // 10**6} megapixels are allowed")
 
 
-def _normalise(image: Image.Image, data: bytes) -> Picture:
+def _normalise(image: Image.Image, data: bytes, redraws: bool) -> Picture:
     kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: several JPEGs in one, from phones
     if kind in MEDIA_TYPES and _is_plain(image, kind, data):
-        redrawn = _redraw(image, data) if kind == "PNG" else None
+        redrawn = _redraw(image, data) if redraws and kind == "PNG" else None
         bare = redrawn.data if redrawn else bare_file(data, kind)
         if bare:
             return Picture(bare, MEDIA_TYPES[kind], image.width, image.height)
@@ -274,7 +274,7 @@ def decode_data_url(url: str, name: str = "the picture") -> Picture:
         raise BadInput(f"{name} is larger than {MAX_BYTES // 2**20} MiB")
     try:
         data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except binascii.Error:
+    except ValueError:  # letters that are none of base64's, or not even ASCII
         raise BadInput(f"{name} is not valid base64") from None
     return Picture.decode(data, name)
 

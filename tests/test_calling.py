@@ -132,8 +132,43 @@ async def test_a_pause_grows_while_nothing_is_answered_and_ends_with_an_answer()
         queue.paused_until = 0.0
     assert lengths[0] < lengths[1] < lengths[2]
     assert max(lengths) <= 0.05
-    await queue.attempt(lambda: asyncio.sleep(0, "answer"), str, None)
-    assert queue.pauses == 0
+    endpoint = Endpoint(resource="resumed")
+    calling.queue_of(endpoint).pauses = 3
+    await call(endpoint, endpoint.answer, str)
+    assert calling.queue_of(endpoint).pauses == 0
+
+
+async def test_others_do_not_wait_for_a_pause_that_is_too_long_for_them():
+    first = Endpoint(room=0, retry_after=3600.0, resource="for an hour")
+    second = Endpoint(resource="for an hour")
+    for endpoint in (first, second):
+        start = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            await call(endpoint, endpoint.answer, str)
+        assert time.monotonic() - start < 5
+    assert second.asked == 0
+
+
+@pytest.mark.parametrize("retry_after", [0.0, 1e-9])
+async def test_no_endpoint_is_asked_without_a_pause(retry_after):
+    endpoint = Endpoint(room=0, retry_after=retry_after)
+    endpoint.timeout = 0.3
+    with pytest.raises(BackendUnavailable):
+        await call(endpoint, endpoint.answer, str)
+    assert endpoint.asked < 40
+
+
+async def test_waiting_for_a_slot_takes_no_time_of_the_call():
+    member = Endpoint(seconds=0.1, resource="one at a time")
+    member.timeout = 0.25
+    hiccups = iter([None] * 4 + [BackendUnavailable("down"), None])
+
+    async def answer():
+        if failure := next(hiccups):
+            raise failure
+        return await member.answer()
+
+    assert await asyncio.gather(*(call(member, answer, str, 1) for _ in range(5))) == ["answer"] * 5
 
 
 async def test_only_the_work_itself_is_measured(monkeypatch):

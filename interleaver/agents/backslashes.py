@@ -13,18 +13,19 @@ from typing import Any
 ESCAPED = {"\a": "a", "\b": "b", "\f": "f", "\v": "v"}
 """Control characters that no document has, by the letter behind the backslash of their escape."""
 COMMANDS = {
-    "\n": "nabla natural nearrow neq newline nexists ngeq nleftarrow nleq nmid nonumber not notin nparallel"
-    " nrightarrow nsubseteq nwarrow",
-    "\r": "rangle rbrace rbrack rceil ref rfloor rho right rightarrow rm root rule rVert rvert",
-    "\t": "tag tau tbinom tfrac therefore theta times text textbf textit textrm textsc textstyle texttt tilde"
+    "\n": "nabla natural nearrow neq newline ngeq nleftarrow nleq nonumber not notin nrightarrow nsubseteq nwarrow",
+    "\r": "rangle rbrace rbrack rceil ref rfloor rho rightarrow rm rVert rvert",
+    "\t": "tau tbinom tfrac therefore theta times textbf textit textrm textsc textstyle texttt tilde"
     " tanh thinspace triangle triangleq",
 }
 """LaTeX commands that begin with the letter of an escape, and that cannot be a blank and a word."""
 AMBIGUOUS_COMMANDS = {"\n": "nu ne neg ni", "\t": "to top tan tt"}
 """Commands whose remainder is a letter or a word."""
+MATHEMATICAL_COMMANDS = {"\n": "nexists nmid nparallel", "\r": "right root rule", "\t": "tag text"}
+"""Commands whose remainder is a word of plain text, so that only their place among mathematics tells."""
 
 _SINGLE = re.compile(r'(?<!\\)(?:\\\\)*\\(?!["\\/bfnrtu\'\s`])')
-_MATHS = re.compile(r"(\$\$?|\\\(|\\\[)(.*?)(\$\$?|\\\)|\\\])", re.DOTALL)
+_MATHS = re.compile(r"(\$\$?|\\\(|\\\[)(.{0,2000}?)(\$\$?|\\\)|\\\])", re.DOTALL)
 _CONTROL = r"[\n\r\t\a\b\f\v\\]"
 _PATH = re.compile(rf"\b[A-Za-z]:(?:{_CONTROL}[\w.~-]+(?:(?: [\w.~-]+)+(?={_CONTROL}))?)+")
 
@@ -39,6 +40,7 @@ def _patterns(commands: dict[str, str]) -> list[tuple[re.Pattern[str], str]]:
 
 
 _CERTAIN, _POSSIBLE = _patterns(COMMANDS), _patterns(AMBIGUOUS_COMMANDS)
+_MATHEMATICAL = [*_POSSIBLE, *_patterns(MATHEMATICAL_COMMANDS)]
 
 
 def restore_backslashes(value: Any, answer: str) -> Any:
@@ -73,10 +75,8 @@ def _restore_text(text: str, is_single: bool) -> str:
     text = _PATH.sub(lambda match: _restore_path(match[0], is_single), text)
     for character, letter in ESCAPED.items():
         text = re.sub(rf"{character}(?=[A-Za-z])", rf"\\{letter}", text)
-    text = _substitute(_CERTAIN, text)
-    if is_single:
-        return _substitute(_POSSIBLE, text)
-    return _MATHS.sub(lambda match: match[1] + _substitute(_POSSIBLE, match[2]) + match[3], text)
+    text = _substitute([*_CERTAIN, *_POSSIBLE] if is_single else _CERTAIN, text)
+    return _MATHS.sub(lambda match: match[1] + _substitute(_MATHEMATICAL, match[2]) + match[3], text)
 
 
 def _substitute(patterns: list[tuple[re.Pattern[str], str]], text: str) -> str:
@@ -87,7 +87,7 @@ def _substitute(patterns: list[tuple[re.Pattern[str], str]], text: str) -> str:
 
 def _restore_path(path: str, is_single: bool) -> str:
     """Return a Windows path with its backslashes; a letter, a colon and lines of text stay as they are."""
-    if not is_single and not any(character in path for character in (*ESCAPED, "\\")):
+    if not any(character in path for character in (*ESCAPED, "\\", *("\t" if is_single else ""))):
         return path
     for character, letter in {**ESCAPED, "\n": "n", "\r": "r", "\t": "t"}.items():
         path = path.replace(character, f"\\{letter}")

@@ -261,12 +261,13 @@ class Conversation:
         try:
             messages = await asyncio.to_thread(_to_messages, turns, ask, exchange.pictures)
             while True:
+                sent_settings = self._adaptable()
                 try:
                     async with asyncio.timeout(self.endpoint.timeout):
                         message: AIMessage = await self._runnable(ask).ainvoke(messages, {"tags": [TAG_NOSTREAM]})
                     break
                 except Exception as error:  # whatever an SDK raises
-                    if not self._adapt(error, ask):
+                    if not self._adapt(error, ask, sent_settings):
                         raise
         except Exception as error:
             failure = self.endpoint.failure(error)
@@ -278,13 +279,24 @@ class Conversation:
         self._check(message, exchange)
         return message
 
-    def _adapt(self, error: Exception, ask: Ask) -> bool:
-        """Change how the endpoint is asked if its error names what it does not take; return whether anything changed.
+    def _adaptable(self) -> tuple[object, ...]:
+        """Return what `_adapt` may change: the response format, the token parameter and the temperature."""
+        return (
+            self._formats[0],
+            getattr(self.chat, "token_parameter", None),
+            getattr(self.chat, "temperature", None),
+        )
 
-        Every change is made once, and stays.
+    def _adapt(self, error: Exception, ask: Ask, sent_settings: tuple[object, ...]) -> bool:
+        """Change how the endpoint is asked if its error names what it does not take; return whether to ask again.
+
+        Every change is made once, and stays. `sent_settings` is how it was asked: a call beside this one may have
+        changed that.
         """
         if not isinstance(self.settings.model, str) or error_status(error) not in (400, 404, 415, 422):
             return False
+        if sent_settings != self._adaptable():
+            return True
         text = str(error).lower()
         if ask.schema is not None and len(self._formats) > 1 and any(word in text for word in FORMAT_WORDS):
             del self._formats[0]
@@ -384,10 +396,13 @@ def _block(part: PromptPart, policy: PicturePolicy | None, detail: str | None) -
         return {"type": "text", "text": part}
     if policy:
         part = apply_policy(part, policy)
-    encoded = base64.b64encode(part.data).decode()
+    base64_text = base64.b64encode(part.data).decode()
     if detail:  # OpenAI's own form is the only one that carries it
-        return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{encoded}", "detail": detail}}
-    return {"type": "image", "base64": encoded, "mime_type": part.media_type}
+        return {
+            "type": "image_url",
+            "image_url": {"url": f"data:{part.media_type};base64,{base64_text}", "detail": detail},
+        }
+    return {"type": "image", "base64": base64_text, "mime_type": part.media_type}
 
 
 def _tagged(parts: list[PromptPart]) -> str:

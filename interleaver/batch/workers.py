@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
@@ -86,7 +87,7 @@ class BatchWorker:
     async def _make(self, item: BatchItem) -> BatchResult:
         runs = self.runner.runs
         pictures = [await self._picture(image) for image in item.images]
-        run_id = item.run_id([picture.ref.sha256 for picture in pictures])
+        run_id = await asyncio.to_thread(self._run_id, item, pictures)
         before = await asyncio.to_thread(runs.trace, run_id)
         drawings = 0
         worked = False
@@ -106,6 +107,15 @@ class BatchWorker:
                 line=item.line, run_id=run_id, status="waits", worked=worked, drawings=drawings, problem=problem
             )
         return self._result(item, after, before if isinstance(before, Trace) else None, worked, drawings)
+
+    def _run_id(self, item: BatchItem, pictures: list[Picture]) -> str:
+        """Return the id of an item's run; that of former versions, which stored files as they were, if it has one."""
+        run_id = item.run_id([picture.ref.sha256 for picture in pictures])
+        files = [image for image in item.images if not image.startswith(STORED_PREFIX)]
+        if not files or len(files) < len(item.images) or self.runner.runs.find(run_id):
+            return run_id
+        former_run_id = item.run_id([hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files])
+        return former_run_id if self.runner.runs.find(former_run_id) else run_id
 
     async def _picture(self, image: str) -> Picture:
         """Return a picture of the request, from a file or from the image store."""

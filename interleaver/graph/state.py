@@ -229,8 +229,13 @@ def request_images_of(state: RunState) -> list[ImageRef]:
     return [ImageRef.model_validate(image) for image in state.get("request_images", state.get("given", []))]
 
 
-def _default_calls(plan: Plan, settings: Context) -> int:
-    """Return the number of generator calls that a run may make if nothing else is set."""
+def _default_calls(plan: Plan, settings: Context) -> int | None:
+    """Return the number of generator calls that a run may make if nothing else is set.
+
+    None for a run that asks a person, who may allow any number of attempts.
+    """
+    if settings.on_exhausted == "ask":
+        return None
     drawn_steps = sum(step.draws for step in plan.steps)
     return max(drawn_steps * settings.max_attempts * 3 // 2, 1)
 
@@ -242,7 +247,7 @@ def spent_budget(state: RunState) -> str | None:
     attempts = [attempt for attempt in attempts_of(state) if (attempt.step, attempt.attempt) > before_change]
     unused_drafts = [draft for draft in state.get("drafts", {}).values() if draft.get("discarded")]
     max_calls = settings.max_generator_calls or _default_calls(plan_of(state), settings)
-    if len(attempts) + len(unused_drafts) >= max_calls:
+    if max_calls is not None and len(attempts) + len(unused_drafts) >= max_calls:
         return f"the budget of {max_calls} generator calls is spent"
     seconds = state.get("plan_seconds", 0.0) + sum(
         (attempt.draw_seconds or 0) + (attempt.review_seconds or 0) for attempt in attempts

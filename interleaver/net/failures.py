@@ -27,7 +27,10 @@ class AnsweredError(Exception):
     Attributes:
         body: the error, as a JSON object.
         status_code: the HTTP status that the server should have sent.
+        response: the response, whose headers may say when to call again; None if it is not at hand.
     """
+
+    response: object = None
 
     def __init__(self, error: object):
         self.body: dict[str, Any] = error if isinstance(error, dict) else {"message": str(error)}

@@ -45,7 +45,7 @@ MATHML_ATTRIBUTES = {
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~$])|&(?=\w+;|#)")
 _CODE_SPAN = r"(?P<ticks>`+)(?!`).*?(?<!`)(?P=ticks)(?!`)"
 _CODE_OR_HTML = re.compile(rf"{_CODE_SPAN}|<(?=[A-Za-z/!?])")
-_CODE_OR_DISPLAY = re.compile(rf"{_CODE_SPAN}|\\\[(?P<latex>.+?)\\\]", re.DOTALL)
+_CODE_OR_DISPLAY = re.compile(rf"{_CODE_SPAN}|\\\[(?P<latex>.{{1,2000}}?)\\\]", re.DOTALL)
 _AUTOLINK = re.compile(r"<(?:https?://|mailto:)[^\s<>\"]*>", re.IGNORECASE)
 
 

@@ -59,8 +59,11 @@ class SandboxCritic:
         view = _View(sight.look(before), sight.look(after))
         faults = view.check_all(operations)
         if faults:  # nothing is rejected at first glance
-            view = _View(view.before, view.after, closely=True)
-            faults = view.check_all(operations)
+            close_view = _View(view.before, view.after, closely=True)
+            close_faults = close_view.check_all(operations)
+            # A long search finds nearly everything somewhere; what is missing then shows as a change only.
+            if not close_faults or any(fault.operation is not None for fault in close_faults):
+                view, faults = close_view, close_faults
         reasoning = " ".join([*view.notes, *(f"But {fault.description}." for fault in faults)])
         if not faults:
             return Verdict(accepted=True, reasoning=f"{reasoning} That is what was asked for.".strip(), score=1.0)

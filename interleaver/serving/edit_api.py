@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import secrets
 import time
 import uuid
@@ -70,8 +69,8 @@ def _answer(fields: EditRequest, seed: int, picture: Picture, seconds: float) ->
     }
 
 
-def _decode(encoded: str) -> Picture:
+def _decode(base64_text: str) -> Picture:
     try:
-        return Picture.decode(base64.b64decode(encoded, validate=True), "image")
-    except binascii.Error:
+        return Picture.decode(base64.b64decode(base64_text, validate=True), "image")
+    except ValueError:
         raise BadInput("image: is not base64") from None

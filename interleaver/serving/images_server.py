@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hmac
 import io
 import re
@@ -254,7 +253,7 @@ def _validate_fields(fields: Mapping[str, str]) -> ImageRequest:
 def _from_data_url(text: str) -> Picture:
     try:
         return Picture.decode(base64.b64decode(text.partition(",")[2], validate=True), "mask_image")
-    except binascii.Error:
+    except ValueError:
         raise BadInput("mask_image: is neither an uploaded file nor a base64 data: URL") from None
 
 

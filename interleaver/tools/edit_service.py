@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
@@ -17,6 +17,9 @@ from interleaver.pictures import Picture, apply_policy
 from interleaver.tools.endpoint_pictures import read_picture
 from interleaver.tools.protocols import Capabilities, Size
 from interleaver.types import DRAWN_PICTURES, Json, PicturePolicy
+
+if TYPE_CHECKING:
+    import httpx
 
 
 @settings(config=ConfigDict(extra="forbid"))
@@ -60,11 +63,11 @@ class EditService:
 
     async def generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
         """Draw or edit one picture; see `ImageGenerator.generate`."""
-        encoded = None
+        base64_text = None
         if sources:
             source = await asyncio.to_thread(apply_policy, sources[-1], self.pictures)
-            encoded, size = base64.b64encode(source.data).decode(), (source.width, source.height)
-        body = {"image": encoded, "prompt": prompt, "seed": seed, "width": size[0], "height": size[1]}
+            base64_text, size = base64.b64encode(source.data).decode(), (source.width, source.height)
+        body = {"image": base64_text, "prompt": prompt, "seed": seed, "width": size[0], "height": size[1]}
         answer = await self._request("POST", "edit", body | self.extra_body, self.timeout)
         picture = answer.get("edited_image") if isinstance(answer, dict) else None
         if not isinstance(picture, str):
@@ -80,15 +83,28 @@ class EditService:
                 response = await client.request(
                     method, f"{self.base_url.rstrip('/')}/{path}", json=body, headers=headers
                 )
+            if not response.is_success:
+                raise _failure(response, _error_text(response))
             answer = response.json() if response.content else {}
-            if not response.is_success or (isinstance(answer, dict) and answer.get("success") is False):
-                raise _failure(response.status_code, answer)
+            if isinstance(answer, dict) and answer.get("success") is False:
+                raise _failure(response, answer.get("error"))
         except Exception as error:  # whatever the client raises
             raise self.endpoint.failure(error) from None
         return answer
 
 
-def _failure(status: int, answer: Any) -> AnsweredError:
-    """Return the error of an answer; one with status 200 and `success` false counts as the server's."""
-    message = (answer.get("detail") or answer.get("error")) if isinstance(answer, dict) else answer
-    return AnsweredError({"code": status if status >= 400 else 500, "message": str(message)})
+def _error_text(response: httpx.Response) -> object:
+    """Return what an error says, which is HTML where a proxy answers."""
+    try:
+        answer = response.json()
+    except ValueError:
+        return response.reason_phrase
+    return (answer.get("detail") or answer.get("error")) if isinstance(answer, dict) else answer
+
+
+def _failure(response: httpx.Response, message: object) -> AnsweredError:
+    """Return the error of a response; one with status 200 and `success` false counts as the server's."""
+    status = response.status_code
+    error = AnsweredError({"code": status if status >= 400 else 500, "message": str(message)})
+    error.response = response  # with the headers that say when to call again
+    return error

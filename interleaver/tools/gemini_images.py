@@ -92,8 +92,8 @@ class GeminiImages:
         """Draw or edit one picture; see `ImageGenerator.generate`."""
         from google.genai import types
 
-        sent = await asyncio.to_thread(lambda: [apply_policy(source, self.pictures) for source in sources])
-        parts = [types.Part.from_bytes(data=source.data, mime_type=source.media_type) for source in sent]
+        sent_pictures = await asyncio.to_thread(lambda: [apply_policy(source, self.pictures) for source in sources])
+        parts = [types.Part.from_bytes(data=source.data, mime_type=source.media_type) for source in sent_pictures]
         shape = None if sources else (self.aspect_ratio or RATIOS[nearest_size(size, list(RATIOS))])
         config = types.GenerateContentConfig(
             response_modalities=["TEXT", "IMAGE"],

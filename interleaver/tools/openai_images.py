@@ -84,6 +84,7 @@ class OpenAIImages:
             return await self._generate(prompt, sources, seed, size)
 
     async def _generate(self, prompt: str, sources: Sequence[Picture], seed: int, size: Size) -> Picture:
+        has_extensions = self._has_extensions  # a call beside this one may find out that they are refused
         sources = await asyncio.to_thread(lambda: [apply_policy(source, self.pictures) for source in sources])
         if sources:
             size = sources[-1].width, sources[-1].height
@@ -108,7 +109,7 @@ class OpenAIImages:
             if hasattr(answer, "to_dict"):  # else it is the text of an answer that is no JSON
                 raise_answered_error(answer.to_dict())
         except Exception as error:  # whatever the SDK raises
-            if self._has_extensions and error_status(error) in (400, 422) and _names_extension(error):
+            if has_extensions and error_status(error) in (400, 422) and _names_extension(error):
                 raise _NotSupported from None
             raise self.endpoint.failure(error) from None
         return await self._picture(answer)

@@ -48,11 +48,8 @@ INVISIBLE = {"script", "metadata", "animate", "animateTransform", "animateMotion
 """Elements whose absence changes nothing in a still picture."""
 # `style` may hold declarations; if one of them refers to an external address, the whole attribute is removed.
 _OUTSIDE = re.compile(r"url\(\s*+['\"]?+(?!#)|@import|expression|javascript:|data:|\\", re.IGNORECASE)
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});)(?:(\w{1,32});)?")
-_CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_AT_RULE = re.compile(r"@[^;{}]*(?:;|\{(?:[^{}]*\{[^{}]*\})*[^{}]*\})")
-_RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
+_AT_RULE = re.compile(r"@[^;{}@]*+(?:;|\{(?:[^{}]*+\{[^{}]*+\})*+[^{}]*+\})")
 _FENCE = re.compile(r"<svg\b.*</svg\s*>", re.IGNORECASE | re.DOTALL)
 _RENDER = """
 import resource, sys
@@ -90,10 +87,12 @@ def read_drawing(answer: str, *, photograph: bool = False, strict: bool = False)
     except ElementTree.ParseError as error:
         raise UnreadableAnswer(f"the SVG is not well-formed: {error}") from None
     _check_limits(root)
-    removed: set[str] = set()
-    _remove_unsafe(root, ELEMENTS if photograph else ELEMENTS - {"image"}, removed)
-    if strict and removed:
-        raise UnreadableAnswer(f"these parts cannot be drawn: {', '.join(sorted(removed))}; draw them in another way")
+    removed_parts: set[str] = set()
+    _remove_unsafe(root, ELEMENTS if photograph else ELEMENTS - {"image"}, removed_parts)
+    if strict and removed_parts:
+        raise UnreadableAnswer(
+            f"these parts cannot be drawn: {', '.join(sorted(removed_parts))}; draw them in another way"
+        )
     if not any(True for child in root if _name(child) not in ("title", "desc", "defs", "style")):
         raise UnreadableAnswer("the SVG draws nothing")
     ElementTree.register_namespace("", SVG)
@@ -102,7 +101,16 @@ def read_drawing(answer: str, *, photograph: bool = False, strict: bool = False)
 
 def _mend_markup(text: str) -> str:
     """Return SVG whose comments are gone and whose ampersands are those of XML, which knows few of HTML's names."""
-    return _AMPERSAND.sub(_mend_entity, _COMMENT.sub("", text))
+    return _AMPERSAND.sub(_mend_entity, _without_comments(text, "<!--", "-->"))
+
+
+def _without_comments(text: str, begin: str, end: str) -> str:
+    """Return a text without comments; a last one that is not closed stays."""
+    kept, position = [], 0
+    while (start := text.find(begin, position)) >= 0 and (close := text.find(end, start + len(begin))) >= 0:
+        kept.append(text[position:start])
+        position = close + len(end)
+    return "".join([*kept, text[position:]])
 
 
 def _mend_entity(match: re.Match[str]) -> str:
@@ -136,13 +144,13 @@ def _check_limits(root: Any) -> None:
         raise UnreadableAnswer(f"the SVG repeats parts {uses:,} times; at most {MAX_USES} are allowed")
 
 
-def _remove_unsafe(element: Any, elements: set[str], removed: set[str]) -> None:
+def _remove_unsafe(element: Any, elements: set[str], removed_parts: set[str]) -> None:
     """Remove unsafe attributes and all descendants that are not in `elements`.
 
     Args:
         element: the element whose descendants are looked at; links become groups.
         elements: names of the elements that may stay.
-        removed: receives the descriptions of removed parts that a reader of the picture would miss.
+        removed_parts: receives the descriptions of removed parts that a reader of the picture would miss.
     """
     for name, value in list(element.attrib.items()):
         del element.attrib[name]
@@ -156,19 +164,22 @@ def _remove_unsafe(element: Any, elements: set[str], removed: set[str]) -> None:
         if foreign or elsewhere or _name(child) not in elements:
             element.remove(child)
             if _name(child) not in INVISIBLE:
-                removed.add(f"the {_name(child)} element")
+                removed_parts.add(f"the {_name(child)} element")
             continue
         if _name(child) == "style":
-            child.text = _clean_styles(child.text or "", removed)
-        _remove_unsafe(child, elements, removed)
+            child.text = _clean_styles(child.text or "", removed_parts)
+        _remove_unsafe(child, elements, removed_parts)
 
 
-def _clean_styles(text: str, removed: set[str]) -> str:
+def _clean_styles(text: str, removed_parts: set[str]) -> str:
     """Return the rules of a style sheet that stay inside the drawing."""
     rules = []
-    for selector, declarations in _RULE.findall(_AT_RULE.sub("", _CSS_COMMENT.sub("", text))):
+    for rule in _AT_RULE.sub("", _without_comments(text, "/*", "*/")).split("}")[:-1]:
+        selector, _, declarations = rule.rpartition("{")
+        if not selector.strip():
+            continue
         if _OUTSIDE.search(declarations):
-            removed.add(f"the style of {selector.strip()[:40]}")
+            removed_parts.add(f"the style of {selector.strip()[:40]}")
         else:
             rules.append(f"{' '.join(selector.split())}{{{' '.join(declarations.split())}}}")
     return "\n".join(rules)
@@ -268,7 +279,12 @@ def embedded_drawing(picture: Picture) -> tuple[str | None, Picture | None]:
         photographs = [chunk[1] for chunk in getattr(image, "private_chunks", []) if chunk[0] == PHOTOGRAPH_CHUNK]
     if drawing is None:
         return None, None
-    return str(drawing), Picture.decode(photographs[0], "the photograph in the drawing") if photographs else None
+    return str(drawing), _read_photograph(photographs)
+
+
+def _read_photograph(chunks: list[bytes]) -> Picture | None:
+    """Return the photograph in a drawing; what it says of itself is dropped, or drawings could be nested for ever."""
+    return Picture.decode(chunks[0], "the photograph in the drawing", redraws=False) if chunks else None
 
 
 def _with_photograph(drawing: str, photograph: Picture) -> str:

@@ -250,11 +250,11 @@ def table(
     has_all_tasks = len(tasks) == len(TASKS)
     overall = mean_of_parts(list(rates.values())) if has_all_tasks else Score(None, items=len(answers))
     item_rates = [rate for task_rates in rates.values() for rate in task_rates]
-    pooled = {
+    pooled_rates = {
         f"{part} (pooled)": mean_of_parts([[(rate[number],) for rate in item_rates]])
         for number, part in enumerate(ANSWER_PARTS)
     }
-    return Table(overall={"overall": overall, **pooled}, groups=groups, missing=missing)
+    return Table(overall={"overall": overall, **pooled_rates}, groups=groups, missing=missing)
 
 
 def _rates(

@@ -91,7 +91,7 @@ class LangSmithSource:
                     return
                 try:
                     answer = (await http.get(address)).raise_for_status()
-                    picture = Picture.decode(answer.content)
+                    picture = await asyncio.to_thread(Picture.stored, answer.content)
                 except (httpx.HTTPError, InterleaverError):
                     continue
                 if picture.ref.sha256 in missing_hashes:

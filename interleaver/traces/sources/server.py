@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -74,6 +75,8 @@ class ServerSource:
                 name = f"{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"
                 try:
                     answer = (await http.get(f"{self.address}/pictures/{name}")).raise_for_status()
-                    await self.images.put(Picture.decode(answer.content, name))
+                    picture = await asyncio.to_thread(Picture.stored, answer.content)
                 except (httpx.HTTPError, InterleaverError):
                     continue
+                if picture.ref.sha256 == ref.sha256:
+                    await self.images.put(picture)
