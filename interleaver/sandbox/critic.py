@@ -58,12 +58,9 @@ class SandboxCritic:
             )
         view = _View(sight.look(before), sight.look(after))
         faults = view.check_all(operations)
-        if faults:  # nothing is rejected at first glance
-            close_view = _View(view.before, view.after, closely=True)
-            close_faults = close_view.check_all(operations)
-            # A long search finds nearly everything somewhere; what is missing then shows as a change only.
-            if not close_faults or any(fault.operation is not None for fault in close_faults):
-                view, faults = close_view, close_faults
+        if faults:  # nothing is rejected at a glance
+            view = _View(view.before, view.after, closely=True)
+            faults = view.check_all(operations)
         reasoning = " ".join([*view.notes, *(f"But {fault.description}." for fault in faults)])
         if not faults:
             return Verdict(accepted=True, reasoning=f"{reasoning} That is what was asked for.".strip(), score=1.0)
@@ -162,14 +159,17 @@ class _View:
         different = sight.differs(expected, self.after)
         return (different & ~explained_mask) | sight.solid(sight.differs_clearly(expected, self.after))
 
-    def _left_over(self, sighting: Sighting) -> int:
-        """Return how many changed pixels a sighting leaves unexplained."""
-        expected, silhouette = draw_over(self.expected, sighting)
-        return int(self._stray(expected, self.explained_mask | sight.grown(silhouette)).sum())
+    def _left_over(self, sightings: list[Sighting]) -> int:
+        """Return how many changed pixels the sightings leave unexplained."""
+        expected, explained_mask = self.expected, self.explained_mask
+        for sighting in sightings:
+            expected, silhouette = draw_over(expected, sighting)
+            explained_mask = explained_mask | sight.grown(silhouette)
+        return int(self._stray(expected, explained_mask).sum())
 
     def _fit(self, fitting: Fitting, main_only: bool = False, guess: Frame | None = None) -> Sighting | None:
-        """Return the sighting of a fitting, after a short search or a long one; None if it is not recognised."""
-        sighting = fitting.closest(main_only, guess) if self.closely else fitting.best(main_only)
+        """Return the sighting of a fitting, at a glance or after a long search; None if it is not recognised."""
+        sighting = fitting.best(main_only, guess, enough=0.0) if self.closely else fitting.glance(main_only)
         return sighting if sighting and sighting.misfit <= MISFIT else None
 
     def _open_change(self) -> Mask:
@@ -197,9 +197,7 @@ class _View:
         """Check an addition; parts of one subject are searched for together, since they occlude each other."""
         parts = tuple(part.part for _, part in group if isinstance(part, Add) and part.part)
         operation = replace(operation, part=" and ".join(parts) or None)
-        sightings, missing = self._find(operation, parts), None
-        if not sightings and len(parts) > 1:
-            sightings, missing = self._find_all_but_one(operation, parts)
+        sightings, missing = self._find_parts(operation, parts)
         if not sightings:
             phrase = noun_phrase(replace(operation, size=None))
             self.notes.append(f"I look for {phrase}.")
@@ -246,26 +244,31 @@ class _View:
         change = self._open_change()
         boxes = sight.regions(change)
         if len(boxes) > 1 and operation.count == 1:
-            union_box = boxes[0]
-            for box in boxes[1:]:
-                union_box = union_box.union(box)
-            boxes = [*boxes, union_box]
+            boxes = [*boxes, sight.around(boxes)]
         for box in boxes:
             fitting = Fitting(operation.kind, parts, box, self.expected, self.after, change)
             sighting = self._fit(fitting, guess=self._guess(operation) if box is boxes[-1] else None)
             if sighting:
                 sightings.append(sighting)
         if operation.count == 1 and len(sightings) > 1:
-            return [min(sightings, key=lambda sighting: (self._unmet(operation, sighting), self._left_over(sighting)))]
+            return [
+                min(sightings, key=lambda sighting: (self._unmet(operation, sighting), self._left_over([sighting])))
+            ]
         return sightings
 
-    def _find_all_but_one(self, operation: Add, parts: tuple[str, ...]) -> tuple[list[Sighting], int | None]:
-        """Search with one part left out; return the sightings and the position of the missing part."""
+    def _find_parts(self, operation: Add, parts: tuple[str, ...]) -> tuple[list[Sighting], int | None]:
+        """Search for parts of one subject; if something stays unexplained, also with one part left out.
+
+        Returns:
+            The sightings that explain most, and the position of the part that is missing; None if none is.
+        """
+        complete = self._find(operation, parts)
+        if len(parts) < 2 or self._left_over(complete) <= STRAY_PIXELS:
+            return complete, None
+        candidates: list[tuple[list[Sighting], int | None]] = [(complete, None)]
         for missing in range(len(parts)):
-            sightings = self._find(operation, parts[:missing] + parts[missing + 1 :])
-            if sightings:
-                return sightings, missing
-        return [], None
+            candidates.append((self._find(operation, parts[:missing] + parts[missing + 1 :]), missing))
+        return min(candidates, key=lambda candidate: self._left_over(candidate[0]))
 
     def _guess(self, operation: Add) -> Frame | None:
         """Return the frame that the instruction states for the subject of a part; None if it states none."""
@@ -286,17 +289,22 @@ class _View:
         if not boxes:
             self.notes.append("Nothing has changed.")
             return [("colour", f"the {operation.kind} has kept its colour")]
-        colours = set()
-        for box in boxes:
-            fitting = Fitting(operation.kind, (), box, self.expected, self.after, change)
-            sighting = self._fit(fitting, main_only=True)
-            if sighting:
-                self._draw_sighting(sighting)
-                colours.add(str(sighting.colour))
+        sightings = self._find_recoloured(operation.kind, boxes, change)
+        if not sightings:  # one thing may show its colour in several regions
+            sightings = self._find_recoloured(operation.kind, [sight.around(boxes)], change)
+        for sighting in sightings:
+            self._draw_sighting(sighting)
+        colours = {str(sighting.colour) for sighting in sightings}
         self.notes.append(f"The {operation.kind} is now {' and '.join(sorted(colours)) or 'not to be recognised'}.")
         if colours == {operation.colour}:
             return []
         return [("colour", f"the {operation.kind} should be {operation.colour}")]
+
+    def _find_recoloured(self, kind: str, boxes: list[Box], change: Mask) -> list[Sighting]:
+        """Return the sightings of a kind in regions that show its main colour."""
+        fittings = [Fitting(kind, (), box, self.expected, self.after, change) for box in boxes]
+        sightings = [self._fit(fitting, main_only=True) for fitting in fittings]
+        return [sighting for sighting in sightings if sighting]
 
     def _check_remove(self, operation: Remove) -> list[tuple[str, str]]:
         change = self._open_change()

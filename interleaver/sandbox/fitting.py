@@ -180,8 +180,27 @@ class Fitting:
     picture: Pixels
     change_mask: Mask
 
-    def best(self, main_only: bool = False) -> Sighting | None:
-        """Return the best fit, however bad, that a short search finds.
+    def best(self, main_only: bool = False, guess: Frame | None = None, enough: float = MISFIT) -> Sighting | None:
+        """Return the best fit, however bad, after moving the frame to improve it.
+
+        Args:
+            main_only: see `glance`.
+            guess: expected frame of the subject, from which a second search begins if the first one does not do; it
+                finds a part of which the region shows too little.
+            enough: misfit at which the search ends.
+
+        Returns:
+            The sighting; None as for `glance`.
+        """
+        best = self.glance(main_only)
+        if best and best.misfit < HOPELESS:
+            best = self._refine(best, 2.0, enough)
+        if best and guess and best.misfit > enough:
+            best = min(best, self._refine(self._try(guess), 8.0, enough), key=lambda sighting: sighting.misfit)
+        return best
+
+    def glance(self, main_only: bool = False) -> Sighting | None:
+        """Return the sighting in the first likely frame that fits well, else the best of the likely frames.
 
         Args:
             main_only: whether the region shows only the main colour (as after a recolouring), not the whole silhouette.
@@ -189,31 +208,6 @@ class Fitting:
         Returns:
             The sighting; None if `main_only` is set and the subject has no visible main colour.
         """
-        first = self._first_fit(main_only)
-        if first and MISFIT < first.misfit < HOPELESS:
-            return self._refine(first, 1.0, MISFIT)
-        return first
-
-    def closest(self, main_only: bool = False, guess: Frame | None = None) -> Sighting | None:
-        """Return the best fit after a long search, which moves the frame until nothing improves the fit.
-
-        Args:
-            main_only: see `best`.
-            guess: expected frame of the subject, from which the search begins as well; it finds a part of which the
-                region shows too little.
-
-        Returns:
-            The sighting; None as for `best`.
-        """
-        best = self._first_fit(main_only)
-        if best and best.misfit < HOPELESS:
-            best = self._refine(best, 2.0)
-        if best and guess and best.misfit:
-            best = min(best, self._refine(self._try(guess), 8.0), key=lambda sighting: sighting.misfit)
-        return best
-
-    def _first_fit(self, main_only: bool) -> Sighting | None:
-        """Return the sighting in the first likely frame that fits well, else the best of them; see `best`."""
         silhouette, main = _template(self.kind, self.parts)
         template = main if main_only else silhouette
         if template is None:
@@ -232,7 +226,7 @@ class Fitting:
             return None
         return self._try(_frames(self.box, template)[0])
 
-    def _refine(self, start: Sighting, stride: float, enough: float = 0.0) -> Sighting:
+    def _refine(self, start: Sighting, stride: float, enough: float) -> Sighting:
         """Move and scale the frame until the misfit is small enough, halving the stride when no move helps."""
         best = start
         for _ in range(ROUNDS):

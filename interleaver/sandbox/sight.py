@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,11 @@ def regions(mask: Mask) -> list[Box]:
         if cells[row, column]:
             boxes.append(_tight(mask, _flood(cells, int(row), int(column))))
     return _merge(boxes)
+
+
+def around(boxes: list[Box]) -> Box:
+    """Return the smallest box that contains all boxes; there must be one at least."""
+    return reduce(Box.union, boxes)
 
 
 def _flood(cells: Mask, row: int, column: int) -> Box:

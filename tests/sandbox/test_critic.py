@@ -10,6 +10,7 @@ from interleaver.pictures import white_canvas
 from interleaver.sandbox.critic import SandboxCritic
 from interleaver.sandbox.generator import SandboxGenerator
 from interleaver.sandbox.judge import score_step
+from interleaver.sandbox.primer import subjects
 from interleaver.sandbox.reading import parse
 from interleaver.sandbox.tasks import random_task
 from interleaver.sandbox.world import Scene, SceneItem, paint, scene_behind
@@ -59,6 +60,31 @@ class TestCritic:
         only = "Make the background white paper. Draw the head of a huge red bear in the middle."
         result = await verdict(asked, None, stripped(await draw(only)))
         assert not result.accepted and "there is no ears" in result.reasoning
+
+    async def test_a_thing_that_shows_its_colour_in_several_regions_is_recognised(self):
+        before = paint(Scene("a desert", (SceneItem(1, "plane", None, "blue", 0.5, 0.5, 0.19),)), SIZE, SIZE)
+        assert (await verdict("Paint the plane pink.", before, await draw("Paint the plane pink.", before))).accepted
+
+    @pytest.mark.parametrize(("kind", "part", "place"), [
+        ("rocket", "hull", (0.52, 0.51)), ("umbrella", "ribs", (0.49, 0.515)), ("mushroom", "grass", (0.5, 0.54)),
+        ("book", "lines", (0.51, 0.52)), ("planet", "globe", (0.505, 0.525)), ("rainbow", "green arch", (0.49, 0.53)),
+    ])  # fmt: skip
+    async def test_hidden_and_thin_parts_are_accepted(self, kind, part, place):
+        names = [each.name for each in subjects()[kind].parts]
+        colour = subjects()[kind].colour
+        items = [
+            SceneItem(number, kind, name, colour, *place, 0.73)
+            for number, name in enumerate(names[: names.index(part) + 1], start=1)
+        ]
+        before, after = paint(Scene(items=tuple(items[:-1])), SIZE, SIZE), paint(Scene(items=tuple(items)), SIZE, SIZE)
+        result = await verdict(f"Draw the {part} of a huge {colour} {kind} in the middle.", before, stripped(after))
+        assert result.accepted, result.reasoning
+
+    async def test_crumbs_are_not_taken_for_things(self):
+        before = paint(Scene("a night sky"), SIZE, SIZE)
+        after = await draw("Draw five tiny black lanterns in the middle.", before)
+        result = await verdict("Draw five tiny purple lanterns in the middle.", before, after)
+        assert not result.accepted and "the colour of the lantern is black" in result.reasoning
 
     async def test_a_refined_prompt_still_insists_on_what_went_wrong_before(self):
         step = Step(number=1, instruction="Draw a small blue cat on the right.")
