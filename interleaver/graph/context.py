@@ -18,9 +18,7 @@ class RunSettings(BaseModel):
         lt=2**31,
         description="Seed from which the seed of every attempt derives.",
     )
-    max_steps: int = Field(
-        50, ge=1, le=1000, description="Maximum number of pictures in a plan; a longer plan is not carried out."
-    )
+    max_steps: int = Field(50, ge=1, le=1000, description="Maximum number of pictures in a plan.")
     max_attempts: int = Field(5, ge=1, le=20, description="Maximum number of attempts at each step.")
     width: int = Field(512, ge=64, le=4096, description="Width in pixels of pictures drawn from scratch.")
     height: int = Field(512, ge=64, le=4096, description="Height in pixels of pictures drawn from scratch.")
@@ -46,8 +44,7 @@ class RunSettings(BaseModel):
     max_generator_calls: int | None = Field(
         None,
         ge=1,
-        description="Stop the run after this many generator calls; by default after those that all attempts at all "
-        "steps would take, and half as many again.",
+        description="Stop the run after this many generator calls; by default after half as many again as all attempts.",
     )
     max_seconds: float | None = Field(
         None, gt=0, description="Stop the run once its model calls have taken this many seconds in total."

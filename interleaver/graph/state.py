@@ -230,14 +230,10 @@ def request_images_of(state: RunState) -> list[ImageRef]:
 
 
 def _default_calls(plan: Plan, settings: Context) -> int | None:
-    """Return the number of generator calls that a run may make if nothing else is set.
-
-    None for a run that asks a person, who may allow any number of attempts.
-    """
+    """Return the calls that a run may make by default; None if a person may allow any number of attempts."""
     if settings.on_exhausted == "ask":
         return None
-    drawn_steps = sum(step.draws for step in plan.steps)
-    return max(drawn_steps * settings.max_attempts * 3 // 2, 1)
+    return max(sum(step.draws for step in plan.steps) * settings.max_attempts * 3 // 2, 1)
 
 
 def spent_budget(state: RunState) -> str | None:

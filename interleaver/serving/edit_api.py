@@ -71,6 +71,7 @@ def _answer(fields: EditRequest, seed: int, picture: Picture, seconds: float) ->
 
 def _decode(base64_text: str) -> Picture:
     try:
-        return Picture.decode(base64.b64decode(base64_text, validate=True), "image")
+        data = base64.b64decode(base64_text, validate=True)
     except ValueError:
         raise BadInput("image: is not base64") from None
+    return Picture.decode(data, "image")

@@ -252,9 +252,10 @@ def _validate_fields(fields: Mapping[str, str]) -> ImageRequest:
 
 def _from_data_url(text: str) -> Picture:
     try:
-        return Picture.decode(base64.b64decode(text.partition(",")[2], validate=True), "mask_image")
+        data = base64.b64decode(text.partition(",")[2], validate=True)
     except ValueError:
         raise BadInput("mask_image: is neither an uploaded file nor a base64 data: URL") from None
+    return Picture.decode(data, "mask_image")
 
 
 def _white_where_transparent(mask: Picture) -> Picture:
