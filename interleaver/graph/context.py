@@ -44,7 +44,7 @@ class RunSettings(BaseModel):
     max_generator_calls: int | None = Field(
         None,
         ge=1,
-        description="Stop the run after this many generator calls; by default after half as many again as all attempts.",
+        description="Stop the run after this many generator calls; by default half as many again as all attempts.",
     )
     max_seconds: float | None = Field(
         None, gt=0, description="Stop the run once its model calls have taken this many seconds in total."
