@@ -22,19 +22,9 @@ def load_model(config: TrainConfig) -> Any:
     Raises:
         BadInput: the model cannot be loaded, is not a vision-language model, or lacks a part that is to be frozen.
     """
-    require_extra("torch", "train")
     import transformers
 
-    check_hub(config.model)
-    try:
-        model_config = transformers.AutoConfig.from_pretrained(config.model)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"model {config.model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
-    if type(model_config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise BadInput(
-            f"model {config.model!r} is a {model_config.model_type} model, which cannot read pictures; "
-            "planner and critic need a vision-language model, such as Qwen/Qwen3-VL-8B-Instruct"
-        )
+    check_model(config)
     try:
         model, loading_info = transformers.AutoModelForImageTextToText.from_pretrained(
             config.model, dtype=_dtype(config), output_loading_info=True
@@ -49,6 +39,27 @@ def load_model(config: TrainConfig) -> Any:
         )
     _freeze(model, config)
     return model
+
+
+def check_model(config: TrainConfig) -> None:
+    """Check, before any weights are read, that a model is there and can read pictures.
+
+    Raises:
+        BadInput: the model cannot be loaded, or is not a vision-language model.
+    """
+    require_extra("torch", "train")
+    import transformers
+
+    check_hub(config.model)
+    try:
+        model_config = transformers.AutoConfig.from_pretrained(config.model)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"model {config.model!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+    if type(model_config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise BadInput(
+            f"model {config.model!r} is a {model_config.model_type} model, which cannot read pictures; "
+            "planner and critic need a vision-language model, such as Qwen/Qwen3-VL-8B-Instruct"
+        )
 
 
 def _dtype(config: TrainConfig) -> Any:

@@ -16,6 +16,7 @@ from interleaver.choices import TrainingTask
 from interleaver.errors import BadInput
 from interleaver.training.config import TrainConfig
 from interleaver.training.datasets import TrainingData
+from interleaver.training.models import check_model
 
 MAX_ASPECT = 200
 """Largest ratio of the sides of a picture that the processors of Qwen's models take."""
@@ -57,6 +58,7 @@ def check_rows(data: TrainingData, config: TrainConfig, task: TrainingTask) -> P
     """
     from interleaver.agents.hf_processors import load_processor
 
+    check_model(config)
     checker = _RowChecker(load_processor(config.model, config.image_max_pixels), config, task)
     problems, lengths = checker.check(data.train)
     counts = Counter(problem for problem in problems if problem)

@@ -6,6 +6,7 @@ They are a planner and a critic of a few million parameters for the sandbox's mi
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def check_hub(name: str) -> None:
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
-    if Path(name).exists() or constants.HF_HUB_OFFLINE or hub_is_reachable():
+    is_hub_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists()
+    if not is_hub_name or constants.HF_HUB_OFFLINE or hub_is_reachable():
         return
     if not isinstance(try_to_load_from_cache(name, "config.json"), str):
         raise BadInput(
