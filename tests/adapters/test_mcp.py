@@ -101,7 +101,7 @@ async def test_illustrate_fetch_list_and_look(transport, tmp_path, http_server):
 async def test_what_cannot_be_used_is_told_and_the_session_goes_on(tmp_path):
     async with over_stdio(tmp_path) as client:
         buffer = io.BytesIO()
-        Image.new("1", (8000, 6000)).save(buffer, "PNG")
+        Image.new("1", (9000, 9000)).save(buffer, "PNG")
         large = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
         for arguments, said in [
             ({"request": " "}, "the request is empty"),
@@ -109,7 +109,7 @@ async def test_what_cannot_be_used_is_told_and_the_session_goes_on(tmp_path):
             ({"request": "x", "images": ["/etc/passwd"]}, "no file is read"),
             ({"request": "x", "images": ["http://127.0.0.1/x.png"]}, "is a private address"),
             ({"request": "x", "images": ["data:image/png;base64,aGVsbG8="]}, "is not a picture"),
-            ({"request": "x", "images": [large]}, "at most 40 megapixels"),
+            ({"request": "x", "images": [large]}, "at most 80 megapixels"),
             ({"request": "x", "images": ["picture://" + "0" * 64]}, "is not in the image store"),
             ({"request": "x", "settings": {"max_attempts": 0}}, "greater than or equal to 1"),
             ({"request": "x", "settings": {"sed": 1}}, "settings.sed"),

@@ -13,8 +13,8 @@ import transformers
 from filelock import FileLock
 
 from interleaver.agents.hf_processors import load_processor
-from interleaver.agents.prompts import fill, load_prompts, template_text
-from interleaver.agents.tagged import plan_parts
+from interleaver.agents.prompts import fill, load_prompts
+from interleaver.agents.tagged import answer_format, plan_parts
 from interleaver.training.tiny import make_tiny
 from support.fakes import plain_picture
 
@@ -58,10 +58,10 @@ def questions():
     prompts = load_prompts()
     for tagged in (True, False):
         style = "tagged" if tagged else "structured"
-        parts = plan_parts(prompts, MANY_PICTURES, [PICTURE] * 6, template_text(f"plan.{style}"))
+        parts = plan_parts(prompts, MANY_PICTURES, [PICTURE] * 6, answer_format("plan", style))
         yield "".join(map(str, parts)), answer("plan", tagged), None
         for request in ("a red square", "How to draw a square?"):
-            parts = fill(prompts.narrative, text_input=request, answer_format=template_text(f"plan.{style}"))
+            parts = fill(prompts.narrative, text_input=request, answer_format=answer_format("plan", style))
             yield "".join(map(str, parts)), answer("plan", tagged), None
         for instruction, prompt in ((STEPS[0], "a red square"), (STEPS[0], REFINED), (STEPS[1], "make it redder")):
             for red in (True, False):
@@ -70,7 +70,7 @@ def questions():
                     instruction=instruction["instruction"],
                     original_instruction=instruction["prompt"],
                     rewritten_prompt=prompt,
-                    answer_format=template_text(f"verdict.{style}"),
+                    answer_format=answer_format("verdict", style),
                 )
                 yield "".join(map(str, parts)), answer("verdict", tagged, red), red
 
