@@ -57,12 +57,8 @@ async def import_traces(
     """
     await asyncio.to_thread(target.prepare)
     counts: Counter[str] = Counter()
-    async with aclosing(read_traces(sources, strict)) as traces:
+    async with aclosing(_usable_traces(sources, strict, report, counts)) as traces:
         async for source, trace in traces:
-            if isinstance(trace, SkippedRecord):
-                report(trace)
-                counts["skipped"] += 1
-                continue
             counts[await _import(trace, target)] += 1
             counts["pictures missing"] += await _copy_images(trace, source.images, target.images, strict, report)
     return counts
@@ -89,12 +85,8 @@ async def export_traces(
     try:
         with gzip.open(partial, "wb") if out.suffix == ".gz" else partial.open("wb") as stream:
             file = cast(BinaryIO, stream)
-            async with aclosing(read_traces(sources, strict)) as traces:
+            async with aclosing(_usable_traces(sources, strict, report, counts)) as traces:
                 async for source, trace in traces:
-                    if isinstance(trace, SkippedRecord):
-                        report(trace)
-                        counts["skipped"] += 1
-                        continue
                     file.write(trace.model_dump_json(exclude_none=True).encode() + b"\n")
                     counts["exported"] += 1
                     if pictures:
@@ -103,6 +95,19 @@ async def export_traces(
     finally:
         partial.unlink(missing_ok=True)
     return counts
+
+
+async def _usable_traces(
+    sources: Sequence[TraceSource], strict: bool, report: ReportSkipped, counts: Counter[str]
+) -> AsyncGenerator[tuple[TraceSource, Trace]]:
+    """Yield the traces of sources; what cannot be read is reported and counted."""
+    async with aclosing(read_traces(sources, strict)) as records:
+        async for source, record in records:
+            if isinstance(record, SkippedRecord):
+                report(record)
+                counts["skipped"] += 1
+            else:
+                yield source, record
 
 
 async def _import(trace: Trace, target: RunStore) -> str:
