@@ -163,7 +163,7 @@ class Conversation:
         self.endpoint = model.endpoint(role)
         self.chat = model.connect(role)
         self._formats = list(model.known_provider.response_formats)
-        self._has_switched_limit = False
+        self._has_new_limit = False
         _ = template_text("again")  # cached here, so that no event loop has to wait for the disk
 
     @property
@@ -173,7 +173,7 @@ class Conversation:
 
     @property
     def resource(self) -> Hashable:
-        """What conversations at the same endpoint have in common; None for a LangChain model, whose address is unknown."""
+        """What conversations at the same endpoint have in common; None for a LangChain model, which has its own."""
         return self.endpoint.resource if isinstance(self.settings.model, str) else None
 
     async def check(self) -> str:
@@ -303,13 +303,8 @@ class Conversation:
             return True
         chat = cast("CompatibleChat", self.chat)
         for name in TOKEN_PARAMETERS:
-            if (
-                name in text
-                and chat.token_parameter == name
-                and self.settings.max_tokens
-                and not self._has_switched_limit
-            ):
-                self._has_switched_limit = True
+            if name in text and chat.token_parameter == name and self.settings.max_tokens and not self._has_new_limit:
+                self._has_new_limit = True
                 chat.token_parameter = next(other for other in TOKEN_PARAMETERS if other != name)
                 return True
         if "temperature" in text and chat.temperature is not None:
