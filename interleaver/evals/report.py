@@ -118,14 +118,14 @@ def published_sources(rows: Sequence[TableRow]) -> list[str]:
 
 
 def category_rows(results: EvaluationResults) -> tuple[list[str], list[tuple[str, str, Mapping[str, Score]]]]:
-    """Return the table of all scores by category: the columns, and rows of system, category and scores.
+    """Return the table of all scores by category and subcategory: its columns, and rows of system, category and scores.
 
     Categories with a single score are left out, since the main table shows it.
     """
     rows: list[tuple[str, str, Mapping[str, Score]]] = [
         (_row_name(results, system), group, scores)
         for system in results.systems
-        for group, scores in system.groups.items()
+        for group, scores in (system.groups | system.subgroups).items()
         if len(scores) > 1
     ]
     return list(dict.fromkeys(name for _, _, scores in rows for name in scores)), rows

@@ -80,6 +80,7 @@ class SystemResult(BaseModel):
         overall: overall scores and metrics by name.
         not_measured: messages about metrics that could not be computed, with the reason.
         groups: scores by category or task, then by name.
+        subgroups: scores by part of a category, then by name; empty for benchmarks without them.
         missing: reason why an item has no score, by item id.
         drawings: number of generator calls for all outputs.
         cost: cost of making the outputs.
@@ -97,6 +98,7 @@ class SystemResult(BaseModel):
     overall: dict[str, Score]
     not_measured: list[str]
     groups: dict[str, dict[str, Score]]
+    subgroups: dict[str, dict[str, Score]] = {}
     missing: dict[str, str]
     drawings: int
     cost: float
@@ -209,6 +211,7 @@ def _system_result(
         overall={**table.overall, **measures},
         not_measured=list(notes),
         groups={group: dict(scores) for group, scores in table.groups.items()},
+        subgroups={group: dict(scores) for group, scores in table.subgroups.items()},
         missing={name: evaluation.why_missing(system, judge, name) for name in table.missing},
         drawings=sum(output.drawings for output in outputs),
         cost=sum(output.cost for output in outputs),

@@ -40,11 +40,13 @@ class Table:
         overall: overall scores by name.
         groups: scores by category or task, then by name.
         missing: ids of the items without a score; a table with any is partial.
+        subgroups: scores by part of a category ("temporal: life progression"), then by name.
     """
 
     overall: dict[str, Score]
     groups: Mapping[str, Mapping[str, Score]]
     missing: Sequence[str] = field(default_factory=tuple)
+    subgroups: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
 
 
 def format_interval(score: Score) -> str:
@@ -61,12 +63,14 @@ def scale_table(table: Table, factor: float) -> Table:
         )
         return Score(value, low, high, score.items)
 
+    def scale(groups: Mapping[str, Mapping[str, Score]]) -> dict[str, dict[str, Score]]:
+        return {group: {name: times(score) for name, score in scores.items()} for group, scores in groups.items()}
+
     return Table(
         overall={name: times(score) for name, score in table.overall.items()},
-        groups={
-            group: {name: times(score) for name, score in scores.items()} for group, scores in table.groups.items()
-        },
+        groups=scale(table.groups),
         missing=table.missing,
+        subgroups=scale(table.subgroups),
     )
 
 

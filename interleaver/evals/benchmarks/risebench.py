@@ -7,7 +7,7 @@ headline, accuracy, is stricter: the share of items with full marks in all of th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -28,7 +28,7 @@ from interleaver.evals.benchmarks.base import (
     read_text,
     write_png,
 )
-from interleaver.evals.scores import Table, missing_ids, weighted_mean
+from interleaver.evals.scores import Score, Table, missing_ids, weighted_mean
 
 CATEGORIES = ("temporal", "causal", "spatial", "logical")
 Dimension = Literal["consistency", "reasoning", "plausibility"]
@@ -92,7 +92,7 @@ class RiseBench(Benchmark):
         return item_score(_scored_item(item), answers) / 100
 
     def table(self, items: Sequence[BenchmarkItem], answers: Mapping[str, Answers], allow_partial: bool) -> Table:
-        """Return accuracy and score of a system, in percent, overall and by category."""
+        """Return accuracy, score and the means of the dimensions, in percent, overall, by category and by subtask."""
         return table({item.id: _scored_item(item) for item in items}, answers, allow_partial)
 
     def read_outputs(self, path: Path, items: Sequence[BenchmarkItem]) -> Iterator[Output]:
@@ -118,8 +118,8 @@ class RiseBench(Benchmark):
 
 
 def _scored_item(item: BenchmarkItem) -> ScoredItem:
-    free = item.row.get("consistency_free")
-    return ScoredItem(item.group, not is_absent(free) and bool(free))
+    free, subtask = item.row.get("consistency_free"), item.row.get("subtask")
+    return ScoredItem(item.group, not is_absent(free) and bool(free), "" if is_absent(subtask) else str(subtask))
 
 
 def _reference(row: BenchmarkRow) -> str:
@@ -192,10 +192,12 @@ class ScoredItem:
     Attributes:
         category: category of the item, one of `CATEGORIES`.
         consistency_free: whether consistency is not scored, because only the subject of the edit must stay the same.
+        subtask: name of the part of the category that the item belongs to; "" in datasets without subtasks.
     """
 
     category: str
     consistency_free: bool = False
+    subtask: str = ""
 
     @property
     def weights(self) -> dict[Dimension, float]:
@@ -248,7 +250,7 @@ def _check_scores(item: ScoredItem, scores: Mapping[str, int]) -> None:
 def table(
     items: Mapping[str, ScoredItem], scores: Mapping[str, Mapping[str, int]], allow_partial: bool = False
 ) -> Table:
-    """Return accuracy, score and the means of the dimensions of one system, in percent, overall and by category.
+    """Return accuracy, score and dimensions of one system, in percent, overall, by category and by subtask.
 
     Args:
         items: scoring properties of all selected items, by item id.
@@ -269,17 +271,25 @@ def table(
         "score": {item_id: item_score(items[item_id], scores[item_id]) for item_id in items if item_id in scores},
         **{name: _dimension_values(name, items, scores) for name in DIMENSIONS},
     }
-    categories = [name for name in CATEGORIES if any(item.category == name for item in items.values())]
+
+    def means(item_ids: Collection[str]) -> dict[str, Score]:
+        return {
+            name: weighted_mean([[value for item_id, value in values.items() if item_id in item_ids]], [1.0])
+            for name, values in measures.items()
+        }
+
+    ids_by_category: dict[str, set[str]] = {name: set() for name in CATEGORIES}
+    ids_by_subtask: dict[tuple[str, str], set[str]] = {}
+    for item_id, item in items.items():
+        ids_by_category[item.category].add(item_id)
+        if item.subtask:
+            ids_by_subtask.setdefault((item.category, item.subtask), set()).add(item_id)
+    subtasks = sorted(ids_by_subtask, key=lambda key: (CATEGORIES.index(key[0]), key[1]))
     return Table(
-        overall={name: weighted_mean([list(values.values())], [1.0]) for name, values in measures.items()},
-        groups={
-            category: {
-                name: weighted_mean(
-                    [[value for item_id, value in values.items() if items[item_id].category == category]], [1.0]
-                )
-                for name, values in measures.items()
-            }
-            for category in categories
-        },
+        overall=means(items.keys()),
+        groups={category: means(item_ids) for category, item_ids in ids_by_category.items() if item_ids},
         missing=missing,
+        subgroups={
+            f"{category}: {subtask}": means(ids_by_subtask[category, subtask]) for category, subtask in subtasks
+        },
     )

@@ -240,3 +240,21 @@ def test_risebench_table():
     assert found.groups["causal"]["accuracy"].value == 50.0
     assert found.overall["score"].value == pytest.approx((100 + 80 + 2.5 + 92.5) / 4)
     assert list(found.groups) == ["temporal", "causal", "logical"]
+    assert not found.subgroups
+
+
+def test_risebench_subtasks():
+    """As in the official table: every subtask of a category has its own means, under the category's name."""
+    items = {
+        "a": risebench.ScoredItem("spatial", subtask="layout"),
+        "b": risebench.ScoredItem("causal", subtask="structure"),
+        "c": risebench.ScoredItem("causal", consistency_free=True, subtask="biology"),
+        "d": risebench.ScoredItem("causal", subtask="biology"),
+        "e": risebench.ScoredItem("logical"),
+    }
+    full = {"consistency": 5, "reasoning": 5, "plausibility": 5}
+    table = risebench.table(items, dict.fromkeys("abde", full) | {"c": {"reasoning": 4, "plausibility": 5}})
+    assert list(table.subgroups) == ["causal: biology", "causal: structure", "spatial: layout"]
+    biology = table.subgroups["causal: biology"]
+    assert (biology["accuracy"].value, biology["score"].value) == (50.0, pytest.approx((80 + 100) / 2))
+    assert biology["consistency"].items == 1
