@@ -17,7 +17,7 @@ from interleaver.errors import UnreadableAnswer
 from interleaver.pictures import Picture
 from interleaver.sandbox import sight
 from interleaver.sandbox.faults import Fault, write_refined_prompt
-from interleaver.sandbox.fitting import MISFIT, Fitting, Frame, Sighting, draw_over
+from interleaver.sandbox.fitting import EXACT, MISFIT, Fitting, Frame, Sighting, draw_over
 from interleaver.sandbox.judge import SIZE_TOLERANCE, is_at, is_beside
 from interleaver.sandbox.language import (
     MAX_COUNT,
@@ -58,7 +58,7 @@ class SandboxCritic:
             )
         view = _View(sight.look(before), sight.look(after))
         faults = view.check_all(operations)
-        if faults:  # nothing is rejected at a glance
+        if any(fault.attribute == "rest" for fault in faults):  # a closer look may explain what the glance could not
             view = _View(view.before, view.after, closely=True)
             faults = view.check_all(operations)
         reasoning = " ".join([*view.notes, *(f"But {fault.description}." for fault in faults)])
@@ -169,7 +169,7 @@ class _View:
 
     def _fit(self, fitting: Fitting, main_only: bool = False, guess: Frame | None = None) -> Sighting | None:
         """Return the sighting of a fitting, at a glance or after a long search; None if it is not recognised."""
-        sighting = fitting.best(main_only, guess, enough=0.0) if self.closely else fitting.glance(main_only)
+        sighting = fitting.best(main_only, guess, enough=EXACT) if self.closely else fitting.glance(main_only)
         return sighting if sighting and sighting.misfit <= MISFIT else None
 
     def _open_change(self) -> Mask:

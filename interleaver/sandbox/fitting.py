@@ -27,6 +27,8 @@ MISFIT = 0.2
 """Largest share of a silhouette that may differ from the picture for a subject to count as recognised."""
 SMALLEST, LARGEST = SIZES["tiny"] / 2, 1.0
 """Bounds of a frame's side, as fractions of the shorter side of the canvas; there is nothing beyond them."""
+EXACT = 0.03
+"""Misfit below which the frame of a subject is not searched any further."""
 HOPELESS = 3 * MISFIT
 """Misfit from which on a fit is not worth refining."""
 ROUNDS = 12
