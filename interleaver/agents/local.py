@@ -76,7 +76,9 @@ class Engine:
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         try:
             with _without_progress_bar():
-                model = transformers.AutoModelForImageTextToText.from_pretrained(weights, dtype=dtype)
+                model = transformers.AutoModelForImageTextToText.from_pretrained(
+                    weights, dtype=dtype, use_safetensors=True
+                )
         except (OSError, ValueError) as error:
             raise BadInput(f"the weights {weights!r} cannot be loaded: {str(error).splitlines()[0]}") from None
         self._model = model.to(device).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -152,6 +153,10 @@ def _describe_files(benchmark: Benchmark) -> str:
     return f"{file_names}, and {benchmark.companions}" if benchmark.companions else file_names
 
 
+MAX_EXPANSION = 20
+"""How many times larger than a benchmark's archive its pictures may be, which are compressed themselves."""
+
+
 def _unpack(folder: Path) -> None:
     """Unpack `data.zip`, in which some datasets publish their pictures, to the folder `data` once and atomically."""
     archive, target = folder / "data.zip", folder / "data"
@@ -160,12 +165,29 @@ def _unpack(folder: Path) -> None:
     with FileLock(folder / ".unpacking.lock"), TemporaryDirectory(dir=folder) as scratch:
         try:
             with zipfile.ZipFile(archive) as file:
+                _check_archive(file, archive)
                 has_data_folder = any(name.startswith("data/") for name in file.namelist())
                 file.extractall(scratch if has_data_folder else Path(scratch) / "data")
         except zipfile.BadZipFile as error:
             raise BadInput(f"the archive {str(archive)!r} cannot be read: {error}; download it again") from None
         if not target.exists():
             (Path(scratch) / "data").replace(target)
+
+
+def _check_archive(file: zipfile.ZipFile, path: Path) -> None:
+    """Check that an archive can be unpacked; its entries never unpack to more than they declare.
+
+    Raises:
+        BadInput: it would grow more than pictures can, or the disk has no room for it.
+    """
+    size, packed_size = sum(entry.file_size for entry in file.infolist()), path.stat().st_size
+    if size > MAX_EXPANSION * packed_size + 2**20:
+        raise BadInput(
+            f"the archive {str(path)!r} would unpack from {packed_size / 2**20:,.1f} to {size / 2**20:,.1f} MiB, which "
+            "pictures never do; download it again from the benchmark's authors"
+        )
+    if size > shutil.disk_usage(path.parent).free:
+        raise BadInput(f"there is no room to unpack {str(path)!r}, which needs {size / 2**30:,.1f} GiB")
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from interleaver.errors import BackendError, BadInput
 from interleaver.graph.boundary.changes import Change, ChooseChange, RedrawChange, ReplaceChange, ReviseChange
 from interleaver.graph.boundary.chat import lighten
 from interleaver.graph.boundary.inputs import RunInputs, read_inputs, read_pictures
-from interleaver.graph.boundary.memory import DocumentMemory, document_memory
+from interleaver.graph.boundary.memory import DocumentMemory, confirm_memory, document_memory
 from interleaver.graph.boundary.tracing import trace_request
 from interleaver.graph.channels import merge_messages
 from interleaver.graph.context import Context
@@ -61,6 +61,10 @@ class InputReader:
 
     async def _read(self, state: RunState, inputs: RunInputs) -> Json:
         notes = {"background": inputs.background, "unusable": list(inputs.unusable)}
+        if inputs.memory:
+            own = document_memory(state)
+            known = {*own.images, *(result.image for result in own.results.values() if result.image)}
+            inputs.memory = await confirm_memory(inputs.memory, self.images, known)
         if inputs.change and not isinstance(inputs.change, ReviseChange):
             return await self._change(state, inputs.change, cast(DocumentMemory, inputs.memory))
         pictures = await read_pictures(inputs.request, inputs.images, self.images, self.image_hosts)

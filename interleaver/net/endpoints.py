@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
+from interleaver.net.clients import UnexpectedResponse, model_client
 from interleaver.net.failures import FILTER_CODES, error_codes, error_parameters, error_status, is_quota, retry_after
 
 MAX_DETAIL = 300
@@ -58,10 +59,6 @@ def is_local_address(base_url: str | None) -> bool:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
         return bool(host) and ("." not in host or host.endswith((".local", ".internal", ".localhost")))
-
-
-class UnexpectedResponse(Exception):
-    """A response that does not come from the expected API."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +127,9 @@ class Endpoint:
     def client(self) -> Any:
         """Return an HTTP client for a provider's SDK.
 
-        Its calls raise `UnexpectedResponse` for responses that cannot come from an API, such as HTML pages.
+        It is a `model_client` whose calls also raise `UnexpectedResponse` for responses that cannot come from an API,
+        such as HTML pages.
         """
-        httpx2 = require_extra("httpx2", "openai")
 
         async def check(response: Any) -> None:
             if not response.is_success:
@@ -145,11 +142,9 @@ class Endpoint:
             if not kind.endswith("json"):
                 raise UnexpectedResponse(f"answered with {kind or 'an unknown content type'} instead of JSON")
 
-        # One connection per call: connecting is fast compared to a model call, and a client without open connections
-        # can be used from several event loops and never needs closing.
-        limits = httpx2.Limits(max_keepalive_connections=0, max_connections=1000)
-        hooks = {"response": [check]}
-        return httpx2.AsyncClient(event_hooks=hooks, timeout=self.timeout, limits=limits, follow_redirects=True)
+        client = model_client(require_extra("httpx2", "openai"), self.timeout)
+        client.event_hooks["response"].append(check)
+        return client
 
     def openai(self) -> Any:
         """Return a client of the `openai` SDK; values meant for OpenAI itself are not sent to other endpoints."""
@@ -249,6 +244,8 @@ class Endpoint:
         body = getattr(error, "body", None)
         if isinstance(body, dict) and "message" not in body:  # servers whose error schema differs from OpenAI's
             text = f"{text}: {body.get('detail') or body}"
+        elif isinstance(body, str) and body.strip() and body.strip() not in text:
+            text = f"{text}: {' '.join(body.split())}"
         for secret in (self.key, *self.secrets):
             if secret and secret != NO_KEY:
                 text = text.replace(secret, "***")

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 
@@ -18,6 +19,33 @@ from interleaver.store.folders import Folder
 
 SETUP_LOCK = 0x696E746C
 """PostgreSQL advisory lock that is held while the tables are created, so that programs can start at the same time."""
+
+
+class CheckpointSerializer(JsonPlusSerializer):
+    """LangGraph's serializer for databases that may come from a stranger: it calls nothing that the data names.
+
+    Only LangGraph's own list of harmless types is restored (messages, dates and the like); the data of any other type
+    is returned as it is. Serializations that no saver writes any more are refused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(allowed_msgpack_modules=None)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """Return a stored value.
+
+        Args:
+            data: name of the serialization, and the serialized value.
+
+        Raises:
+            BadInput: the value is damaged, or has another serialization.
+        """
+        if data[0] not in ("msgpack", "null", "bytes", "bytearray"):
+            raise BadInput(f"a checkpoint has the serialization {str(data[0])[:40]!r}, which is not read")
+        try:
+            return super().loads_typed(data)
+        except Exception as error:  # whatever damaged data raises
+            raise BadInput(f"a checkpoint cannot be read: {type(error).__name__}") from None
 
 
 @asynccontextmanager
@@ -35,7 +63,7 @@ async def sqlite(folder: Folder, file: str) -> AsyncGenerator[AsyncSqliteSaver]:
     if folder.local:
         folder.local.mkdir(parents=True, exist_ok=True)
         async with aiosqlite.connect(folder.local / file, timeout=60) as connection:
-            saver = AsyncSqliteSaver(connection)
+            saver = AsyncSqliteSaver(connection, serde=CheckpointSerializer())
             try:
                 yield saver
             finally:
@@ -55,7 +83,7 @@ class _RemoteSqlite(AsyncSqliteSaver):
     """An SQLite database in memory that is saved to a remote file after each checkpoint."""
 
     def __init__(self, connection: Any, database: sqlite3.Connection, folder: Folder, file: str):
-        super().__init__(connection)
+        super().__init__(connection, serde=CheckpointSerializer())
         self._database, self._folder, self._file = database, folder, file
 
     async def aput(self, *arguments: Any, **options: Any) -> Any:
@@ -85,7 +113,7 @@ async def postgres(address: str, make_tables: bool = True) -> AsyncGenerator[Any
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
     try:
-        async with AsyncPostgresSaver.from_conn_string(address) as saver:
+        async with AsyncPostgresSaver.from_conn_string(address, serde=CheckpointSerializer()) as saver:
             if make_tables and address not in _prepared_addresses:
                 await _make_tables(saver)
                 _prepared_addresses.add(address)

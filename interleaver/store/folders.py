@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from interleaver.errors import BadInput, redact_password
+
+REFRESH_SECONDS = 3600.0
+"""Age from which on a file in a remote folder is written again to make it look new."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +91,49 @@ class Folder:
         return data
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically: neither readers nor a crash ever see half of it."""
+        """Write a file atomically and durably: neither readers nor a power failure ever see half of it."""
         path = self.path(name)
         if self.local is None:
             self._filesystem_and_root[0].pipe_file(path, data)  # object stores publish a whole object at once
             return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _make_folders(os.path.dirname(path))
         folder, _, last = path.rpartition("/")
         partial = f"{folder}/.{last}.{uuid.uuid4().hex}"
-        with open(partial, "wb") as file:
-            file.write(data)
-        os.replace(partial, path)
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError:
+            with suppress(OSError):
+                os.remove(partial)  # a full disk has no room for leftovers
+            raise
+        _sync_folder(folder)
+
+    def refresh(self, name: str, data: bytes) -> bool:
+        """Make a file look new that already holds `data`, so that no cleaning by age removes it.
+
+        Returns:
+            Whether it is there and as new as a file that is written now. In a remote folder, whose files cannot be
+            touched, only the size is compared, and an old file is not refreshed.
+        """
+        path = self.path(name)
+        if self.local is None:
+            filesystem = self._filesystem_and_root[0]
+            try:
+                stored = _stored_file(path, filesystem.info(path))
+            except FileNotFoundError:
+                return False
+            return stored.size == len(data) and time.time() - (stored.changed_at or 0.0) < REFRESH_SECONDS
+        try:
+            with open(path, "rb") as file:
+                if file.read(len(data) + 1) != data:
+                    return False
+            os.utime(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def exists(self, name: str) -> bool:
         """Return whether a file or folder exists."""
@@ -126,6 +163,31 @@ class Folder:
         filesystem, root = self._filesystem_and_root
         filesystem.invalidate_cache(root)
         for path, info in filesystem.find(root, detail=True).items():
-            stamps = [info[key] for key in ("mtime", "LastModified", "created") if info.get(key) is not None]
-            stamp = next((s.timestamp() if hasattr(s, "timestamp") else float(s) for s in stamps), None)
-            yield StoredFile(path[len(root) + 1 :], info.get("size") or 0, stamp)
+            yield _stored_file(path[len(root) + 1 :], info)
+
+
+def _stored_file(path: str, info: dict[str, Any]) -> StoredFile:
+    stamps = [info[key] for key in ("mtime", "LastModified", "created") if info.get(key) is not None]
+    stamp = next((s.timestamp() if hasattr(s, "timestamp") else float(s) for s in stamps), None)
+    return StoredFile(path, info.get("size") or 0, stamp)
+
+
+def _make_folders(path: str) -> None:
+    missing_folders = []
+    while path and not os.path.isdir(path):
+        missing_folders.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing_folders):
+        os.makedirs(folder, exist_ok=True)
+        _sync_folder(os.path.dirname(folder) or ".")
+
+
+def _sync_folder(path: str) -> None:
+    """Have the operating system write a folder's entries to disk: without it, a power failure undoes a rename."""
+    if os.name == "nt":
+        return  # Windows cannot open folders, and writes their entries itself
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

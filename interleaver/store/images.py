@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -14,11 +15,16 @@ from interleaver.types import ImageRef
 DEFAULT_URL = "out/.store/images"
 
 
+class DamagedPicture(BackendUnavailable):
+    """The store has other bytes in the place of a picture; drawing or storing the picture again mends it."""
+
+
 class ImageStore:
     """Content-addressed storage for encoded pictures.
 
-    A picture is written once, under a name derived from its hash, so storing it again is free and runs may store the
-    same picture concurrently. Readers never see a partially written picture.
+    A picture is written once, under a name derived from its hash, so storing it again only makes it look new, and runs
+    may store the same picture concurrently. Readers never see a partially written picture, nor another one: bytes that
+    do not have the hash of their name are an error, and storing the picture again mends them.
     """
 
     def __init__(self, url: str = DEFAULT_URL, public_url: str | None = None):
@@ -66,6 +72,7 @@ class ImageStore:
 
         Raises:
             BadInput: the hash is malformed, or the store holds no such picture.
+            DamagedPicture: the store holds other bytes in its place.
         """
         if not re.fullmatch(r"[0-9a-f]{64}", sha256):
             raise BadInput(f"{sha256[:70]!r} is not a SHA-256; give 64 lower-case hex digits")
@@ -73,6 +80,8 @@ class ImageStore:
             ref = ImageRef(sha256=sha256, media_type=media_type, width=1, height=1)
             try:
                 data = await asyncio.to_thread(self.read, ref)
+            except DamagedPicture:
+                raise
             except BackendUnavailable:
                 continue
             return await asyncio.to_thread(Picture.stored, data)
@@ -100,11 +109,14 @@ class ImageStore:
     async def get(self, ref: ImageRef) -> Picture:
         """Fetch a picture.
 
+        Only the hash of the reference counts, which may come from outside: type and size are read from the bytes.
+
         Raises:
             BackendUnavailable: the store does not hold it, or cannot be read.
+            DamagedPicture: the store holds other bytes in its place.
+            BadInput: the stored bytes are not a picture.
         """
-        data = await asyncio.to_thread(self.read, ref)
-        return Picture(data, ref.media_type, ref.width, ref.height)
+        return Picture.stored(await asyncio.to_thread(self.read, ref))
 
     async def get_before(self, sources: Sequence[ImageRef], after: Picture) -> Picture:
         """Fetch the picture that a step started from.
@@ -127,17 +139,23 @@ class ImageStore:
         return canvas
 
     def read(self, ref: ImageRef) -> bytes:
-        """Return the bytes of a picture without decoding them; raises the same errors as `get`."""
+        """Return the bytes of a picture without decoding them; raises the same errors as `get` but `BadInput`."""
         try:
-            return self.folder.read(image_file_name(ref))
+            data = self.folder.read(image_file_name(ref))
         except OSError as error:
             raise BackendUnavailable(
                 f"picture {ref.sha256[:12]} is not in the image store {self.url}: {error}"
             ) from None
+        if hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise DamagedPicture(
+                f"picture {ref.sha256[:12]} in the image store {self.url} is damaged: its {len(data):,} bytes are not "
+                "those that were stored; interleaver doctor --store finds all such pictures"
+            )
+        return data
 
     def _write(self, picture: Picture) -> None:
         name = image_file_name(picture.ref)
-        if not self.folder.exists(name):
+        if not self.folder.refresh(name, picture.data):
             self.folder.write(name, picture.data)
 
 

@@ -16,11 +16,15 @@ from filelock import FileLock, Timeout
 from interleaver.errors import BadInput
 from interleaver.store.folders import Folder
 
-RENEW_SECONDS = 15.0
+RENEW_SECONDS = 10.0
 """Seconds between two renewals of a lease."""
 SETTLE_SECONDS = 0.2
-EXPIRE_SECONDS = 60.0
+EXPIRE_SECONDS = 40.0
 """Seconds without a renewal after which another process may take over the lease."""
+WATCH_SECONDS = 1.0
+"""Seconds between two looks at a lease that may have expired."""
+CLOSING_SECONDS = 2.0
+"""Seconds that a file lock may take to be released by a holder in this process that has just been left."""
 
 
 class RunLocked(BadInput):
@@ -32,8 +36,9 @@ async def hold_lock(folder: Folder, name: str, owner: str | None = None) -> Asyn
     """Hold the lock of a run for this process alone.
 
     On a local filesystem the lock is a file lock, which the operating system releases when the process dies. In a
-    remote folder it is a lease: a file that names the owner and is renewed regularly, and that expires when the
-    renewals stop. The clocks of all machines must agree to within half a minute.
+    remote folder it is a lease: a file that names the owner and changes at each renewal. Who finds the lease of another
+    owner watches it: if it changes, the run is locked; if it stays as it is for `EXPIRE_SECONDS`, its holder is dead.
+    So no clocks are compared. A holder that could not renew its lease for almost as long stops by itself.
 
     Args:
         folder: folder of the locks.
@@ -44,82 +49,119 @@ async def hold_lock(folder: Folder, name: str, owner: str | None = None) -> Asyn
     Raises:
         RunLocked: another process holds the lock.
     """
-    message = f"run {name} is being worked on by another process; wait for it or stop it"
     if folder.local:
         folder.local.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.local / f"{name}.lock", timeout=0, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RunLocked(message) from None
-        try:
+        async with _hold_file(FileLock(folder.local / f"{name}.lock", timeout=0, thread_local=False), name):
             yield
-        finally:
-            lock.release()
         return
     lease = _Lease(folder, f"{name}.json", owner or secrets.token_hex(8))
-    if not await asyncio.to_thread(lease.claim):
-        raise RunLocked(message)
+    if not await lease.claim():
+        raise RunLocked(_message(name))
     holder = asyncio.current_task()
     assert holder is not None
     renewing = asyncio.create_task(lease.renew(holder))
     try:
         yield
     except asyncio.CancelledError:
-        if lease.is_lost:
+        if lease.loss:
             holder.uncancel()
-            raise RunLocked(message) from None
+            raise RunLocked(f"{_message(name)} ({lease.loss})") from None
         raise
     finally:
         renewing.cancel()
         with suppress(asyncio.CancelledError):
             await renewing
-        await asyncio.to_thread(lease.release)
+        with suppress(OSError):  # then it expires
+            await asyncio.to_thread(lease.release)
+
+
+def _message(name: str) -> str:
+    return f"run {name} is being worked on by another process; wait for it or stop it"
+
+
+@asynccontextmanager
+async def _hold_file(lock: FileLock, name: str) -> AsyncGenerator[None]:
+    """Hold a file lock; it may take a moment until a holder that was left in the middle has released it."""
+    deadline = time.monotonic() + CLOSING_SECONDS
+    while True:
+        try:
+            lock.acquire()
+            break
+        except Timeout:
+            if time.monotonic() > deadline:
+                raise RunLocked(_message(name)) from None
+            await asyncio.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass
 class _Lease:
-    """A file that says who holds a run, and when the lease was last renewed."""
+    """A file that says who holds a run, and that changes with each renewal.
+
+    Attributes:
+        folder: folder of the file.
+        file: name of the file.
+        owner: identity of this holder.
+        loss: why the lease was lost; "" while it is held.
+    """
 
     folder: Folder
     file: str
     owner: str
-    is_lost: bool = False
+    loss: str = ""
 
-    def claim(self) -> bool:
+    async def claim(self) -> bool:
         """Try to take the lease, and return whether it was taken.
 
         The claim is checked again after a pause in which competing processes may have written theirs.
         """
-        if self._held_by_another():
-            return False
-        self._write()
+        claim = await asyncio.to_thread(self._claim_of_another)
+        deadline = time.monotonic() + EXPIRE_SECONDS
+        while claim:
+            await asyncio.sleep(min(WATCH_SECONDS, EXPIRE_SECONDS / 4))
+            newer_claim = await asyncio.to_thread(self._claim_of_another)
+            if newer_claim and newer_claim != claim:
+                return False
+            if time.monotonic() >= deadline:
+                break
+            claim = newer_claim
+        await asyncio.to_thread(self._write)
         # Object stores have no common way to create a file only if it is missing: the last writer in this pause wins.
-        time.sleep(SETTLE_SECONDS)
-        return not self._held_by_another()
+        await asyncio.sleep(SETTLE_SECONDS)
+        return not await asyncio.to_thread(self._claim_of_another)
 
     async def renew(self, holder: asyncio.Task[Any]) -> None:
-        """Renew the lease until cancelled; if another process has taken it over, cancel the task `holder`."""
-        while True:
+        """Renew the lease until cancelled; if it is lost, or could not be renewed in time, cancel the task `holder`."""
+        renewed_at = time.monotonic()
+        while not self.loss:
             await asyncio.sleep(RENEW_SECONDS)
-            with suppress(OSError):  # the next renewal may get through
-                if await asyncio.to_thread(self._held_by_another):
-                    self.is_lost = True
-                    holder.cancel()
-                    return
-                await asyncio.to_thread(self._write)
+            try:
+                if await asyncio.to_thread(self._claim_of_another):
+                    self.loss = "it took the lease over"
+                else:
+                    await asyncio.to_thread(self._write)
+                    renewed_at = time.monotonic()
+            except OSError as error:  # the next renewal may get through
+                if time.monotonic() - renewed_at > EXPIRE_SECONDS - 2 * RENEW_SECONDS:
+                    self.loss = f"or may be: the lease could not be renewed in time: {error}"
+        holder.cancel()
 
     def release(self) -> None:
         """Remove the claim, unless another process has taken the lease over."""
-        if not self._held_by_another():
+        if not self._claim_of_another():
             self.folder.remove(self.file)
 
-    def _held_by_another(self) -> bool:
+    def _claim_of_another(self) -> bytes:
+        """Return the claim of another owner; b"" if there is none, or none that can be understood."""
         try:
-            claim = json.loads(self.folder.read(self.file))
-            return bool(claim["owner"] != self.owner and time.time() - claim["at"] < EXPIRE_SECONDS)
-        except (OSError, ValueError, KeyError, TypeError):
-            return False  # there is no claim, or it cannot be read
+            claim = self.folder.read(self.file)
+            return claim if json.loads(claim)["owner"] != self.owner else b""
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            return b""
 
     def _write(self) -> None:
-        self.folder.write(self.file, json.dumps({"owner": self.owner, "at": time.time()}).encode())
+        claim = {"owner": self.owner, "renewal": secrets.token_hex(8)}
+        self.folder.write(self.file, json.dumps(claim).encode())

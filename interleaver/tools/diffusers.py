@@ -245,12 +245,13 @@ def _load(key: PipelineKey) -> Any:
         raise BackendError(f"generator.offload is {key.offload!r}, but there is no GPU; remove generator.offload")
     dtype = getattr(torch, key.dtype or ("float32" if device == "cpu" else "bfloat16"))
     try:
-        pipeline = getattr(diffusers, preset.pipeline).from_pretrained(key.weights, dtype=dtype)
+        pipeline = getattr(diffusers, preset.pipeline).from_pretrained(key.weights, dtype=dtype, use_safetensors=True)
         if preset.shift:
             pipeline.scheduler = _with_fixed_shift(pipeline.scheduler, preset.shift)
         if key.lora:
             is_preset_lora = key.lora == preset.lora
-            pipeline.load_lora_weights(key.lora, weight_name=preset.lora_file if is_preset_lora else None)
+            weight_name = preset.lora_file if is_preset_lora else None
+            pipeline.load_lora_weights(key.lora, weight_name=weight_name, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise BackendError(
             f"the weights of {key.model} cannot be loaded from {key.weights!r}: {_first_line(error)}; set "

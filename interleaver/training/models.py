@@ -27,7 +27,7 @@ def load_model(config: TrainConfig) -> Any:
     check_model(config)
     try:
         model, loading_info = transformers.AutoModelForImageTextToText.from_pretrained(
-            config.model, dtype=_dtype(config), output_loading_info=True
+            config.model, dtype=_dtype(config), output_loading_info=True, use_safetensors=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise BadInput(f"model {config.model!r} cannot be loaded: {str(error).splitlines()[0]}") from None

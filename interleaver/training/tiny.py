@@ -119,7 +119,7 @@ def teach_to_see(
     from interleaver.agents.hf_processors import load_processor
 
     processor = load_processor(folder)
-    model = transformers.Qwen3VLForConditionalGeneration.from_pretrained(folder)
+    model = transformers.Qwen3VLForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
     words = sorted({word for _, cells in samples for cell in cells for word in cell})
     rows = torch.tensor([_single_token(processor.tokenizer, word) for word in words])
     pixels = [processor.image_processor(images=[image], return_tensors="pt") for image, _ in samples]

@@ -1,5 +1,7 @@
 import multiprocessing
+import os
 import threading
+from datetime import UTC, datetime
 
 import fsspec
 import pytest
@@ -86,3 +88,46 @@ def test_processes_may_write_the_same_picture_at_once(tmp_path):
     assert all(worker.exitcode == 0 for worker in workers)
     assert torn == []
     assert [file.name for file in folder.rglob("*") if file.is_file()] == [f"{picture.ref.sha256}.png"]
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "swapped", "longer", "one bit"])
+async def test_another_picture_is_never_shown_and_storing_it_again_mends_it(tmp_path, damage):
+    store = ImageStore(str(tmp_path))
+    picture, other = plain_picture((1, 2, 3), (40, 30)), plain_picture((9, 2, 3), (40, 30))
+    ref = await store.put(picture)
+    data = picture.data
+    flipped = data[:60] + bytes([data[60] ^ 1]) + data[61:]
+    contents = {"empty": b"", "half": data[:50], "swapped": other.data, "longer": data + b"x", "one bit": flipped}
+    path = tmp_path / ref.sha256[:2] / f"{ref.sha256}.png"
+    path.write_bytes(contents[damage])
+    for read in (store.get(ref), store.find(ref.sha256)):
+        with pytest.raises((BackendUnavailable, BadInput), match=r"damaged|is not in the image store"):
+            await read
+    await store.put(picture)
+    assert (await store.get(ref)).data == data
+
+
+async def test_only_the_hash_of_a_reference_counts(tmp_path):
+    store = ImageStore(str(tmp_path))
+    ref = await store.put(plain_picture((1, 2, 3), (40, 30)))
+    picture = await store.get(ref.model_copy(update={"width": 100_000, "height": 100_000}))
+    assert (picture.width, picture.height) == (40, 30)
+    with pytest.raises(BackendUnavailable):
+        await store.get(ref.model_copy(update={"media_type": "image/x"}))
+
+
+@pytest.mark.parametrize("url", ["{tmp}/images", "memory://fresh"])
+async def test_storing_a_picture_again_makes_it_look_new(tmp_path, url, monkeypatch):
+    """So no cleaning by age removes a picture that a run has just drawn again."""
+    store = ImageStore(url.format(tmp=tmp_path))
+    ref = await store.put(plain_picture())
+    (file,) = store.folder.files()
+    if store.folder.local:
+        os.utime(store.path(ref), (1e9, 1e9))
+    else:
+        fsspec.filesystem("memory").store[store.path(ref)].created = datetime.fromtimestamp(1e9, UTC)
+    (aged,) = store.folder.files()
+    assert aged.changed_at == 1e9
+    await store.put(plain_picture())
+    (renewed,) = store.folder.files()
+    assert renewed.changed_at >= file.changed_at - 2

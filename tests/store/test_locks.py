@@ -36,24 +36,62 @@ async def test_an_owner_may_take_its_own_run_again(folder):
             pass
 
 
-async def test_a_lease_of_somebody_who_died_expires(folder, monkeypatch):
-    folder.write("r.json", json.dumps({"owner": "dead", "at": time.time() - 50}).encode())
-    with pytest.raises(RunLocked):
-        async with hold_lock(folder, "r"):
-            pass
-    folder.write("r.json", json.dumps({"owner": "dead", "at": time.time() - 61}).encode())
+@pytest.fixture
+def quick(monkeypatch):
+    """Leases that are renewed and expire within a second."""
+    monkeypatch.setattr(locks, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "EXPIRE_SECONDS", 0.8)
+    monkeypatch.setattr(locks, "WATCH_SECONDS", 0.05)
+
+
+@pytest.mark.parametrize("claim", [
+    {"owner": "dead", "renewal": "1"},
+    {"owner": "dead", "at": time.time() + 3600},  # of a former version, on a machine whose clock is ahead
+])  # fmt: skip
+async def test_a_lease_of_somebody_who_died_expires(folder, quick, claim):
+    folder.write("r.json", json.dumps(claim).encode())
     async with hold_lock(folder, "r"):
-        pass
+        assert json.loads(folder.read("r.json"))["owner"] != "dead"
 
 
-async def test_a_lease_is_renewed_as_long_as_it_is_held(folder, monkeypatch):
-    monkeypatch.setattr(locks, "RENEW_SECONDS", 0.05)
+async def test_clocks_do_not_matter(folder, quick, monkeypatch):
+    """A living holder keeps its lease, whatever the clock of somebody else says."""
+    async with hold_lock(folder, "r"):
+        for jump in (-1e6, 3600, 1e9):
+            real = time.time
+            monkeypatch.setattr(time, "time", lambda real=real, jump=jump: real() + jump)
+            with pytest.raises(RunLocked):
+                async with hold_lock(folder, "r"):
+                    pass
+            monkeypatch.setattr(time, "time", real)
+
+
+async def test_a_holder_that_cannot_renew_stops_before_others_may_take_over(folder, quick, monkeypatch):
+    write, is_down = Folder.write, asyncio.Event()
+
+    def maybe_write(self, name, data):
+        if is_down.is_set():
+            raise OSError("the store is away")
+        write(self, name, data)
+
+    monkeypatch.setattr(Folder, "write", maybe_write)
+    started = 0.0
+    with pytest.raises(RunLocked, match="could not be renewed in time: the store is away"):
+        async with hold_lock(folder, "r"):
+            is_down.set()
+            started = time.monotonic()
+            await asyncio.Event().wait()
+    assert time.monotonic() - started < 30  # it ended by itself
+    is_down.clear()
+
+
+async def test_a_lease_is_renewed_as_long_as_it_is_held(folder, quick, monkeypatch):
     times, renewed = set(), asyncio.Event()
     write = Folder.write
 
     def record(folder, name, data):
         write(folder, name, data)
-        times.add(json.loads(data)["at"])
+        times.add(json.loads(data)["renewal"])
         if len(times) == 3:
             loop.call_soon_threadsafe(renewed.set)
 
@@ -104,7 +142,7 @@ async def test_who_loses_a_lease_stops_working_and_leaves_the_new_one_alone(fold
     task = asyncio.create_task(work())
     await holding.wait()
     while not task.done():
-        folder.write("r.json", json.dumps({"owner": "another", "at": time.time()}).encode())
+        folder.write("r.json", json.dumps({"owner": "another", "renewal": "1"}).encode())
         await asyncio.sleep(0.01)
     with pytest.raises(RunLocked):
         await task

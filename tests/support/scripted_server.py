@@ -16,6 +16,7 @@ class Reply:
     silent: bool = False  # no answer until the server stops
     trickle: float = 0.0  # seconds between the bytes of the body
     headers: dict = field(default_factory=dict)
+    endless: bool = False  # the body again and again, until the client hangs up
 
 
 @dataclass
@@ -48,6 +49,7 @@ class ScriptedServer:
         self.tls = tls  # an SSL context, to serve https
         self.requests = []
         self.stopped = threading.Event()
+        self.endless_bytes = 0
 
     @property
     def url(self):
@@ -72,9 +74,13 @@ class ScriptedServer:
                     owner.stopped.wait()
                 data = json.dumps(reply.body).encode() if isinstance(reply.body, dict) else reply.body
                 self.send_response(reply.status)
-                for name, value in {"content-type": reply.type, "content-length": len(data), **reply.headers}.items():
+                length = {"transfer-encoding": "chunked"} if reply.endless else {"content-length": len(data)}
+                for name, value in {"content-type": reply.type, **length, **reply.headers}.items():
                     self.send_header(name, str(value))
                 self.end_headers()
+                while reply.endless:
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                    owner.endless_bytes += len(data)
                 if self.command == "HEAD":
                     return
                 for byte in range(len(data)) if reply.trickle else ():

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from interleaver.errors import BadInput
+from interleaver.errors import BackendUnavailable, BadInput
 from interleaver.graph.boundary.attachments import picture_address
 from interleaver.graph.boundary.changes import Change, ReviseChange, read_change
 from interleaver.graph.boundary.chat import read_chat
@@ -20,6 +20,9 @@ from interleaver.store.images import ImageStore
 from interleaver.types import IMAGE_TAG, ImageRef
 
 MAX_REQUEST = 20_000
+"""Length of a request in characters."""
+MAX_IMAGES = 64
+"""Number of pictures of a request."""
 
 
 @dataclass
@@ -53,8 +56,8 @@ def check_request(request: object, images: int) -> None:
         images: number of pictures that came with it.
 
     Raises:
-        BadInput: it is not a string, is empty, is longer than `MAX_REQUEST` characters, or has another number of
-            `<image>` tags than of pictures.
+        BadInput: it is not a string, is empty, is longer than `MAX_REQUEST` characters, has more than `MAX_IMAGES`
+            pictures, or another number of `<image>` tags than of pictures.
     """
     if not isinstance(request, str):
         raise BadInput(f"the request is a {type(request).__name__}; give a string")
@@ -63,6 +66,8 @@ def check_request(request: object, images: int) -> None:
             "the request is empty, and there is no unanswered chat message; say what to make, for example "
             '"How to draw a cat?"'
         )
+    if images > MAX_IMAGES:
+        raise BadInput(f"{images:,} pictures came with the request; at most {MAX_IMAGES} are allowed")
     if len(request) > MAX_REQUEST:
         raise BadInput(f"the request has {len(request):,} characters; at most {MAX_REQUEST:,} are allowed")
     tags = request.count(IMAGE_TAG)
@@ -175,5 +180,5 @@ async def _find_by_address(address: str, store: ImageStore) -> Picture | None:
     match = re.search(r"/([0-9a-f]{64})\.[a-z]+$", address)
     try:
         return await store.find(match[1]) if match else None
-    except BadInput:
+    except (BadInput, BackendUnavailable):
         return None

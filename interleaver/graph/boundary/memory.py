@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage
 from pydantic import BaseModel, ValidationError
 
 from interleaver import migrations
-from interleaver.errors import BadInput
+from interleaver.errors import BackendUnavailable, BadInput
 from interleaver.graph.channels import NAME, is_answer
 from interleaver.graph.state import RunState, plan_of, request_images_of, result_of
+from interleaver.store.images import ImageStore
 from interleaver.types import ImageRef, Json, Plan, StepResult
 
 
@@ -50,6 +51,34 @@ def latest_memory(messages: Sequence[AnyMessage]) -> DocumentMemory | None:
         return DocumentMemory.model_validate(migrations.migrate_memory(record))
     except ValidationError:
         return None  # clients may send anything; without a valid memory the chat starts a new document
+
+
+async def confirm_memory(memory: DocumentMemory, images: ImageStore, known: Collection[ImageRef]) -> DocumentMemory:
+    """Return the memory that a chat brought, with references that tell the truth about the stored pictures.
+
+    A chat comes from outside, and only the hash of a reference counts. References to pictures that the store does not
+    have stay: their steps are drawn again.
+
+    Args:
+        memory: the memory, as the chat has it.
+        images: the image store.
+        known: references from this run's own state, which are true.
+    """
+
+    async def confirm(ref: ImageRef) -> ImageRef:
+        if ref in known:
+            return ref
+        try:
+            return (await images.get(ref)).ref
+        except (BackendUnavailable, BadInput):
+            return ref
+
+    results = {
+        position: result.model_copy(update={"image": await confirm(result.image)}) if result.image else result
+        for position, result in memory.results.items()
+    }
+    refs = [await confirm(ref) for ref in memory.images]
+    return memory.model_copy(update={"images": refs, "results": results})
 
 
 def answered_requests(messages: Sequence[AnyMessage]) -> list[object]:

@@ -62,7 +62,7 @@ class SqliteSource:
 
         address = f"{self.path.resolve().as_uri()}?mode=ro"
         async with aiosqlite.connect(address, uri=True, timeout=60) as connection:
-            saver = AsyncSqliteSaver(connection)
+            saver = AsyncSqliteSaver(connection, serde=checkpointers.CheckpointSerializer())
             saver.is_setup = True  # otherwise it would create its tables
             async with aclosing(_read(saver, self._compile, self._heads(connection))) as traces:
                 async for trace in traces:
@@ -138,7 +138,7 @@ async def _trace(graph: Pregel[Any, Any, Any, Any], config: RunnableConfig, name
         return Trace.from_state(snapshot.values, name, "checkpoint", ended_at=snapshot.created_at)
     except ValidationError as error:
         return SkippedRecord(name=name, reason="invalid trace", detail=explain(error))
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # what a foreign or damaged state raises
         return SkippedRecord(name=name, reason=FOREIGN_REASON, detail=str(error))
 
 

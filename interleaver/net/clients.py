@@ -1,0 +1,72 @@
+"""HTTP clients for models' endpoints: what an endpoint sends is bounded, and what is sent to it stays with it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+MAX_ANSWER_BYTES = 64 * 2**20
+"""Size of an answer, decompressed; a picture of the largest size takes 43 MiB in base64."""
+
+
+class UnexpectedResponse(Exception):
+    """A response that does not come from the expected API."""
+
+
+def model_client(http: Any, timeout: float) -> Any:
+    """Return an asynchronous HTTP client for a model's endpoint.
+
+    Its calls raise `UnexpectedResponse` for an answer above `MAX_ANSWER_BYTES`, whatever its compression, and for a
+    redirect to another origin, which would get the key, the prompt and the pictures.
+
+    Args:
+        http: the module `httpx`, or `httpx2`, which has the same interface and is what the SDKs take.
+        timeout: seconds that connecting, and waiting for the next bytes, may take.
+    """
+
+    class BoundedStream(http.AsyncByteStream):  # type: ignore[misc]
+        def __init__(self, stream: Any, encoding: str):
+            self._stream, self._encoding = stream, encoding
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            size = 0
+            unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if self._encoding else None  # gzip or deflate
+            async for packed in self._stream:
+                chunk = unpacker.decompress(packed, MAX_ANSWER_BYTES + 1) if unpacker else packed
+                size += len(chunk)
+                if size > MAX_ANSWER_BYTES:
+                    raise UnexpectedResponse(f"sent an answer of more than {MAX_ANSWER_BYTES // 2**20} MiB")
+                yield chunk
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    async def check(response: Any) -> None:
+        if response.has_redirect_location:
+            _check_redirect(response)
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding not in ("identity", "gzip", "deflate"):
+            raise UnexpectedResponse(f"sent an answer compressed with {encoding[:20]!r}, unrequested")
+        if encoding != "identity":
+            del response.headers["content-encoding"]  # it is unpacked here, within the limit
+        response.stream = BoundedStream(response.stream, encoding if encoding != "identity" else "")
+
+    # One connection per call: connecting is fast compared to a model call, and a client without open connections can
+    # be used from several event loops and never needs closing.
+    return http.AsyncClient(
+        event_hooks={"response": [check]},
+        timeout=timeout,
+        limits=http.Limits(max_keepalive_connections=0, max_connections=1000),
+        follow_redirects=True,
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
+def _check_redirect(response: Any) -> None:
+    source = response.request.url
+    target = source.join(response.headers["location"])
+    is_upgrade = (source.scheme, target.scheme) == ("http", "https") and (source.port, target.port) == (None, None)
+    same_origin = (source.scheme, source.port) == (target.scheme, target.port) or is_upgrade
+    if source.host != target.host or not same_origin:
+        raise UnexpectedResponse(f"redirects to another server, {target.scheme}://{target.host}, which is not followed")
