@@ -13,9 +13,10 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from langgraph.errors import GraphBubbleUp
+from pydantic import ValidationError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from interleaver.errors import BackendError, BackendUnavailable, BadInput
+from interleaver.errors import BackendError, BackendUnavailable, BadInput, explain
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -117,8 +118,17 @@ async def call(
         answer: object = await retrying(attempts.make, make_call, answer_type, concurrency)
     except (BackendError, BadInput, GraphBubbleUp):
         raise  # GraphBubbleUp is how a backend that is itself a graph interrupts for human input
-    except Exception as error:
-        # Backends may come from other packages, so any exception must become one that the graph handles.
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except ValidationError as error:
+        raise BackendError(explain(error)) from error
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise
+        raise BackendError("the backend cancelled its own call") from error
+    except BaseException as error:
+        # Backends may come from other packages, so any exception must become one that the graph handles; panics of
+        # libraries in Rust and `sys.exit` are no Exceptions.
         log.debug("a backend failed", exc_info=True)
         raise BackendError(f"{type(error).__name__}: {error}") from error
     if not isinstance(answer, answer_type):

@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from interleaver.types import clean_text
+
 
 class InterleaverError(Exception):
-    """Base class of all errors that this package raises on purpose; `str(error)` is a single line."""
+    """Base class of all errors that this package raises on purpose; `str(error)` is a single line.
+
+    Messages may quote what a model or a caller sent, and end up in files, so they are cleaned like all texts.
+    """
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*map(clean_text, arguments))
 
 
 class BadInput(InterleaverError, ValueError):

@@ -174,7 +174,7 @@ def load_profile(path: str | None = None) -> Profile:
             else ""
         )
         raise BadInput(f"the profile {name} cannot be read: {error.strerror}{ready}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # what is no TOML, nested too deeply, or a number of 4,300 digits
         raise BadInput(f"the profile {name} is not valid TOML: {error}") from None
     try:
         return Profile.model_validate(migrations.migrate_profile(data)).with_source(profile_path)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from math import sqrt
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Json = dict[str, Any]
 """A JSON object."""
@@ -18,6 +18,39 @@ IMAGE_TAG = "<image>"
 """Stands in a text at the place of a picture."""
 MANY_IMAGES = 5
 """Number of pictures from which each one in a question is shown small."""
+MAX_TEXT = 20_000
+"""Longest text that a planner or critic may write for one field, in characters."""
+MAX_REASONING = 200_000
+"""Longest reasoning of a model that is kept, in characters."""
+
+
+def clean_text(text: Any) -> Any:
+    """Return a text with U+FFFD in the place of what no file and no database takes: lone surrogates and NUL.
+
+    Anything but a string is returned as it is, for the validation that follows.
+    """
+    if not isinstance(text, str):
+        return text
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", "\ufffd")
+
+
+def _at_most(limit: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text) > limit:
+            raise ValueError(f"it has {len(text):,} characters; at most {limit:,} are allowed")
+        return text
+
+    return AfterValidator(check)
+
+
+Text = Annotated[str, BeforeValidator(clean_text)]
+"""A text that can be stored anywhere."""
+ShortText = Annotated[Text, _at_most(MAX_TEXT)]
+"""A text of a plan or a verdict. The limit is no part of the JSON schema, which some providers would refuse."""
+LongText = Annotated[Text, _at_most(MAX_REASONING)]
+"""A model's reasoning."""
 
 
 class ImageRef(BaseModel):
@@ -87,10 +120,14 @@ class Step(BaseModel):
     number: int = Field(
         0, description="Number shown to readers, see `Plan.numbered`; steps run in the order of the plan."
     )
-    name: str = ""
-    instruction: str | None = Field(None, description="What the step should achieve; the critic reviews against it.")
-    prompt: str | None = Field(None, description="First prompt for the generator; None for a text-only step.")
-    auxiliary_text: str | None = Field(None, description="Text for the reader, where it differs from the instruction.")
+    name: ShortText = ""
+    instruction: ShortText | None = Field(
+        None, description="What the step should achieve; the critic reviews against it."
+    )
+    prompt: ShortText | None = Field(None, description="First prompt for the generator; None for a text-only step.")
+    auxiliary_text: ShortText | None = Field(
+        None, description="Text for the reader, where it differs from the instruction."
+    )
 
     @property
     def draws(self) -> bool:
@@ -112,7 +149,7 @@ class Plan(BaseModel):
     """The steps of a document, written before any picture exists."""
 
     steps: list[Step]
-    reasoning: str = Field("", description="Why the planner chose these steps.")
+    reasoning: LongText = Field("", description="Why the planner chose these steps.")
 
     def numbered(self) -> Plan:
         """Return the same steps in the same order, numbered consecutively.
@@ -134,8 +171,8 @@ class Verdict(BaseModel):
     """The critic's verdict on one attempt."""
 
     accepted: bool
-    refined_prompt: str = Field("", description='Improved prompt after a rejection; "" repeats the last prompt.')
-    reasoning: str = ""
+    refined_prompt: ShortText = Field("", description='Improved prompt after a rejection; "" repeats the last prompt.')
+    reasoning: LongText = ""
     score: float | None = Field(
         None, ge=0, le=1, description="How much of the instruction is met; None from a critic that gives no scores."
     )
@@ -154,7 +191,7 @@ class Scores(BaseModel):
     naturalness: float = Field(ge=0, le=10, description="How natural the picture looks.")
     soundness: float = Field(ge=0, le=10, description="How free the picture is of artefacts.")
     success: bool = Field(description="Whether the step counts as successful.")
-    reasoning: str = ""
+    reasoning: LongText = ""
 
     @property
     def semantics(self) -> float:
@@ -176,7 +213,7 @@ class Message(BaseModel):
     """One turn of a conversation with a model, with an `<image>` tag in place of each picture."""
 
     role: Literal["user", "assistant"]
-    content: str
+    content: Text
 
 
 class Usage(BaseModel):
@@ -190,7 +227,7 @@ class Exchange(BaseModel):
     """One call of a chat model, verbatim; training rows are made from exchanges."""
 
     role: Literal["planner", "critic", "generator", "judge"]
-    model: str
+    model: Text
     messages: list[Message] = Field(description="Input of the model, without its answer.")
     images: list[ImageRef] = Field(
         default_factory=list, description="Pictures of the messages, in the order of their `<image>` tags."
@@ -198,12 +235,12 @@ class Exchange(BaseModel):
     pictures: PicturePolicy | None = Field(
         None, description="How the pictures were sent; None in traces of former versions."
     )
-    answer: str = Field("", description="Raw answer of the model.")
-    reasoning: str = Field("", description="Reasoning that the server returned separately from the answer.")
+    answer: Text = Field("", description="Raw answer of the model.")
+    reasoning: Text = Field("", description="Reasoning that the server returned separately from the answer.")
     problem: Literal["refusal", "content_filter", "empty", "truncated", "unreadable", "failed"] | None = Field(
         None, description="Why the answer could not be used; None if it could."
     )
-    error: str | None = Field(None, description="One-line message about the problem.")
+    error: Text | None = Field(None, description="One-line message about the problem.")
     usage: Usage = Field(default_factory=Usage)
     seconds: float = 0.0
 
@@ -213,18 +250,18 @@ class Attempt(BaseModel):
 
     step: int = Field(ge=0, description="Position in the plan, from 0.")
     attempt: int = Field(ge=1, description="Number of the attempt at this step, from 1.")
-    prompt: str
+    prompt: Text
     seed: int
     sources: list[ImageRef] = Field(
         default_factory=list, description="Pictures that were edited; empty for one drawn from scratch."
     )
     image: ImageRef | None = None
     verdict: Verdict | None = None
-    error: str | None = Field(None, description="Why there is no picture, or no verdict.")
+    error: Text | None = Field(None, description="Why there is no picture, or no verdict.")
     may_succeed: bool = Field(
         False, description="Whether the generator answered without a picture, but may send one when asked again."
     )
-    discarded: str | None = Field(None, description="Why a draft, drawn ahead of its turn, was not used.")
+    discarded: Text | None = Field(None, description="Why a draft, drawn ahead of its turn, was not used.")
     draw_seconds: float | None = None
     review_seconds: float | None = None
     exchanges: list[Exchange] = Field(
@@ -273,7 +310,7 @@ class StepResult(BaseModel):
     outcome: Outcome
     attempt: int | None = Field(None, description="Number of the attempt whose picture was kept.")
     image: ImageRef | None = None
-    reason: str | None = Field(
+    reason: Text | None = Field(
         None, description="Why the step ended so, unless the critic accepted it or it is text-only."
     )
 
@@ -282,14 +319,14 @@ class Failure(BaseModel):
     """Why a run ended early."""
 
     where: Literal["planner", "generator", "critic", "budget", "review", "limit"]
-    reason: str
+    reason: Text
 
 
 class TextBlock(BaseModel):
     """A text block of the document."""
 
     type: Literal["text"] = "text"
-    text: str
+    text: Text
     step: int | None = Field(None, description="Position of the step in the plan, from 0.")
 
 
@@ -298,7 +335,7 @@ class ImageBlock(BaseModel):
 
     type: Literal["image"] = "image"
     image: ImageRef
-    alt: str
+    alt: Text
     step: int
 
 
@@ -310,9 +347,9 @@ class StepSummary(BaseModel):
     """A step as shown to readers of the document; `outcome` is None for a step that the run never reached."""
 
     number: int
-    name: str
+    name: Text
     outcome: Outcome | None = None
-    reason: str | None = None
+    reason: Text | None = None
 
 
 class Document(BaseModel):
@@ -328,9 +365,9 @@ class Document(BaseModel):
         reason: one line that says why the status is not `complete`.
     """
 
-    request: str
+    request: Text
     status: Status
     seed: int = 0
     blocks: list[Block] = Field(default_factory=list)
     steps: list[StepSummary] = Field(default_factory=list)
-    reason: str | None = None
+    reason: Text | None = None

@@ -25,13 +25,25 @@ from interleaver.extras import require_extra
 from interleaver.net.endpoints import OPENAI, Endpoint, is_local_address, is_openai, openai_key_variable
 from interleaver.net.failures import error_status
 from interleaver.pictures import Picture, apply_policy
-from interleaver.types import HOSTED_PICTURES, IMAGE_TAG, LOCAL_PICTURES, Exchange, Json, Message, PicturePolicy, Usage
+from interleaver.types import (
+    HOSTED_PICTURES,
+    IMAGE_TAG,
+    LOCAL_PICTURES,
+    Exchange,
+    Json,
+    Message,
+    PicturePolicy,
+    Usage,
+    clean_text,
+)
 
 if TYPE_CHECKING:
     from interleaver.agents.openai_compatible import CompatibleChat
 
 T = TypeVar("T")
 MAX_QUOTED = 4_000
+MAX_ANSWER = 1_000_000
+"""Length in characters up to which an answer is read."""
 LENGTH_REASONS = {"length", "max_tokens", "model_length"}
 COMPLETE_ENDINGS = ("}", "]", "</answer>", "```", "</svg>")
 """Endings of an answer that may be complete although it reached the token limit."""
@@ -224,6 +236,9 @@ class Conversation:
 
         An answer that was cut off at the token limit may still be complete.
         """
+        if len(exchange.answer) > MAX_ANSWER:
+            count, exchange.answer = len(exchange.answer), exchange.answer[:MAX_QUOTED]
+            raise UnreadableAnswer(f"the answer has {count:,} characters; at most {MAX_ANSWER:,} are read")
         is_truncated = _finish_reason(message) in LENGTH_REASONS
         error: UnreadableAnswer | None = None
         for text in _answer_texts(message) or ([exchange.reasoning] if exchange.reasoning else []):
@@ -365,7 +380,7 @@ def _answer_texts(message: AIMessage) -> list[str]:
     """Return the texts in which a message may hold its answer: its content, then the arguments of tool calls."""
     arguments = [json.dumps(call["args"], ensure_ascii=False) for call in message.tool_calls]
     arguments += [str(call["args"]) for call in message.invalid_tool_calls if call["args"]]
-    return [text for text in (message.text, *arguments) if text.strip()]
+    return [clean_text(text) for text in (message.text, *arguments) if text.strip()]
 
 
 def _read_message(message: AIMessage, exchange: Exchange) -> None:
@@ -373,7 +388,7 @@ def _read_message(message: AIMessage, exchange: Exchange) -> None:
     exchange.answer = next(iter(_answer_texts(message)), "")
     blocks = [block.get("reasoning", "") for block in message.content_blocks if block["type"] == "reasoning"]
     reasoning = "\n".join(filter(None, blocks)) or message.additional_kwargs.get("reasoning_content")
-    exchange.reasoning = str(reasoning or "")
+    exchange.reasoning = clean_text(str(reasoning or ""))
     usage = message.usage_metadata
     if usage:
         exchange.usage = Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])

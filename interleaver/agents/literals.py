@@ -75,7 +75,7 @@ def _plain(node: ast.expr) -> Any:
     """Return the value of a Python literal; unlike `ast.literal_eval`, refuse a key with two different values."""
     if isinstance(node, ast.Dict):
         return _without_contradiction(
-            [(_plain(key) if key else None, _plain(value)) for key, value in zip(node.keys, node.values, strict=True)]
+            [(_key(key), _plain(value)) for key, value in zip(node.keys, node.values, strict=True)]
         )
     if isinstance(node, ast.List | ast.Tuple):
         return [_plain(item) for item in node.elts]
@@ -83,7 +83,17 @@ def _plain(node: ast.expr) -> Any:
         if node.id in ("true", "false", "null"):
             return WORDS[node.id]
         raise ValueError(node.id)
-    return ast.literal_eval(node)
+    value = ast.literal_eval(node)
+    if not isinstance(value, str | int | float | None):
+        raise ValueError(f"{value!r:.80} is no JSON")
+    return value
+
+
+def _key(node: ast.expr | None) -> str:
+    key = _plain(node) if node else None
+    if not isinstance(key, str):
+        raise ValueError(f"the key {key!r:.80} is not a string")
+    return key
 
 
 def _without_contradiction(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

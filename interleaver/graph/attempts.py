@@ -13,6 +13,7 @@ from interleaver.errors import BackendError, BackendUnavailable, BadInput, Unrea
 from interleaver.graph.backends import Backends
 from interleaver.graph.boundary.events import AttemptFailed, AttemptStarted, PictureReady, VerdictGiven, emit
 from interleaver.graph.boundary.review import ReviewedAttempt, StepReview, ask
+from interleaver.graph.budgets import spent_budget
 from interleaver.graph.context import Context
 from interleaver.graph.state import (
     RunState,
@@ -20,9 +21,9 @@ from interleaver.graph.state import (
     attempts_of,
     current_step,
     images_of,
-    plan_of,
+    record_draws,
     settings_of,
-    spent_budget,
+    step_records,
 )
 from interleaver.pictures import Picture
 from interleaver.store.images import ImageStore
@@ -94,12 +95,12 @@ class AttemptMaker:
 
         The draft has the prompt, seed and sources that the step would get anyway.
         """
-        steps, following = plan_of(state).steps, attempt.step + 1
-        position = next((n for n in range(following, len(steps)) if steps[n].draws), None)
+        steps, following = step_records(state), attempt.step + 1
+        position = next((n for n in range(following, len(steps)) if record_draws(steps[n])), None)
         if not settings_of(state).lookahead or position is None or spent_budget(state) or not attempt.image:
             return None
         images = [*images_of(state), attempt.image]
-        draft, _ = await self.draw(state, position, 1, steps[position].prompt or "", images)
+        draft, _ = await self.draw(state, position, 1, steps[position]["prompt"], images)
         return draft if draft.image else None  # a draft that failed is drawn again when its turn comes
 
     async def review(self, state: RunState, attempt: Attempt) -> None:
@@ -128,7 +129,7 @@ class AttemptMaker:
 
 def _attempt_fields(state: RunState, attempt: Attempt) -> dict[str, int]:
     """Return the fields of an event that identify its attempt."""
-    number = plan_of(state).steps[attempt.step].number
+    number = step_records(state)[attempt.step]["number"]
     return {"step": attempt.step, "number": number, "attempt": attempt.attempt}
 
 
@@ -206,8 +207,7 @@ def early_end(state: RunState, step: Step, result: StepResult) -> Json | None:
     if result.outcome is Outcome.EXHAUSTED and settings_of(state).on_exhausted == "stop":
         return failure_record("critic", f"step {step.number} was not accepted and on_exhausted is stop")
     budget = spent_budget(state)
-    later = plan_of(state).steps[state["position"] + 1 :]
-    if budget and any(step.draws for step in later):
+    if budget and any(map(record_draws, step_records(state)[state["position"] + 1 :])):
         return failure_record("budget", budget)
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from interleaver.graph.state import RunState, failure_of, plan_of, result_of, settings_of
+from interleaver.graph.state import RunState, failure_of, plan_of, result_of, settings_of, step_records
 from interleaver.types import (
     Block,
     Document,
@@ -13,6 +13,7 @@ from interleaver.types import (
     Outcome,
     Plan,
     Status,
+    Step,
     StepResult,
     StepSummary,
     TextBlock,
@@ -50,7 +51,7 @@ def compose(
         request=request,
         status=status,
         seed=seed,
-        blocks=[block for n, result in enumerate(results) if result for block in step_blocks(plan, n, result)],
+        blocks=[block for n, result in enumerate(results) if result for block in step_blocks(plan.steps[n], n, result)],
         steps=[
             StepSummary(
                 number=step.number,
@@ -64,9 +65,16 @@ def compose(
     )
 
 
-def step_blocks(plan: Plan, position: int, result: StepResult) -> list[Block]:
+def count_blocks(state: RunState, end: int) -> int:
+    """Count the document blocks of the steps before the position `end` that have ended."""
+    steps, results = step_records(state), state.get("results", {})
+    ended = [(step, result) for n, step in enumerate(steps[:end]) if (result := results.get(str(n)))]
+    texts = sum(bool((step.get("auxiliary_text") or step.get("instruction") or "").strip()) for step, _ in ended)
+    return texts + sum(result.get("image") is not None for _, result in ended)
+
+
+def step_blocks(step: Step, position: int, result: StepResult) -> list[Block]:
     """Return the document blocks of a step that has ended."""
-    step = plan.steps[position]
     blocks: list[Block] = []
     if step.text:
         blocks.append(TextBlock(text=step.text, step=position))

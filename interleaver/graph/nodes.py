@@ -28,7 +28,7 @@ from interleaver.graph.boundary.events import DocumentReady, StepEnded, emit, em
 from interleaver.graph.boundary.memory import document_memory
 from interleaver.graph.boundary.review import PlanReview, ask
 from interleaver.graph.context import Context, RunSettings
-from interleaver.graph.document import compose_document, step_blocks
+from interleaver.graph.document import compose_document, count_blocks, step_blocks
 from interleaver.graph.planning import PlanMaker, announce_plan, answer_notes, replan_update
 from interleaver.graph.state import (
     ENDING,
@@ -39,6 +39,7 @@ from interleaver.graph.state import (
     current_step,
     draft_after,
     images_of,
+    last_attempt,
     plan_of,
     result_of,
     settings_of,
@@ -108,15 +109,15 @@ class Nodes:
 
     async def generator(self, state: RunState) -> Json:
         """Draw the current step once, or use its draft."""
-        position, step, attempts = state["position"], current_step(state), attempts_of(state)
+        position, step, last = state["position"], current_step(state), last_attempt(state)
         assert step is not None  # routing sends only existing steps here
-        draft = draft_after(state, attempts[-1]) if attempts else None
-        if draft and draft.step == position and attempts[-1].step < position:
+        draft = draft_after(state, last) if last and last.step < position else None
+        if draft and draft.step == position:
             return record_attempt(draft)
         numbers = [attempt.attempt for attempt in attempts_of(state, position)]
         number = max([*numbers, state.get("extra_attempts", 0)]) + 1
         prompt = state["prompt"] or step.prompt or ""
-        hint = ANSWER_WITH_IMAGE if attempts and attempts[-1].may_succeed else ""
+        hint = ANSWER_WITH_IMAGE if last and last.may_succeed else ""
         attempt, unavailable = await self.attempts.draw(state, position, number, prompt, images_of(state), hint)
         await tracing.trace_attempt(step, attempt, self.images)
         failure = {"failure": failure_record("generator", attempt.error)} if unavailable else {}
@@ -142,15 +143,12 @@ class Nodes:
 
     async def accept(self, state: RunState) -> Json:
         """Close the current step and move on to the next."""
-        position, step, plan = state["position"], current_step(state), plan_of(state)
+        position, step = state["position"], current_step(state)
         assert step is not None  # routing sends only existing steps here
         result = result_of(state, position) or close_step(step, attempts_of(state, position), settings_of(state))
         tracing.trace_outcome(step, result)
         emit(StepEnded(step=position, number=step.number, outcome=result.outcome, reason=result.reason))
-        earlier = (
-            step_blocks(plan, n, earlier_result) for n in range(position) if (earlier_result := result_of(state, n))
-        )
-        emit_blocks(step_blocks(plan, position, result), sum(map(len, earlier)), self.images)
+        emit_blocks(step_blocks(step, position, result), count_blocks(state, position), self.images)
         results = {str(position): result.model_dump(mode="json")}
         failure = state.get("failure") or early_end(state, step, result)
         return {"results": results, "failure": failure, "position": position + 1, "prompt": "", "extra_attempts": 0}

@@ -27,6 +27,9 @@ from interleaver.pictures import READABLE
 from interleaver.store.images import ImageStore
 from interleaver.types import IMAGE_TAG, ImageRef, Json, Plan, Step, StepResult
 
+MAX_STEPS = 1_000
+"""Number of steps of a plan, with and without pictures."""
+
 
 class PlanMaker:
     """Has the planner write plans, and revise the plans of existing documents."""
@@ -89,11 +92,13 @@ class PlanMaker:
 
 
 def _check_length(plan: Plan, state: RunState) -> None:
-    """Check that a plan has no more pictures than the settings allow.
+    """Check that a plan has no more steps, and no more pictures, than are allowed.
 
     Raises:
         BadInput: it has more.
     """
+    if len(plan.steps) > MAX_STEPS:
+        raise BadInput(f"the plan has {len(plan.steps):,} steps; at most {MAX_STEPS:,} are allowed")
     drawn_steps, limit = sum(step.draws for step in plan.steps), settings_of(state).max_steps
     if drawn_steps > limit:
         raise BadInput(f"the plan has {drawn_steps} pictures; ask for at most {limit}, or raise max_steps")
@@ -167,7 +172,9 @@ def announce_plan(state: RunState, update: Json, images: ImageStore) -> None:
     plan, kept_steps = plan_of(cast(RunState, state | update)), update["kept_steps"]
     emit(PlanReady(plan=plan, kept_steps=kept_steps))
     results = [StepResult.model_validate(update["results"][str(position)]) for position in range(kept_steps)]
-    emit_blocks([block for n, result in enumerate(results) for block in step_blocks(plan, n, result)], 0, images)
+    emit_blocks(
+        [block for n, result in enumerate(results) for block in step_blocks(plan.steps[n], n, result)], 0, images
+    )
 
 
 def count_kept_steps(memory: DocumentMemory, plan: Plan) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from interleaver.graph.budgets import spent_budget
 from interleaver.graph.state import (
     RunState,
     attempts_of,
@@ -11,7 +12,6 @@ from interleaver.graph.state import (
     may_take,
     result_of,
     settings_of,
-    spent_budget,
 )
 from interleaver.types import Attempt
 

@@ -181,17 +181,33 @@ def plan_of(state: RunState) -> Plan:
     return Plan.model_validate(state.get("plan") or {"steps": []})
 
 
+def step_records(state: RunState) -> list[Json]:
+    """Return the steps of the plan as JSON, for what is asked at every superstep of a long plan."""
+    steps: list[Json] = (state.get("plan") or {"steps": []})["steps"]
+    return steps
+
+
+def record_draws(step: Json) -> bool:
+    """Return whether a step, as JSON, asks the generator for a picture; see `Step.draws`."""
+    return bool((step.get("prompt") or "").strip())
+
+
 def current_step(state: RunState) -> Step | None:
     """Return the current step; None if all steps have ended."""
-    steps = (state.get("plan") or {"steps": []})["steps"]
-    position = state["position"]
+    steps, position = step_records(state), state["position"]
     return Step.model_validate(steps[position]) if position < len(steps) else None
 
 
 def attempts_of(state: RunState, position: int | None = None) -> list[Attempt]:
     """Return the attempts at the step `position`, or at all steps, in the order they were made."""
-    attempts = [Attempt.model_validate(record) for record in state.get("attempts", {}).values()]
-    return [attempt for attempt in attempts if position is None or attempt.step == position]
+    records = state.get("attempts", {}).values()
+    return [Attempt.model_validate(record) for record in records if position is None or record["step"] == position]
+
+
+def last_attempt(state: RunState) -> Attempt | None:
+    """Return the attempt that was made last; None if there is none."""
+    records = state.get("attempts", {})
+    return Attempt.model_validate(records[next(reversed(records))]) if records else None
 
 
 def draft_after(state: RunState, attempt: Attempt) -> Attempt | None:
@@ -220,34 +236,10 @@ def failure_of(state: RunState) -> Failure | None:
 
 def images_of(state: RunState) -> list[ImageRef]:
     """Return the pictures that an edit may build on: those of the request, then the kept one of each earlier step."""
-    results = [result_of(state, position) for position in range(state["position"])]
-    return request_images_of(state) + [result.image for result in results if result and result.image]
+    results = [state.get("results", {}).get(str(position)) or {} for position in range(state["position"])]
+    return request_images_of(state) + [ImageRef.model_validate(each["image"]) for each in results if each.get("image")]
 
 
 def request_images_of(state: RunState) -> list[ImageRef]:
     """Return the pictures that the document starts from."""
     return [ImageRef.model_validate(image) for image in state.get("request_images", state.get("given", []))]
-
-
-def _default_calls(plan: Plan, settings: Context) -> int | None:
-    """Return the calls that a run may make by default; None if a person may allow any number of attempts."""
-    if settings.on_exhausted == "ask":
-        return None
-    return max(sum(step.draws for step in plan.steps) * settings.max_attempts * 3 // 2, 1)
-
-
-def spent_budget(state: RunState) -> str | None:
-    """Return a line that says which budget of the run is spent; None if none is."""
-    settings = settings_of(state)
-    before_change = (state.get("kept_steps", 0), state.get("kept_attempts", 0))
-    attempts = [attempt for attempt in attempts_of(state) if (attempt.step, attempt.attempt) > before_change]
-    unused_drafts = [draft for draft in state.get("drafts", {}).values() if draft.get("discarded")]
-    max_calls = settings.max_generator_calls or _default_calls(plan_of(state), settings)
-    if max_calls is not None and len(attempts) + len(unused_drafts) >= max_calls:
-        return f"the budget of {max_calls} generator calls is spent"
-    seconds = state.get("plan_seconds", 0.0) + sum(
-        (attempt.draw_seconds or 0) + (attempt.review_seconds or 0) for attempt in attempts
-    )
-    if settings.max_seconds is not None and seconds >= settings.max_seconds:
-        return f"the budget of {settings.max_seconds:g} seconds is spent"
-    return None

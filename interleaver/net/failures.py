@@ -49,7 +49,7 @@ def raise_answered_error(body: Mapping[str, Any]) -> None:
 
 def _status_of_code(code: object) -> int:
     """Return the HTTP status that an error code stands for; 502 for an error without a code."""
-    if isinstance(code, int) or (isinstance(code, str) and code.isascii() and code.isdigit()):
+    if isinstance(code, int) or (isinstance(code, str) and re.fullmatch(r"\d{3}", code, re.ASCII)):
         return int(code) if 400 <= int(code) < 600 else 502
     if code is None:
         return 502

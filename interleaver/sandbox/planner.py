@@ -27,6 +27,7 @@ from interleaver.sandbox.language import (
 from interleaver.sandbox.levels import level_of
 from interleaver.sandbox.outlining import StepOutline, make_plan, outline_edit, outline_title
 from interleaver.sandbox.primer import Subject
+from interleaver.sandbox.reading import squeeze
 from interleaver.sandbox.revising import revise
 from interleaver.sandbox.wish import Wish, read_wish
 from interleaver.sandbox.world import PLACES, scene_behind
@@ -67,13 +68,13 @@ class SandboxPlanner:
 
     async def plan(self, request: str, images: Sequence[Picture]) -> Plan:
         """Plan a document; see `interleaver.agents.Planner`."""
-        return await asyncio.to_thread(self._plan, request.replace("<image>", " "), images)
+        return await asyncio.to_thread(self._plan, squeeze(request.replace("<image>", " ")), images)
 
     async def revise(self, request: str, images: Sequence[Picture], plan: Plan) -> Plan:
         """Change a plan; see `interleaver.agents.Reviser`."""
         if images:
             return Plan(steps=[])  # a message with images starts a new document
-        return await asyncio.to_thread(revise, request, plan)
+        return await asyncio.to_thread(revise, squeeze(request), plan)
 
     def _plan(self, request: str, images: Sequence[Picture]) -> Plan:
         if images and DESCRIBING.search(request):

@@ -123,9 +123,9 @@ def _lexicon() -> dict[str, Mark | str]:
 LONGEST_PHRASE = 5
 
 
-REPLACING = re.compile(r"\b(?:replace|swap)\s+(.+?)\s+(?:with|by|for)\s+", re.IGNORECASE)
+REPLACING = re.compile(r"\b(?:replace|swap)\s(.{1,80}?)\s(?:with|by|for)\s", re.IGNORECASE)
 CLAUSE_JOINT = re.compile(
-    r",?\s+(?:and|then|and then)\s+(?=(?:remove|erase|delete|paint|recolou?r|turn|make|draw|add|put|replace)\b)",
+    r",?\s(?:and|then|and then)\s(?=(?:remove|erase|delete|paint|recolou?r|turn|make|draw|add|put|replace)\b)",
     re.IGNORECASE,
 )
 
@@ -134,8 +134,14 @@ def _tokens(text: str) -> list[str]:
     return re.findall(r"[a-z0-9][a-z0-9']*|[,;:]", text.lower().replace("\u2019", "'"))
 
 
+def squeeze(text: str) -> str:
+    """Replace each run of white space by one line break or space, so that no pattern tries all ways through it."""
+    return re.sub(r"\s{2,}", lambda run: "\n" if "\n" in run[0] else " ", text)
+
+
 def sentences(text: str) -> list[str]:
     """Split a text into sentences; a clause with a verb of its own counts as one, a replacement as two."""
+    text = squeeze(text)
     text = REPLACING.sub(r"Remove \1. Draw ", text)
     text = CLAUSE_JOINT.sub(". ", text)
     return [part.strip() for part in re.split(r"[.!?\n]+", text) if part.strip()]
@@ -207,7 +213,7 @@ def _part_phrase(tokens: list[str], start: int) -> tuple[str, int] | None:
 
 REMOVING = re.compile(r"\b(remove|erase|delete|take away|get rid of)\b")
 PAINTING = re.compile(r"\b(paint|recolou?r|colou?r|turn|make|change)\b")
-KEEPING = re.compile(r"\b(keep|leave)\b.*\b(everything|all|rest)\b")
+KEEPING = re.compile(r"\b(keep|leave)\b.{0,80}\b(everything|all|rest)\b")
 EMPHASIS = re.compile(r"\b(must|should|has to|make sure|exactly)\b")
 
 

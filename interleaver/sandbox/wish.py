@@ -18,7 +18,7 @@ STEPS = re.compile(
     re.IGNORECASE,
 )
 """A number of steps that a request asks for: "in 4 steps", "a story of five pictures" or "a six-step lesson"."""
-LESSON = re.compile(r"\bhow\b.*\bdraw\b", re.IGNORECASE)
+LESSON = re.compile(r"\bhow\b.{0,80}\bdraw\b", re.IGNORECASE)
 """A request for a lesson, in which a plural without a number stands for any thing of its kind."""
 
 
