@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from interleaver.agents.backslashes import restore_backslashes
 from interleaver.agents.literals import read_json, read_literal
-from interleaver.errors import UnreadableAnswer
+from interleaver.errors import UnreadableAnswer, explain
 from interleaver.types import Plan, Step, Verdict
 
 T = TypeVar("T")
@@ -79,7 +81,10 @@ def _parse(text: str, key: str, read: Callable[[dict[str, Any], str], T]) -> T:
         reasoning, answer_text = _split(text)
         answer = read_literal_in(answer_text, key)
         _refuse_missing_quote(answer)
-    return read(restore_backslashes(answer, text.rpartition("</think>")[2]), reasoning)
+    try:
+        return read(restore_backslashes(answer, text.rpartition("</think>")[2]), reasoning)
+    except ValidationError as error:  # a text beyond its limit
+        raise UnreadableAnswer(explain(error)) from None
 
 
 def _parse_exact(text: str, key: str) -> tuple[dict[str, Any], str] | None:

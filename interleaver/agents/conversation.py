@@ -17,6 +17,7 @@ from langgraph.constants import TAG_NOSTREAM
 from pydantic import ConfigDict, Field, SecretStr
 from pydantic.dataclasses import dataclass as settings
 
+from interleaver.agents.answers import MAX_ANSWER
 from interleaver.agents.exchanges import record_exchange
 from interleaver.agents.prompts import PromptPart, fill, template_text
 from interleaver.agents.providers import Provider, ProviderName, ResponseFormat, find_provider
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_QUOTED = 4_000
-MAX_ANSWER = 1_000_000
-"""Length in characters up to which an answer is read."""
 LENGTH_REASONS = {"length", "max_tokens", "model_length"}
 COMPLETE_ENDINGS = ("}", "]", "</answer>", "```", "</svg>")
 """Endings of an answer that may be complete although it reached the token limit."""

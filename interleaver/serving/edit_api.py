@@ -49,7 +49,8 @@ def add_edit_route(app: FastAPI, service: DrawingService, check_key: Callable[..
             (picture,) = await service.draw([fields.draw_request(sources, seed)])
         except (BackendError, BadInput, QueueFull, ExceptionGroup) as raised:
             error = raised.exceptions[0] if isinstance(raised, ExceptionGroup) else raised
-            status = 503 if isinstance(error, BackendUnavailable | QueueFull) else 500
+            is_busy, is_bad = isinstance(error, BackendUnavailable | QueueFull), isinstance(error, BadInput)
+            status = 503 if is_busy else 400 if is_bad else 500
             return JSONResponse({"detail": f"Image editing failed: {error}"}, status)
         return _answer(fields, seed, picture, time.monotonic() - start)
 

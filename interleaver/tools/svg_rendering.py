@@ -20,6 +20,7 @@ from xml.sax.saxutils import escape
 
 from interleaver.errors import BackendError, UnreadableAnswer
 from interleaver.pictures import Picture
+from interleaver.types import clean_text
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "{http://www.w3.org/1999/xlink}href"
@@ -75,7 +76,7 @@ def read_drawing(answer: str, *, photograph: bool = False, strict: bool = False)
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 
-    match = _FENCE.search(answer)
+    match = _FENCE.search(clean_text(answer))
     if not match:
         raise UnreadableAnswer("the answer has no complete <svg> element")
     if len(match[0]) > MAX_CHARACTERS:

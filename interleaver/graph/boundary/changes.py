@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from interleaver.errors import BadInput
-from interleaver.types import Plan
+from interleaver.types import Plan, ShortText, Text
 
 
 class _Change(BaseModel):
@@ -18,7 +18,7 @@ class ReviseChange(_Change):
     """Have the planner change the plan as a person asks in words."""
 
     action: Literal["revise"] = "revise"
-    request: str = Field(description='What to change, for example "make the third picture a night scene".')
+    request: Text = Field(description='What to change, for example "make the third picture a night scene".')
     images: list[Any] = Field(
         default_factory=list, description="Pictures that belong to the request, as in the graph's input `images`."
     )
@@ -29,7 +29,9 @@ class RedrawChange(_Change):
 
     action: Literal["redraw"] = "redraw"
     step: int = Field(description="Number of the step, as shown to readers.")
-    prompt: str | None = Field(None, description="Prompt of the first of these attempts; that of the plan by default.")
+    prompt: ShortText | None = Field(
+        None, description="Prompt of the first of these attempts; that of the plan by default."
+    )
 
 
 class ChooseChange(_Change):
@@ -63,7 +65,7 @@ def read_change(value: Any) -> Change:
     if isinstance(value, BaseModel):
         value = value.model_dump()
     action = value.get("action") if isinstance(value, dict) else None
-    if action not in _ACTIONS:
+    if not isinstance(action, str) or action not in _ACTIONS:
         actions = ", ".join(_ACTIONS)
         raise BadInput(f"change.action is {action!r}; give an object whose action is one of {actions}")
     try:

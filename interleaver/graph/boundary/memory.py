@@ -13,7 +13,7 @@ from interleaver.errors import BackendUnavailable, BadInput
 from interleaver.graph.channels import NAME, is_answer
 from interleaver.graph.state import RunState, plan_of, request_images_of, result_of
 from interleaver.store.images import ImageStore
-from interleaver.types import ImageRef, Json, Plan, StepResult
+from interleaver.types import ImageRef, Json, Plan, StepResult, Text
 
 
 class DocumentMemory(BaseModel):
@@ -22,7 +22,7 @@ class DocumentMemory(BaseModel):
     It is kept in the answer's `response_metadata`, so a chat can be continued wherever its messages are stored.
     """
 
-    request: str
+    request: Text
     images: list[ImageRef]
     plan: Plan
     results: dict[int, StepResult]
@@ -48,9 +48,10 @@ def latest_memory(messages: Sequence[AnyMessage]) -> DocumentMemory | None:
     if record is None:
         return None
     try:
-        return DocumentMemory.model_validate(migrations.migrate_memory(record))
+        memory = DocumentMemory.model_validate(migrations.migrate_memory(record))
     except ValidationError:
         return None  # clients may send anything; without a valid memory the chat starts a new document
+    return memory if memory.request.strip() and memory.plan.steps else None
 
 
 async def confirm_memory(memory: DocumentMemory, images: ImageStore, known: Collection[ImageRef]) -> DocumentMemory:

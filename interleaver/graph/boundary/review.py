@@ -14,7 +14,7 @@ from langgraph.types import interrupt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interleaver.errors import BadInput, explain
-from interleaver.types import ImageRef, Json, Plan, Step, Verdict
+from interleaver.types import ImageRef, Json, Plan, ShortText, Step, Verdict
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -28,10 +28,10 @@ class StepEdit(BaseModel):
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
     number: int = Field(description="Number of the step, as shown to readers.")
-    name: str | None = None
-    instruction: str | None = None
-    prompt: str | None = None
-    auxiliary_text: str | None = None
+    name: ShortText | None = None
+    instruction: ShortText | None = None
+    prompt: ShortText | None = None
+    auxiliary_text: ShortText | None = None
 
 
 class PlanAnswer(BaseModel):
@@ -42,7 +42,7 @@ class PlanAnswer(BaseModel):
     action: Literal["approve", "edit", "reject"]
     steps: list[StepEdit] | None = Field(None, description="For edit: changes to single steps.")
     plan: Plan | None = Field(None, description="For edit, instead of `steps`: the whole new plan.")
-    feedback: str = Field("", description="For reject: what the planner should change in its next plan.")
+    feedback: ShortText = Field("", description="For reject: what the planner should change in its next plan.")
 
 
 class StepAnswer(BaseModel):
@@ -52,7 +52,7 @@ class StepAnswer(BaseModel):
 
     action: Literal["pick", "rewrite", "skip", "stop"]
     attempt: int | None = Field(None, description="For pick: number of the attempt whose picture to keep.")
-    prompt: str | None = Field(None, description="For rewrite: the prompt for the next attempts.")
+    prompt: ShortText | None = Field(None, description="For rewrite: the prompt for the next attempts.")
 
 
 class PlanReview(BaseModel):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from interleaver.errors import InterleaverError, explain
 from interleaver.pictures import Picture
@@ -45,7 +45,7 @@ class RecordSource:
             relative = file.parent.relative_to(self.root).as_posix()
             name = run_name_from(self.root.resolve().name if relative == "." else relative)
             try:
-                record = json.loads(await asyncio.to_thread(file.read_bytes))
+                record = from_json(await asyncio.to_thread(file.read_bytes))
             except (OSError, ValueError) as error:
                 yield SkippedRecord(name=name, reason="truncated or damaged record", detail=str(error))
                 continue
@@ -55,7 +55,7 @@ class RecordSource:
                 yield SkippedRecord(name=name, reason=error.reason, detail=str(error))
             except ValidationError as error:
                 yield SkippedRecord(name=name, reason="invalid trace", detail=explain(error))
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
+            except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, OSError) as error:
                 yield SkippedRecord(name=name, reason="invalid trace", detail=f"{type(error).__name__}: {error}")
 
     async def _trace(self, name: str, folder: Path, record: dict[str, Any]) -> Trace:
