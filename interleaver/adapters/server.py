@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from interleaver.errors import BadInput
+from interleaver.errors import BackendUnavailable, BadInput
 from interleaver.graph.builder import build_graph
 from interleaver.graph.compiled import GraphBuilder
 from interleaver.store.images import ImageStore
 
 PROFILE_VARIABLE = "INTERLEAVER_PROFILE"
-ONE_YEAR = "public, max-age=31536000, immutable"
+HEADERS = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+"""A hash names the same bytes for ever, and they are a picture whatever else they look like."""
 
 
 def _load() -> tuple[GraphBuilder, ImageStore]:
@@ -47,9 +48,9 @@ async def get_picture(request: Request) -> Response:
     sha256 = request.path_params["name"].partition(".")[0]
     try:
         picture = await images.find(sha256)
-    except BadInput as error:
+    except (BadInput, BackendUnavailable) as error:
         return PlainTextResponse(f"{error}\n", status_code=404)
-    return Response(picture.data, media_type=picture.media_type, headers={"Cache-Control": ONE_YEAR})
+    return Response(picture.data, media_type=picture.media_type, headers=HEADERS)
 
 
 _builder, images = _load()

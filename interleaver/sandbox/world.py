@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from interleaver.errors import BackendError
 from interleaver.pictures import Picture, flatten
 from interleaver.sandbox.primer import backgrounds, subjects
 
@@ -47,6 +48,10 @@ SPACING = 1.3
 MARGIN = 0.02
 SCENE_KEY = "interleaver-scene"
 BASE_CHUNK = b"ilBs"
+
+
+MAX_NUMBERS = 2_000
+"""How many numbers a scene that is read may have, and how large they may be: a stranger may have written it."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,10 @@ class Scene:
         items_known = all(item.kind in subjects() and item.colour in COLOURS for item in scene.items)
         if not items_known or scene.background not in backgrounds():
             raise ValueError("the scene names something that the primer does not know")
+        numbers = [n for item in scene.items for n in (item.ident, item.x, item.y, item.size)]
+        numbers += [n for smudge in scene.smudges for n in smudge]
+        if len(numbers) > MAX_NUMBERS or not all(abs(number) <= MAX_NUMBERS for number in numbers):
+            raise ValueError("the scene is too large")
         return scene
 
 
@@ -183,14 +192,23 @@ def background_markup(name: str, width: int, height: int) -> str:
 
 
 def rasterise(markup: str, width: int, height: int) -> bytes:
-    """Render SVG elements to PNG bytes, transparent where nothing is drawn."""
+    """Render SVG elements to PNG bytes, transparent where nothing is drawn.
+
+    Raises:
+        BackendError: the renderer fails, for example on coordinates that are no numbers.
+    """
     import resvg_py
 
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}">{markup}</svg>'
     )
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height, skip_system_fonts=True))
+    try:
+        return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height, skip_system_fonts=True))
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of Rust, which is no Exception and would end the thread
+            raise BackendError(f"the scene cannot be drawn: {error}") from None
+        raise
 
 
 def scene_markup(scene: Scene, width: int, height: int) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 
 from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
 
-from interleaver.errors import BadInput, InterleaverError, UnreadableAnswer
+from interleaver.errors import BadInput, UnreadableAnswer
 from interleaver.pictures import Picture
 from interleaver.store.images import ImageStore
 
@@ -34,14 +34,62 @@ RECORDS = Path(__file__).parents[1] / "support/records"
 PHOTOGRAPH = Path(__file__).parents[1] / "support/pictures/phone.heic"
 
 STRANGE_TEXTS = [
-    "", " ", "\0", "\ud800", "\udfff\ud800", "é", "漢字", "\u202e", "\u2028", "<image>", "</answer>", "<answer>", "```json",
-    "{{7*7}}", "%s", "\x1b[2J", "null", "None", "-1", "1e999", "9" * 5000, "../../etc/passwd", "data:,", "http://127.0.0.1/",
-    "sha256:" + "a" * 64, "a" * 30000, "\n" * 3000, "{" * 300, "[" * 3000, "<svg>", "²", "0x10", "\\ud800", "'", '"', "`",
-]  # fmt: skip
+    "",
+    " ",
+    "\0",
+    "\ud800",
+    "\udfff\ud800",
+    "é",
+    "漢字",
+    "\u202e",
+    "\u2028",
+    "<image>",
+    "</answer>",
+    "<answer>",
+    "```json",
+    "{{7*7}}",
+    "%s",
+    "\x1b[2J",
+    "null",
+    "None",
+    "-1",
+    "1e999",
+    "9" * 5000,
+    "../../etc/passwd",
+    "data:,",
+    "http://127.0.0.1/",
+    "sha256:" + "a" * 64,
+    "a" * 30000,
+    "\n" * 3000,
+    "{" * 300,
+    "[" * 3000,
+    "<svg>",
+    "²",
+    "0x10",
+    "\\ud800",
+    "'",
+    '"',
+    "`",
+]
 STRANGE_VALUES: list[Any] = [
-    None, True, False, 0, -1, 1.5, float("nan"), float("inf"), 10**400, -(2**63), [], {}, [[]], {"": None}, [None], {"a": {"a": {}}},
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    10**400,
+    -(2**63),
+    [],
+    {},
+    [[]],
+    {"": None},
+    [None],
+    {"a": {"a": {}}},
     *STRANGE_TEXTS,
-]  # fmt: skip
+]
 
 
 def mutate_text(text: str, rng: Random) -> str:
@@ -49,9 +97,15 @@ def mutate_text(text: str, rng: Random) -> str:
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
         start = rng.randint(0, len(text))
         end = min(len(text), start + rng.choice((0, 1, 2, 5, 20, 200)))
-        part = rng.choice((
-            "", text[start:end] * 2, rng.choice(STRANGE_TEXTS), chr(rng.randrange(0x300)), rng.choice("{}[]\"',:\\<>/"),
-        ))  # fmt: skip
+        part = rng.choice(
+            (
+                "",
+                text[start:end] * 2,
+                rng.choice(STRANGE_TEXTS),
+                chr(rng.randrange(0x300)),
+                rng.choice("{}[]\"',:\\<>/"),
+            )
+        )
         text = text[:start] + part + text[end:]
     return text[:60_000]
 
@@ -160,18 +214,27 @@ def scores() -> Door:
 
 
 def pictures() -> Door:
-    from interleaver.pictures import decode_data_url
-
     import io
 
     from PIL import Image
 
+    from interleaver.pictures import decode_data_url
+
     seeds = [PHOTOGRAPH.read_bytes()]
     for mode, kind, options in (
-        ("RGB", "PNG", {}), ("P", "PNG", {}), ("RGBA", "PNG", {}), ("L", "JPEG", {}), ("RGB", "JPEG", {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}),
-        ("CMYK", "JPEG", {}), ("RGB", "WEBP", {}), ("RGBA", "WEBP", {"lossless": True}), ("P", "GIF", {}), ("I;16", "PNG", {}),
-        ("RGB", "GIF", {"save_all": True, "append_images": [Image.new("RGB", (9, 9), "red")]}), ("RGB", "AVIF", {}),
-    ):  # fmt: skip
+        ("RGB", "PNG", {}),
+        ("P", "PNG", {}),
+        ("RGBA", "PNG", {}),
+        ("L", "JPEG", {}),
+        ("RGB", "JPEG", {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}),
+        ("CMYK", "JPEG", {}),
+        ("RGB", "WEBP", {}),
+        ("RGBA", "WEBP", {"lossless": True}),
+        ("P", "GIF", {}),
+        ("I;16", "PNG", {}),
+        ("RGB", "GIF", {"save_all": True, "append_images": [Image.new("RGB", (9, 9), "red")]}),
+        ("RGB", "AVIF", {}),
+    ):
         buffer = io.BytesIO()
         Image.new(mode, (9, 9)).save(buffer, kind, **options)
         seeds.append(buffer.getvalue())
@@ -196,27 +259,38 @@ def svg() -> Door:
     from interleaver.tools.svg_rendering import read_drawing
 
     seeds = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><style>.a{fill:url(#b)}</style><g class="a"><path d="M0 0L9 9"/></g></svg>',
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><style>.a{fill:url(#b)}</style>'
+        '<g class="a"><path d="M0 0L9 9"/></g></svg>',
         "```svg\n<svg><text x='1'>a &amp; b &copy;</text><image href='photo'/><use href='#a'/></svg>\n```",
         '<!DOCTYPE svg [<!ENTITY a "aaaa"><!ENTITY b SYSTEM "file:///etc/passwd">]><svg>&a;&b;</svg>',
         '<svg><filter id="f"><feImage href="http://127.0.0.1/"/></filter><rect filter="url(#f)" onload="x()"/></svg>',
-    ]  # fmt: skip
-    readers = [read_drawing, lambda text: read_drawing(text, photograph=True), lambda text: read_drawing(text, strict=True)]
+    ]
+    readers = [
+        read_drawing,
+        lambda text: read_drawing(text, photograph=True),
+        lambda text: read_drawing(text, strict=True),
+    ]
     doors = [text_door(read, seeds) for read in readers]
     return lambda rng: rng.choice(doors)(rng)
 
 
 def traces() -> Door:
-    from interleaver.graph.state import FORMAT
     from interleaver.traces.trace import Trace, read_trace
     from interleaver.types import Attempt, StepResult, Verdict
 
     ref = plain_picture().ref
     attempt = Attempt(step=0, attempt=1, prompt="p", seed=1, image=ref, verdict=Verdict(accepted=True))
     trace = Trace(
-        run_id="r", source="run", request="a cat", seed=1, settings={"seed": 1}, plan=drawn_plan(2), attempts=[attempt],
-        results=[StepResult(outcome="accepted", attempt=1, image=ref), None], status="partial",
-    ) if FORMAT else None  # fmt: skip
+        run_id="r",
+        source="run",
+        request="a cat",
+        seed=1,
+        settings={"seed": 1},
+        plan=drawn_plan(2),
+        attempts=[attempt],
+        results=[StepResult(outcome="accepted", attempt=1, image=ref), None],
+        status="partial",
+    )
     seed = json.loads(trace.model_dump_json())
 
     def enter(rng: Random) -> str:
@@ -297,21 +371,31 @@ def reviews() -> Door:
 
     plan = drawn_plan(2).numbered()
     attempts = [ReviewedAttempt(attempt=1, prompt="p", image=plain_picture().ref)]
-    plan_review, step_review = PlanReview(request="r", plan=plan), StepReview(request="r", step=plan.steps[0], attempts=attempts)
+    plan_review, step_review = (
+        PlanReview(request="r", plan=plan),
+        StepReview(request="r", step=plan.steps[0], attempts=attempts),
+    )
     steps = [step.model_dump() for step in plan.steps]
     plan_answers = [
-        {"action": "approve"}, {"action": "reject", "feedback": "shorter"}, {"action": "edit", "steps": steps},
+        {"action": "approve"},
+        {"action": "reject", "feedback": "shorter"},
+        {"action": "edit", "steps": steps},
         {"decisions": [{"type": "edit", "edited_action": {"name": "plan", "args": {"steps": steps}}}]},
         {"decisions": [{"type": "reject", "message": "no"}]},
-    ]  # fmt: skip
+    ]
     step_answers = [
-        {"action": "rewrite", "prompt": "a"}, {"action": "pick", "attempt": 1}, {"action": "skip"}, {"action": "stop"},
+        {"action": "rewrite", "prompt": "a"},
+        {"action": "pick", "attempt": 1},
+        {"action": "skip"},
+        {"action": "stop"},
         {"decisions": [{"type": "edit", "edited_action": {"name": "step", "args": {"prompt": "b"}}}]},
-    ]  # fmt: skip
+    ]
     changes = [
-        {"action": "revise", "request": "red"}, {"action": "redraw", "step": 1, "prompt": "x"},
-        {"action": "choose", "step": 1, "attempt": 1}, {"action": "replace", "plan": plan.model_dump()},
-    ]  # fmt: skip
+        {"action": "revise", "request": "red"},
+        {"action": "redraw", "step": 1, "prompt": "x"},
+        {"action": "choose", "step": 1, "attempt": 1},
+        {"action": "replace", "plan": plan.model_dump()},
+    ]
 
     def enter(rng: Random) -> str:
         try:
@@ -335,9 +419,11 @@ def _graph(name: str) -> Any:
     from interleaver.graph.builder import build_graph
 
     builder = build_graph(
-        planner=ScriptedPlanner(drawn_plan(2)), critic=ScriptedCritic(), generator=PlainGenerator(),
+        planner=ScriptedPlanner(drawn_plan(2)),
+        critic=ScriptedCritic(),
+        generator=PlainGenerator(),
         images=ImageStore(f"memory://fuzz-{name}"),
-    )  # fmt: skip
+    )
     return builder.compile()
 
 
@@ -348,10 +434,14 @@ def chats() -> Door:
     graph = _graph("chats")
     url = "data:image/png;base64," + base64.b64encode(plain_picture().data).decode()
     contents: list[Any] = [
-        "a cat", [{"type": "text", "text": "like this"}, {"type": "image_url", "image_url": {"url": url}}],
+        "a cat",
+        [{"type": "text", "text": "like this"}, {"type": "image_url", "image_url": {"url": url}}],
         [{"type": "image", "base64": url.partition(",")[2], "mime_type": "image/png"}, "text"],
-        [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}, {"type": "file", "file_id": "x"}],
-    ]  # fmt: skip
+        [
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
+            {"type": "file", "file_id": "x"},
+        ],
+    ]
     memory: dict[str, Any] = {}
 
     async def enter(rng: Random) -> str:
@@ -380,11 +470,14 @@ def entries() -> Door:
     ref = plain_picture().ref.model_dump()
     url = "data:image/png;base64," + base64.b64encode(plain_picture().data).decode()
     seeds = [
-        {"request": "a cat"}, {"request": "<image> as a cat", "images": [url]}, {"request": "x", "images": [ref]},
+        {"request": "a cat"},
+        {"request": "<image> as a cat", "images": [url]},
+        {"request": "x", "images": [ref]},
         {"request": "x", "images": ["sha256:" + ref["sha256"], {"type": "image_url", "image_url": {"url": url}}]},
-        {"request": "x", "change": {"action": "redraw", "step": 1}}, {"messages": [{"role": "user", "content": "a cat"}]},
+        {"request": "x", "change": {"action": "redraw", "step": 1}},
+        {"messages": [{"role": "user", "content": "a cat"}]},
         {"messages": [["user", "a cat"]]},
-    ]  # fmt: skip
+    ]
 
     async def enter(rng: Random) -> str:
         entry = mutate_value(rng.choice(seeds), rng)
@@ -404,10 +497,9 @@ def entries() -> Door:
 
 
 def _is_langgraphs(error: Exception) -> bool:
-    """Return whether LangGraph itself refuses an input that is no input or holds no messages at all."""
+    """Return whether LangGraph itself, or LangChain, refuses an input as none, or messages as none."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = "interleaver/interleaver/" in frames[-1].filename or "/interleaver/" in frames[-1].filename
-    return not own and type(error).__name__ in ("EmptyInputError", "InvalidUpdateError", "ValidationError", "ValueError", "NotImplementedError", "TypeError", "KeyError", "AttributeError")  # fmt: skip
+    return f"{Path('interleaver')}/" not in frames[-1].filename.rpartition("site-packages")[2]
 
 
 class _Service:
@@ -439,7 +531,9 @@ def images_server() -> Door:
                     body = mutate_bytes(body, rng) if rng.random() < 0.3 else body
                     response = await client.post(path, content=body, headers=headers)
                 case _:
-                    fields = {key: mutate_text(value, rng)[:2000].encode("utf-8", "replace") for key, value in form.items()}
+                    fields = {
+                        key: mutate_text(value, rng)[:2000].encode("utf-8", "replace") for key, value in form.items()
+                    }
                     files = [("image[]", ("a.png", mutate_bytes(plain_picture().data, rng)))]
                     request = client.build_request("POST", "/v1/images/edits", data=fields, files=files)
                     body = request.read()
@@ -471,10 +565,14 @@ def mcp() -> Door:
                 pass
             run_id.append(record.run_id)
         calls = [
-            ("illustrate", {"request": "a cat", "images": [], "seed": 1}), ("revise", {"run_id": run_id[0], "step": 1}),
-            ("get_document", {"run_id": run_id[0]}), ("get_picture", {"sha256": "a" * 64}), ("list_runs", {}),
-            ("resume_run", {"run_id": run_id[0]}), ("cancel_run", {"run_id": run_id[0]}),
-        ]  # fmt: skip
+            ("illustrate", {"request": "a cat", "images": [], "seed": 1}),
+            ("revise", {"run_id": run_id[0], "step": 1}),
+            ("get_document", {"run_id": run_id[0]}),
+            ("get_picture", {"sha256": "a" * 64}),
+            ("list_runs", {}),
+            ("resume_run", {"run_id": run_id[0]}),
+            ("cancel_run", {"run_id": run_id[0]}),
+        ]
         weights = [1, 1, 6, 6, 1, 1, 6]  # the others begin runs
         tool, arguments = rng.choices(calls, weights)[0]
         changed = mutate_value(arguments, rng)
@@ -491,17 +589,32 @@ def _graph_builder(runner: Any) -> Any:
     from interleaver.graph.builder import build_graph
 
     return build_graph(
-        planner=ScriptedPlanner(drawn_plan(1)), critic=ScriptedCritic(), generator=PlainGenerator(), images=runner.runs.images
+        planner=ScriptedPlanner(drawn_plan(1)),
+        critic=ScriptedCritic(),
+        generator=PlainGenerator(),
+        images=runner.runs.images,
     )
 
 
 DOORS: dict[str, Callable[[], Door]] = {
     each.__name__.replace("_", "-"): each
     for each in (
-        plans, verdicts, scores, pictures, svg, traces, records, prompt_lists, profiles, reviews, chats, entries,
-        images_server, mcp,
+        plans,
+        verdicts,
+        scores,
+        pictures,
+        svg,
+        traces,
+        records,
+        prompt_lists,
+        profiles,
+        reviews,
+        chats,
+        entries,
+        images_server,
+        mcp,
     )
-}  # fmt: skip
+}
 """Every door by name; a door that makes runs takes longer."""
 
 
