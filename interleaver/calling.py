@@ -28,6 +28,12 @@ BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
 """Seconds to wait before retrying an unavailable backend: exponential backoff with jitter, at most 20."""
 BUSY_SECONDS = (0.5, 20.0)
 """First and longest pause of a busy endpoint that does not say how long to wait."""
+DOWN_FAILURES = 8
+"""Calls in a row that must fail for an endpoint to count as down."""
+PROBE_SECONDS = (1.0, 60.0)
+"""First and longest pause of an endpoint that is down; after each, a single call tries whether it is back."""
+PATIENCE = 30.0
+"""Seconds for which calls wait for an endpoint that is down; later ones fail at once until a call gets through."""
 SPREAD = 0.25
 """Calls that waited for the same pause go on within this share of it, at least of a second, so not all at once."""
 
@@ -36,15 +42,23 @@ SPREAD = 0.25
 class CallQueue:
     """The calls to one endpoint by everybody in this process.
 
-    A call that finds the endpoint busy pauses all of them, and gives its slot back meanwhile.
+    A call that finds the endpoint busy pauses all of them, and gives its slot back meanwhile. An endpoint that fails
+    time after time counts as down: then only single calls try whether it is back.
 
     Attributes:
         paused_until: monotonic time in seconds before which no call is made.
         pauses: number of pauses since the last call that was answered.
+        failures: number of calls in a row that failed because the endpoint was unavailable.
+        down_since: monotonic time in seconds since which the endpoint counts as down; None if it does not.
+        probe_at: monotonic time in seconds of the next call to an endpoint that is down.
     """
 
     paused_until: float = 0.0
     pauses: int = 0
+    failures: int = 0
+    down_since: float | None = None
+    probe_at: float = 0.0
+    _probe_pause: float = PROBE_SECONDS[0]
     _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, asyncio.Semaphore]] = field(
         default_factory=WeakKeyDictionary
     )
@@ -58,6 +72,28 @@ class CallQueue:
         own_seconds = min(first * 2**self.pauses, longest)
         self.pauses = min(self.pauses + 1, 10)
         self.paused_until = max(self.paused_until, current_time + (max(seconds, first) if seconds else own_seconds))
+
+    def answered(self) -> None:
+        """Note that the endpoint has answered a call, whatever the answer was."""
+        self.pauses = self.failures = 0
+        self.down_since, self._probe_pause = None, PROBE_SECONDS[0]
+
+    def failed(self) -> None:
+        """Note that a call failed because the endpoint was unavailable."""
+        self.failures += 1
+        if self.failures >= DOWN_FAILURES and self.down_since is None:
+            self.down_since = time.monotonic()
+            self.postpone_probe()
+
+    def postpone_probe(self) -> None:
+        """Set the time of the next call to an endpoint that is down; the pauses get longer."""
+        self.probe_at = time.monotonic() + self._probe_pause
+        self._probe_pause = min(2 * self._probe_pause, PROBE_SECONDS[1])
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the endpoint has been down for so long that calls no longer wait for it."""
+        return self.down_since is not None and time.monotonic() - self.down_since > PATIENCE
 
     @property
     def pause_left(self) -> float:
@@ -158,12 +194,40 @@ class _Attempts:
                     text = f"the endpoint asks for a pause of {pause:.0f} s more, longer than the call may take"
                     raise BackendUnavailable(text, retry_after=pause)
                 await asyncio.sleep(pause + random.uniform(0, SPREAD * max(pause, 1)))
+            if self.queue.down_since is not None and not await self._is_probe():
+                continue
             async with self.queue.slot(answer_type, concurrency):
                 if not self.queue.pause_left:
                     self.start_time = self.start_time or time.monotonic()
-                    answer = await make_call()
-                    self.queue.pauses = 0
-                    return answer
+                    return await self._watch(make_call)
+
+    async def _watch(self, make_call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call, and note in the queue whether the endpoint was available."""
+        try:
+            answer = await make_call()
+        except BackendUnavailable as error:
+            if not error.busy:
+                self.queue.failed()
+            raise
+        except Exception:
+            self.queue.answered()
+            raise
+        self.queue.answered()
+        return answer
+
+    async def _is_probe(self) -> bool:
+        """Return whether this call tries if an endpoint that is down is back; wait for another one that does."""
+        pause = self.queue.probe_at - time.monotonic()
+        if pause <= 0:
+            self.queue.postpone_probe()
+            return True
+        if self.queue.given_up:
+            down_seconds = time.monotonic() - (self.queue.down_since or 0.0)
+            raise BackendUnavailable(
+                f"the endpoint has not answered for {down_seconds:.0f} s, and is called again in {pause:.0f} s"
+            )
+        await asyncio.sleep(pause)
+        return False
 
     def wait(self, retry: RetryCallState) -> float:
         """Return the backoff before the next attempt; a busy endpoint is paused instead, for everybody."""
@@ -178,7 +242,10 @@ class _Attempts:
         error = retry.outcome.exception() if retry.outcome else None
         if isinstance(error, BackendUnavailable) and error.busy:
             return self._elapsed() + (error.retry_after or 0.0) >= self.timeout
-        return retry.attempt_number >= MAX_ATTEMPTS or self._elapsed() + retry.upcoming_sleep >= self.timeout
+        if self.queue.given_up or retry.attempt_number >= MAX_ATTEMPTS:
+            return True
+        # A call that hung has used up all its time, and gets a second chance.
+        return retry.attempt_number > 1 and self._elapsed() + retry.upcoming_sleep >= self.timeout
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.start_time if self.start_time else 0.0

@@ -1,6 +1,7 @@
 """Calls to one endpoint by everybody in a process: slots, pauses, retries."""
 
 import asyncio
+import contextlib
 import time
 from types import SimpleNamespace
 
@@ -178,3 +179,92 @@ async def test_only_the_work_itself_is_measured(monkeypatch):
     await watch.time(asyncio.sleep(0))
     await watch.time(asyncio.sleep(0))
     assert watch.seconds == 2
+
+
+class Down:
+    """An endpoint that is down until `up` is set, or for so many calls."""
+
+    timeout = 60
+
+    def __init__(self, up_after=1_000_000):
+        self.resource = object()
+        self.up = asyncio.Event()
+        self.up_after = up_after
+        self.asked = 0
+
+    async def answer(self):
+        self.asked += 1
+        if self.asked > self.up_after:
+            self.up.set()
+        if not self.up.is_set():
+            raise BackendUnavailable("down")
+        return "answer"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(calling, "PROBE_SECONDS", (0.05, 0.2))
+    monkeypatch.setattr(calling, "PATIENCE", 0.3)
+
+
+async def test_an_endpoint_that_is_down_for_good_costs_a_few_calls(impatient):
+    """Forty calls, one after the other and many at once: without the shared count they would be 160."""
+    endpoint = Down()
+    for size in (1,) * 8 + (32,):
+        outcomes = await asyncio.gather(
+            *(call(endpoint, endpoint.answer, str) for _ in range(size)), return_exceptions=True
+        )
+        assert all(isinstance(outcome, BackendUnavailable) for outcome in outcomes)
+    assert endpoint.asked <= 24
+    with pytest.raises(BackendUnavailable, match=r"has not answered for \d+ s, and is called again in \d+ s|down"):
+        await call(endpoint, endpoint.answer, str)
+
+
+async def test_calls_wait_for_an_endpoint_that_comes_back_soon(impatient, monkeypatch):
+    monkeypatch.setattr(calling, "PATIENCE", 60.0)
+    endpoint = Down(up_after=8)
+    waiting = [call(endpoint, endpoint.answer, str) for _ in range(20)]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert outcomes.count("answer") >= 12  # those whose own attempts were not used up before
+    assert await call(endpoint, endpoint.answer, str) == "answer" and queue_of(endpoint).down_since is None
+
+
+async def test_an_endpoint_that_was_given_up_is_used_again_once_it_answers(impatient):
+    endpoint = Down()
+    queue = queue_of(endpoint)
+    while not queue.given_up:
+        await asyncio.gather(*(call(endpoint, endpoint.answer, str) for _ in range(4)), return_exceptions=True)
+        await asyncio.sleep(0.01)
+    endpoint.up.set()
+    while queue.down_since is not None:
+        with contextlib.suppress(BackendUnavailable):
+            await call(endpoint, endpoint.answer, str)
+        await asyncio.sleep(0.02)
+    assert await call(endpoint, endpoint.answer, str) == "answer"
+
+
+@pytest.mark.parametrize("error", [BackendError("a bad prompt"), ValueError("odd")])
+async def test_errors_that_are_answers_do_not_count(error):
+    endpoint = Down()
+
+    async def refuse():
+        raise error
+
+    for _ in range(20):
+        with pytest.raises(BackendError):
+            await call(endpoint, refuse, str)
+    assert queue_of(endpoint).down_since is None
+
+
+async def test_a_call_that_hangs_is_made_once_more(monkeypatch):
+    endpoint = Down()
+    endpoint.timeout = 0.05
+
+    async def hang():
+        endpoint.asked += 1
+        await asyncio.sleep(0.06)
+        raise BackendUnavailable("no answer within 0.05 s")
+
+    with pytest.raises(BackendUnavailable):
+        await call(endpoint, hang, str)
+    assert endpoint.asked == 2
