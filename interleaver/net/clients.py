@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
+
+from interleaver.net.redaction import redact
 
 MAX_ANSWER_BYTES = 64 * 2**20
 """Size of an answer, decompressed; a picture of the largest size takes 43 MiB in base64."""
@@ -14,8 +17,10 @@ class UnexpectedResponse(Exception):
     """A response that does not come from the expected API."""
 
 
-def model_client(http: Any, timeout: float) -> Any:
+def model_client(http: Any, timeout: float, secrets: Collection[str]) -> Any:
     """Return an asynchronous HTTP client for a model's endpoint.
+
+    Secrets that the endpoint repeats are taken out before anybody sees its answer, SDKs and tracing included.
 
     Its calls raise `UnexpectedResponse` for an answer above `MAX_ANSWER_BYTES`, whatever its compression, and for a
     redirect to another origin, which would get the key, the prompt and the pictures.
@@ -23,6 +28,7 @@ def model_client(http: Any, timeout: float) -> Any:
     Args:
         http: the module `httpx`, or `httpx2`, which has the same interface and is what the SDKs take.
         timeout: seconds that connecting, and waiting for the next bytes, may take.
+        secrets: strings that no answer may contain, such as the API key.
     """
 
     class BoundedStream(http.AsyncByteStream):  # type: ignore[misc]
@@ -30,14 +36,13 @@ def model_client(http: Any, timeout: float) -> Any:
             self._stream, self._encoding = stream, encoding
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            size = 0
+            data = bytearray()
             unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if self._encoding else None  # gzip or deflate
             async for packed in self._stream:
-                chunk = unpacker.decompress(packed, MAX_ANSWER_BYTES + 1) if unpacker else packed
-                size += len(chunk)
-                if size > MAX_ANSWER_BYTES:
+                data += unpacker.decompress(packed, MAX_ANSWER_BYTES + 1) if unpacker else packed
+                if len(data) > MAX_ANSWER_BYTES:
                     raise UnexpectedResponse(f"sent an answer of more than {MAX_ANSWER_BYTES // 2**20} MiB")
-                yield chunk
+            yield await asyncio.to_thread(redact, bytes(data), secrets)
 
         async def aclose(self) -> None:
             await self._stream.aclose()

@@ -15,6 +15,7 @@ from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refus
 from interleaver.extras import require_extra
 from interleaver.net.clients import UnexpectedResponse, model_client
 from interleaver.net.failures import FILTER_CODES, error_codes, error_parameters, error_status, is_quota, retry_after
+from interleaver.net.redaction import redact
 
 MAX_DETAIL = 300
 CHECK_SECONDS = 10.0
@@ -93,6 +94,13 @@ class Endpoint:
             )
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
             raise BadInput(f"base_url {self.address!r} does not begin with http:// or https://")
+        parts = urlsplit(self.base_url or "")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            # The value is not repeated, since these parts are often secret.
+            raise BadInput(
+                f"base_url {self.address!r} has a user name, a query or a fragment, which would reach logs and traces; "
+                "leave it out, and give a key by api_key_env"
+            )
         if self.key != NO_KEY and not (self.key.isascii() and self.key.isprintable()):
             raise BadInput(f"the key in {self.api_key_env} has characters that are not printable ASCII; set it again")
 
@@ -110,6 +118,11 @@ class Endpoint:
     def key(self) -> str:
         """The API key; `NO_KEY` if the variable is not set."""
         return os.environ.get(self.api_key_env or "", "").strip() or NO_KEY
+
+    @property
+    def all_secrets(self) -> tuple[str, ...]:
+        """The key, if there is one, and the other strings that nobody else may see."""
+        return (*self.secrets, *([self.key] if self.key != NO_KEY else []))
 
     @property
     def address(self) -> str:
@@ -142,7 +155,7 @@ class Endpoint:
             if not kind.endswith("json"):
                 raise UnexpectedResponse(f"answered with {kind or 'an unknown content type'} instead of JSON")
 
-        client = model_client(require_extra("httpx2", "openai"), self.timeout)
+        client = model_client(require_extra("httpx2", "openai"), self.timeout, self.all_secrets)
         client.event_hooks["response"].append(check)
         return client
 
@@ -246,9 +259,9 @@ class Endpoint:
             text = f"{text}: {body.get('detail') or body}"
         elif isinstance(body, str) and body.strip() and body.strip() not in text:
             text = f"{text}: {' '.join(body.split())}"
-        for secret in (self.key, *self.secrets):
-            if secret and secret != NO_KEY:
-                text = text.replace(secret, "***")
+        for secret in filter(None, self.all_secrets):
+            text = text.replace(secret, "***")
+        text = redact(text.encode(), self.all_secrets).decode(errors="replace")
         return text if len(text) <= MAX_DETAIL else f"{text[:MAX_DETAIL]} ..."
 
 

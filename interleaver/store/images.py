@@ -113,10 +113,13 @@ class ImageStore:
 
         Raises:
             BackendUnavailable: the store does not hold it, or cannot be read.
-            DamagedPicture: the store holds other bytes in its place.
-            BadInput: the stored bytes are not a picture.
+            DamagedPicture: the store holds other bytes in its place, or bytes that are not a picture.
         """
-        return Picture.stored(await asyncio.to_thread(self.read, ref))
+        data = await asyncio.to_thread(self.read, ref)
+        try:
+            return Picture.stored(data)
+        except BadInput as error:
+            raise DamagedPicture(f"picture {ref.sha256[:12]} in the image store {self.url}: {error}") from None
 
     async def get_before(self, sources: Sequence[ImageRef], after: Picture) -> Picture:
         """Fetch the picture that a step started from.
@@ -139,7 +142,7 @@ class ImageStore:
         return canvas
 
     def read(self, ref: ImageRef) -> bytes:
-        """Return the bytes of a picture without decoding them; raises the same errors as `get` but `BadInput`."""
+        """Return the bytes of a picture without decoding them; raises the same errors as `get`."""
         try:
             data = self.folder.read(image_file_name(ref))
         except OSError as error:

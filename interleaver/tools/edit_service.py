@@ -80,7 +80,7 @@ class EditService:
 
         headers = {"Authorization": f"Bearer {self.endpoint.key}"} if self.api_key_env else {}
         try:
-            async with asyncio.timeout(seconds), model_client(httpx, seconds) as client:
+            async with asyncio.timeout(seconds), model_client(httpx, seconds, self.endpoint.all_secrets) as client:
                 response = await client.request(
                     method, f"{self.base_url.rstrip('/')}/{path}", json=body, headers=headers
                 )
