@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from interleaver.types import clean_text
+from interleaver.types import plain_text
 
 
 class InterleaverError(Exception):
@@ -19,7 +19,7 @@ class InterleaverError(Exception):
     """
 
     def __init__(self, *arguments: Any):
-        super().__init__(*map(clean_text, arguments))
+        super().__init__(*map(plain_text, arguments))
 
 
 class BadInput(InterleaverError, ValueError):

@@ -23,6 +23,7 @@ A profile must not contain secrets: backends read their keys from environment va
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -146,6 +147,27 @@ def _find_profile(path: str | None) -> str | None:
     if path in shipped_profiles() and not Path(path).exists():
         return str(shipped_profiles()[path])
     return str(Path(path or DEFAULT_PROFILE).absolute())
+
+
+def load_recorded_profile(path: str | None) -> Profile:
+    """Read the profile that a run was begun with.
+
+    A run's folder may come from a stranger, whose profile could send environment variables anywhere. So only profiles
+    that come with this package, or lie below the working directory, are read.
+
+    Args:
+        path: the profile that the run names; None for the defaults.
+
+    Raises:
+        BadInput: the profile lies elsewhere, or cannot be used.
+    """
+    if path is not None and path not in map(str, shipped_profiles().values()):
+        if not Path(path).resolve().is_relative_to(Path.cwd().resolve()):
+            raise BadInput(
+                f"the run names the profile {path!r}, which is not below the working directory; if you trust it, add "
+                f"--profile {shlex.quote(path)}, else give another one"
+            )
+    return load_profile(path)
 
 
 def load_profile(path: str | None = None) -> Profile:

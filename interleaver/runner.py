@@ -35,7 +35,7 @@ from interleaver.traces.sources import TraceSource, open_source
 from interleaver.traces.sources.files import RunSource
 from interleaver.traces.trace import SkippedRecord, Trace
 from interleaver.traces.transfer import read_traces
-from interleaver.types import Json, Outcome, clean_text
+from interleaver.types import Json, Outcome, plain_text
 
 ReviewHandler = Callable[[Json], Awaitable[Any]]
 """Answers a review question of a run, see `interleaver.graph.boundary.review`."""
@@ -174,7 +174,7 @@ class Runner:
         Raises:
             BadInput: the request or a setting is invalid, or the folder of the runs cannot be written to.
         """
-        request = clean_text(request)
+        request = plain_text(request)
         check_request(request, len(images))
         try:
             context = Context.model_validate(self.profile.run.model_dump() | settings)

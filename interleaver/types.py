@@ -36,6 +36,15 @@ def clean_text(text: Any) -> Any:
     return text.replace("\0", "\ufffd")
 
 
+def plain_text(text: Any) -> Any:
+    """Return a text as `clean_text` does, and without the other control characters, which a terminal would obey."""
+    text = clean_text(text)
+    return text.translate(_CONTROLS) if isinstance(text, str) else text
+
+
+_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord(letter) for letter in "\t\n\r"}, "\ufffd")
+
+
 def _at_most(limit: int) -> AfterValidator:
     def check(text: str) -> str:
         if len(text) > limit:
@@ -45,8 +54,10 @@ def _at_most(limit: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-Text = Annotated[str, BeforeValidator(clean_text)]
-"""A text that can be stored anywhere."""
+Text = Annotated[str, BeforeValidator(plain_text)]
+"""A text that can be stored and shown anywhere."""
+RawText = Annotated[str, BeforeValidator(clean_text)]
+"""A text of a model as it was written, as far as it can be stored."""
 ShortText = Annotated[Text, _at_most(MAX_TEXT)]
 """A text of a plan or a verdict. The limit is no part of the JSON schema, which some providers would refuse."""
 LongText = Annotated[Text, _at_most(MAX_REASONING)]
@@ -213,7 +224,7 @@ class Message(BaseModel):
     """One turn of a conversation with a model, with an `<image>` tag in place of each picture."""
 
     role: Literal["user", "assistant"]
-    content: Text
+    content: RawText
 
 
 class Usage(BaseModel):
@@ -235,8 +246,8 @@ class Exchange(BaseModel):
     pictures: PicturePolicy | None = Field(
         None, description="How the pictures were sent; None in traces of former versions."
     )
-    answer: Text = Field("", description="Raw answer of the model.")
-    reasoning: Text = Field("", description="Reasoning that the server returned separately from the answer.")
+    answer: RawText = Field("", description="Raw answer of the model.")
+    reasoning: RawText = Field("", description="Reasoning that the server returned separately from the answer.")
     problem: Literal["refusal", "content_filter", "empty", "truncated", "unreadable", "failed"] | None = Field(
         None, description="Why the answer could not be used; None if it could."
     )

@@ -63,13 +63,16 @@ class UnusableRow(BaseModel):
     problem: str
 
 
-def read_items(path: Path, seed: int, repeat: int = 1) -> Iterator[BatchItem | UnusableRow]:
+def read_items(
+    path: Path, seed: int, repeat: int = 1, outside_pictures: bool = False
+) -> Iterator[BatchItem | UnusableRow]:
     """Read a prompt list: a JSON Lines file with one `PromptRow` per line, or a JSON array of them.
 
     Args:
         path: path of the list.
         seed: seed for rows that have none.
         repeat: number of runs per row, with consecutive seeds.
+        outside_pictures: whether rows may name pictures outside of the list's folder, which may come from a stranger.
 
     Raises:
         BadInput: the list cannot be read.
@@ -83,11 +86,25 @@ def read_items(path: Path, seed: int, repeat: int = 1) -> Iterator[BatchItem | U
             yield UnusableRow(line=number, problem=row)
             continue
         first_seed = seed if row.seed is None else row.seed
+        outside = [image for image in row.images if not outside_pictures and not _is_inside(path.parent, image)]
+        if outside:
+            problem = f"the picture {outside[0]!r} is not a file below the list's folder; --outside-pictures allows it"
+            yield UnusableRow(line=number, problem=problem)
+            continue
         images = [str(path.parent / image) for image in row.images]
         for repetition in range(repeat):
             yield BatchItem(
                 line=number, request=row.request, images=images, tags=row.tags, seed=(first_seed + repetition) % 2**31
             )
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Return whether a name leads to a place below a folder, through no link out of it, and to no device."""
+    try:
+        path = (folder / name).resolve()
+        return path.is_relative_to(folder.resolve()) and (path.is_file() or not path.exists())
+    except (OSError, ValueError, RuntimeError):  # a name that is too long, a NUL, a circle of links
+        return False
 
 
 def _read_rows(text: str) -> Iterator[tuple[int, PromptRow | str]]:

@@ -43,6 +43,9 @@ MAX_PROBLEMS_PRINTED = 10
 )
 @click.option("--retry", is_flag=True, help="Also resume runs that ended as partial or failed.")
 @click.option("--documents", is_flag=True, help="Also write each run's document, beside its trace.")
+@click.option(
+    "--outside-pictures", is_flag=True, help="Also read pictures that PROMPTS names outside of its own folder."
+)
 @click.option("--ray", metavar="ADDRESS", is_flag=False, flag_value="local",
               help="Run on the Ray cluster at ADDRESS; without ADDRESS, on one started on this machine.")  # fmt: skip
 @json_option
@@ -55,6 +58,7 @@ def batch(
     repeat: int,
     retry: bool,
     documents: bool,
+    outside_pictures: bool,
     ray: str | None,
     as_json: bool,
 ) -> None:
@@ -76,7 +80,7 @@ def batch(
             "a batch cannot ask for reviews; in the profile, set run.review = false and change run.on_exhausted from "
             '"ask" to another value'
         )
-    rows = list(read_items(prompts, loaded_profile.run.seed, repeat))
+    rows = list(read_items(prompts, loaded_profile.run.seed, repeat, outside_pictures))
     items, unusable_rows = (
         [row for row in rows if not isinstance(row, UnusableRow)],
         [row for row in rows if isinstance(row, UnusableRow)],

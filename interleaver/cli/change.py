@@ -53,7 +53,7 @@ def change(
     interleaver change RUN_ID --choose 3 1     # keep the first attempt at step 3
     """
     from interleaver.graph.boundary.changes import ChooseChange, RedrawChange
-    from interleaver.profile import load_profile
+    from interleaver.profile import load_profile, load_recorded_profile
     from interleaver.runner import Runner
 
     if sum(option is not None for option in (request, redraw, choose, plan)) != 1:
@@ -63,7 +63,7 @@ def change(
     if prompt is not None and redraw is None:
         raise BadInput("--prompt belongs to --redraw")
     record = open_store(profile, out).record(run_id)
-    runner = Runner(load_profile(profile or record.profile), out)
+    runner = Runner(load_profile(profile) if profile else load_recorded_profile(record.profile), out)
     document_change: Change
     if redraw is not None:
         document_change = RedrawChange(step=redraw, prompt=prompt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import ipaddress
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,46 @@ profile_option = click.option(
 )
 out_option = click.option("--out", metavar="DIR|URL", help="Run store [default: store.out of the profile, or out].")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+WITHOUT_KEY = "interleaver.without_key"
+
+
+def _note_without_key(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[WITHOUT_KEY] = value
+
+
+def _check_host(context: click.Context, _: click.Parameter, host: str) -> str:
+    """Refuse to listen beyond this machine without a key, unless told to."""
+    is_open = host != "localhost" and not _is_loopback(host)
+    if is_open and not context.params.get("api_key_env") and not context.meta[WITHOUT_KEY]:
+        hint = "give --api-key-env, or " if any(each.name == "api_key_env" for each in context.command.params) else ""
+        raise click.BadParameter(
+            f"{host} can be reached from other machines, and nobody would need a key; {hint}add --without-key if a "
+            "proxy or a firewall decides who may come"
+        )
+    return host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# Options with `is_eager` are read first, so that the address can be checked against them.
+without_key_option = click.option(
+    "--without-key", is_flag=True, is_eager=True, expose_value=False, callback=_note_without_key,
+    help="Listen beyond this machine although no key is asked for.",
+)  # fmt: skip
+host_option = click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=_check_host,
+    help="Address to listen on; 0.0.0.0 for all, which needs a key.",
+)
 
 
 def open_store(profile: str | None, out: str | None) -> RunStore:

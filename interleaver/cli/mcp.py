@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
-from interleaver.cli.common import one_line_errors, out_option, profile_option
+from interleaver.cli.common import host_option, one_line_errors, out_option, profile_option, without_key_option
 
 
 @click.command()
 @profile_option
 @out_option
 @click.option("--http", is_flag=True, help="Serve over streamable HTTP instead of stdio.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="With --http: address to listen on.")
+@without_key_option
+@host_option
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="With --http: port to listen on."
 )
@@ -37,7 +38,5 @@ def mcp(profile: str | None, out: str | None, http: bool, host: str, port: int) 
     server = create_server(runner)
     if http:
         click.echo(f"MCP at http://{host}:{port}/mcp", err=True)
-        if host not in ("127.0.0.1", "localhost", "::1"):
-            click.echo("Warning: the server has no authentication; put it behind a proxy that checks a key.", err=True)
     # The size limit leaves room for pictures in the request, as base64.
     serve(server, "streamable-http" if http else "stdio", host, port, max_bytes=8 * MAX_BYTES)

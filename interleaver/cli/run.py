@@ -59,7 +59,7 @@ def run(
     interleaver run --review "a house beside a tree at night"
     interleaver run --resume 20260131-093000-how-to-draw-a-cat-1a2b
     """
-    from interleaver.profile import load_profile
+    from interleaver.profile import load_profile, load_recorded_profile
     from interleaver.runner import Runner, read_picture
 
     if resume and (request or images or review or seed is not None or max_attempts is not None):
@@ -73,7 +73,7 @@ def run(
         raise BadInput('there is no request; give one, for example "How to draw a cat step by step?"')
     if resume:
         record = open_store(profile, out).record(resume)
-        runner = Runner(load_profile(profile or record.profile), out)
+        runner = Runner(load_profile(profile) if profile else load_recorded_profile(record.profile), out)
     else:
         runner = Runner(load_profile(profile), out)
         options = {"seed": seed, "max_attempts": max_attempts}

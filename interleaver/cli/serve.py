@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 
 from interleaver.choices import AnswerFormat
-from interleaver.cli.common import EXIT_UNFINISHED, one_line_errors
+from interleaver.cli.common import EXIT_UNFINISHED, host_option, one_line_errors, without_key_option
 from interleaver.errors import BadInput
 from interleaver.types import Json
 
@@ -33,9 +33,15 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 address_options = _options(
-    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all."),
+    without_key_option,
+    host_option,
     click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on."),
-    click.option("--api-key-env", metavar="NAME", help="Environment variable with the API key that clients must send."),
+    click.option(
+        "--api-key-env",
+        metavar="NAME",
+        is_eager=True,
+        help="Environment variable with the API key that clients must send.",
+    ),
 )
 vllm_options = _options(
     address_options,

@@ -27,7 +27,7 @@ from interleaver.graph.planning import (
 )
 from interleaver.graph.state import RunState, attempts_of, plan_of
 from interleaver.store.images import ImageStore
-from interleaver.types import Json, Outcome, StepResult, clean_text
+from interleaver.types import Json, Outcome, StepResult, plain_text
 
 
 class InputReader:
@@ -47,7 +47,7 @@ class InputReader:
         inputs = RunInputs()
         try:
             inputs = read_inputs(state)
-            inputs.request, inputs.background = clean_text(inputs.request), clean_text(inputs.background)
+            inputs.request, inputs.background = plain_text(inputs.request), plain_text(inputs.background)
             if inputs.continues:
                 return {"failure": None, "status": "running", "steps_left": None}
             return update | await self._read(state, inputs)

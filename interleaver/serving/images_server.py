@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,7 +32,9 @@ from interleaver.types import Json
 CALL_FIELDS = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "negative_prompt")
 MIN_SIDE, MAX_SIDE = 64, 4096
 MAX_FILES = 17
-MAX_BODY = 256 * 2**20
+MAX_BODY = 128 * 2**20
+OPEN_PATHS = ("/health", "/metrics")
+"""Paths that need no key."""
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 
 
@@ -142,6 +144,27 @@ class MetricsMiddleware:
             self.metrics.seconds.labels(endpoint).observe(time.monotonic() - start)
 
 
+class KeyMiddleware:
+    """ASGI middleware that refuses requests without the API key before anything of their bodies is read."""
+
+    def __init__(self, app: ASGIApp, api_key: str):
+        self.app = app
+        self.api_key = api_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, or refuse it."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._has_key(scope):
+            return await self.app(scope, receive, send)
+        message = "the API key is missing or wrong; send it as a bearer token"
+        await _error_response(401, message, "invalid_request_error", {"WWW-Authenticate": "Bearer"})(
+            scope, receive, send
+        )
+
+    def _has_key(self, scope: Scope) -> bool:
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), self.api_key.encode())
+
+
 def create_app(service: DrawingService, api_key: str | None = None) -> FastAPI:
     """Return the application of an image server.
 
@@ -153,12 +176,9 @@ def create_app(service: DrawingService, api_key: str | None = None) -> FastAPI:
     metrics = Metrics(service)
     _add_error_handlers(app)
 
-    def check_key(request: Request) -> None:
-        sent_key = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if api_key is not None and not hmac.compare_digest(sent_key.encode(), api_key.encode()):
-            raise HTTPException(401, "the API key is missing or wrong; send it as a bearer token")
-
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY)
+    if api_key is not None:
+        app.add_middleware(KeyMiddleware, api_key=api_key)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
 
     @app.get("/health")
@@ -169,17 +189,17 @@ def create_app(service: DrawingService, api_key: str | None = None) -> FastAPI:
     async def show_metrics() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/v1/models", dependencies=[Depends(check_key)])
+    @app.get("/v1/models")
     async def models() -> Json:
         return {"object": "list", "data": [{"id": service.model, "object": "model", "owned_by": "interleaver"}]}
 
-    @app.post("/v1/images/generations", dependencies=[Depends(check_key)])
+    @app.post("/v1/images/generations")
     async def generations(fields: ImageRequest, http_request: Request) -> Json:
         if fields.mask_image is not None:
             raise BadInput("mask_image: is for edits only; use /v1/images/edits, or leave it out")
         return await _answer(service, http_request, fields, (), None)
 
-    @app.post("/v1/images/edits", dependencies=[Depends(check_key)])
+    @app.post("/v1/images/edits")
     async def edits(request: Request) -> Json:
         async with request.form(max_files=MAX_FILES, max_part_size=MAX_BYTES * 3 // 2) as form:
             sources, mask, fields = await _read_form(form.multi_items())
@@ -190,7 +210,7 @@ def create_app(service: DrawingService, api_key: str | None = None) -> FastAPI:
             mask = await asyncio.to_thread(_from_data_url, image_request.mask_image)
         return await _answer(service, request, image_request, tuple(sources), mask)
 
-    add_edit_route(app, service, check_key)
+    add_edit_route(app, service)
     return app
 
 
@@ -266,40 +286,41 @@ def _white_where_transparent(mask: Picture) -> Picture:
         return Picture.encode(ImageOps.invert(image.convert("RGBA").getchannel("A")))
 
 
+def _error_response(status: int, message: str, kind: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": {"message": message, "type": kind, "code": None}}, status, headers)
+
+
 def _add_error_handlers(app: FastAPI) -> None:
     """Return errors in the format that the `openai` SDK expects."""
-
-    def error_response(status: int, message: str, kind: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        return JSONResponse({"error": {"message": message, "type": kind, "code": None}}, status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"] if part != "body")
-        return error_response(
+        return _error_response(
             400, f"{field}: {problem['msg']} (got {str(problem.get('input'))[:80]!r})", "invalid_request_error"
         )
 
     @app.exception_handler(BadInput)
     async def bad(_: Request, error: BadInput) -> JSONResponse:
-        return error_response(400, str(error), "invalid_request_error")
+        return _error_response(400, str(error), "invalid_request_error")
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
-        return error_response(error.status_code, str(error.detail), "invalid_request_error")
+        return _error_response(error.status_code, str(error.detail), "invalid_request_error")
 
     @app.exception_handler(QueueFull)
     async def busy(_: Request, error: QueueFull) -> JSONResponse:
-        return error_response(429, str(error), "rate_limit_error", {"Retry-After": str(error.retry_after)})
+        return _error_response(429, str(error), "rate_limit_error", {"Retry-After": str(error.retry_after)})
 
     @app.exception_handler(BackendError)
     async def failed(_: Request, error: BackendError) -> JSONResponse:
         if isinstance(error, Refusal):
-            return error_response(400, str(error), "content_policy_violation")
+            return _error_response(400, str(error), "content_policy_violation")
         # Permanent errors must not have a 5xx status, because clients retry those.
         status = 503 if isinstance(error, BackendUnavailable) else 422
-        return error_response(status, str(error), "server_error")
+        return _error_response(status, str(error), "server_error")
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        return error_response(500, f"{type(error).__name__}: {error}", "server_error")
+        return _error_response(500, f"{type(error).__name__}: {error}", "server_error")

@@ -23,7 +23,7 @@ from interleaver.store.folders import Folder
 from interleaver.store.images import ImageStore
 from interleaver.traces.document_file import DOCUMENT_FILE, DocumentFile
 from interleaver.traces.trace import NAME, SkippedRecord, Trace, read_trace
-from interleaver.types import ImageRef
+from interleaver.types import ImageRef, Text
 
 STORE_FOLDER = ".store"
 RUN_FILE = "run.json"
@@ -51,7 +51,7 @@ class RunRecord(BaseModel):
     format: int = migrations.FORMAT
     run_id: str
     thread: str
-    request: str
+    request: Text
     images: list[ImageRef]
     context: dict[str, Any]
     profile: str | None
@@ -64,7 +64,7 @@ class RunSummary(BaseModel):
     """A run as `runs list` shows it. `status` is `unfinished` until the run has ended."""
 
     run_id: str
-    request: str
+    request: Text
     status: str
     seed: int
     started_at: datetime

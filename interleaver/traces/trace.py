@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from interleaver import migrations
-from interleaver.types import Attempt, Exchange, Failure, ImageRef, Outcome, Plan, Status, Step, StepResult
+from interleaver.types import Attempt, Exchange, Failure, ImageRef, Outcome, Plan, Status, Step, StepResult, Text
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Pattern of a run id, which is also the name of the run's folder."""
@@ -26,7 +26,7 @@ class Trace(BaseModel):
     format: int = Field(migrations.FORMAT, description="Version of the file format, see `interleaver.migrations`.")
     run_id: str = Field(pattern=NAME, max_length=200)
     source: str = Field("run", description="Kind of source: run, checkpoint, server, langsmith or record.")
-    request: str
+    request: Text
     images: list[ImageRef] = Field(default_factory=list, description="The pictures of the request.")
     tags: dict[str, str] = Field(default_factory=dict, description="Tags from the prompt list: category, language ...")
     settings: dict[str, Any] = Field(default_factory=dict, description="The run's `Context`.")
