@@ -73,12 +73,12 @@ class CallQueue:
         self.pauses = min(self.pauses + 1, 10)
         self.paused_until = max(self.paused_until, current_time + (max(seconds, first) if seconds else own_seconds))
 
-    def answered(self) -> None:
+    def note_answer(self) -> None:
         """Note that the endpoint has answered a call, whatever the answer was."""
         self.pauses = self.failures = 0
         self.down_since, self._probe_pause = None, PROBE_SECONDS[0]
 
-    def failed(self) -> None:
+    def note_failure(self) -> None:
         """Note that a call failed because the endpoint was unavailable."""
         self.failures += 1
         if self.failures >= DOWN_FAILURES and self.down_since is None:
@@ -207,12 +207,12 @@ class _Attempts:
             answer = await make_call()
         except BackendUnavailable as error:
             if not error.busy:
-                self.queue.failed()
+                self.queue.note_failure()
             raise
         except Exception:
-            self.queue.answered()
+            self.queue.note_answer()
             raise
-        self.queue.answered()
+        self.queue.note_answer()
         return answer
 
     async def _is_probe(self) -> bool:

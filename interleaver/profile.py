@@ -161,12 +161,12 @@ def load_recorded_profile(path: str | None) -> Profile:
     Raises:
         BadInput: the profile lies elsewhere, or cannot be used.
     """
-    if path is not None and path not in map(str, shipped_profiles().values()):
-        if not Path(path).resolve().is_relative_to(Path.cwd().resolve()):
-            raise BadInput(
-                f"the run names the profile {path!r}, which is not below the working directory; if you trust it, add "
-                f"--profile {shlex.quote(path)}, else give another one"
-            )
+    is_shipped = path is None or path in map(str, shipped_profiles().values())
+    if path is not None and not is_shipped and not Path(path).resolve().is_relative_to(Path.cwd().resolve()):
+        raise BadInput(
+            f"the run names the profile {path!r}, which is not below the working directory; if you trust it, add "
+            f"--profile {shlex.quote(path)}, else give another one"
+        )
     return load_profile(path)
 
 

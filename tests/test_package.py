@@ -130,6 +130,8 @@ BEHAVIOURS = {
     "cli/test_output",
     "graph/boundary/test_delegation",
     "graph/test_embedding",
+    "graph/test_words",
+    "store/test_durability",
     "test_examples",
     "test_names",
     "test_package",
@@ -141,7 +143,7 @@ BEHAVIOURS = {
 def test_tests_mirror_the_package():
     for file in (REPOSITORY / "tests").rglob("test_*.py"):
         name = file.relative_to(REPOSITORY / "tests").with_suffix("").as_posix()
-        if name.startswith("integration/") or name in BEHAVIOURS:
+        if name.startswith(("integration/", "torture/")) or name in BEHAVIOURS:
             continue
         module = ROOT / Path(name).parent / f"{Path(name).name.removeprefix('test_')}.py"
         assert module.exists(), f"tests/{name}.py: there is no {module.relative_to(ROOT)}"

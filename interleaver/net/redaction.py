@@ -45,10 +45,10 @@ def _forms(secret: bytes) -> Iterator[bytes]:
     """Yield a secret, and how it looks within base64 at each of the three places where it may begin."""
     yield secret
     for offset in range(3):
-        encoded = base64.b64encode(bytes(offset) + secret)
+        base64_text = base64.b64encode(bytes(offset) + secret)
         begin, end = -(-offset * 8 // 6), (offset + len(secret)) * 8 // 6  # letters that depend on the secret alone
-        yield encoded[begin:end]
-        yield encoded[begin:end].translate(bytes.maketrans(b"+/", b"-_"))
+        yield base64_text[begin:end]
+        yield base64_text[begin:end].translate(bytes.maketrans(b"+/", b"-_"))
 
 
 def _windows(part: bytes) -> list[bytes]:

@@ -9,7 +9,7 @@ from support import malformed
 from interleaver.agents import parse_plan, parse_verdict
 from interleaver.errors import UnreadableAnswer
 
-text = st.text(st.characters(codec="utf-8", exclude_characters="\x00\a\b\f\v"), max_size=60)
+text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"], include_characters="\t\n\r"), max_size=60)
 prose = st.text(st.sampled_from(list("ab c,:'\"{}[]<>/\\\n`“”#")), max_size=80)
 
 

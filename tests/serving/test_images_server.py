@@ -223,8 +223,8 @@ def test_the_released_reward_function_is_answered_as_it_expects(url):
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({"prompt": "a red circle", "image": "not base64!"}, 500, "not base64"),
-        ({"prompt": "a red circle", "image": "aGVsbG8="}, 500, "not a picture"),
+        ({"prompt": "a red circle", "image": "not base64!"}, 400, "not base64"),
+        ({"prompt": "a red circle", "image": "aGVsbG8="}, 400, "not a picture"),
         ({"image": None}, 400, "prompt"),
     ],
 )

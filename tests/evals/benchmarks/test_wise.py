@@ -147,20 +147,22 @@ def test_a_judge_that_is_down_for_long_is_asked_later(tmp_path, monkeypatch, cap
     """Without a server for more calls in a row than are tried at once."""
     monkeypatch.setattr(evaluation, "PATIENCE_SECONDS", 60.0)
     monkeypatch.setattr(calling, "BACKOFF", wait_none())
+    monkeypatch.setattr(calling, "PROBE_SECONDS", (0.02, 0.02))
+    monkeypatch.setattr(calling, "PATIENCE", 0.1)
     data = write_json(tmp_path / "rows.json", wise_rows(range(1, 61)))
     for number in range(1, 61):
         write_picture(tmp_path / f"mine/{number}.png", (number, 0, 0))
     count = itertools.count()
 
     def reply(request):
-        if 10 <= next(count) < 130:
+        if 10 <= next(count) < 50:
             return Reply({"error": {"message": "down"}}, 503)
         return chat_reply("Score: 1")
 
     with serving(reply) as judge:
         asked = ["wise-verified", "--data", data, "--outputs", "mine=mine", "--judge", f"m@{judge.url}/v1", "--json"]
         found = json.loads(run(*asked).stdout)["systems"][0]
-        assert len(judge.requests) == 60 + 120
+        assert len(judge.requests) == 60 + 40
     assert found["groups"]["culture"]["score"]["items"] == 60
     assert found["missing"] == {} and "retrying in" in caplog.text
 
