@@ -122,10 +122,10 @@ class Folder:
         if self.local is None:
             filesystem = self._filesystem_and_root[0]
             try:
-                file = _stored_file(path, filesystem.info(path))
+                existing_file = _stored_file(path, filesystem.info(path))
             except FileNotFoundError:
                 return False
-            return file.size == len(data) and time.time() - (file.changed_at or 0.0) < REFRESH_SECONDS
+            return existing_file.size == len(data) and time.time() - (existing_file.changed_at or 0.0) < REFRESH_SECONDS
         try:
             with open(path, "rb") as file:
                 if file.read(len(data) + 1) != data:
