@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -35,7 +35,7 @@ from interleaver.traces.sources import TraceSource, open_source
 from interleaver.traces.sources.files import RunSource
 from interleaver.traces.trace import SkippedRecord, Trace
 from interleaver.traces.transfer import read_traces
-from interleaver.types import Json, Outcome, plain_text
+from interleaver.types import Attempt, Json, Outcome, plain_text
 
 ReviewHandler = Callable[[Json], Awaitable[Any]]
 """Answers a review question of a run, see `interleaver.graph.boundary.review`."""
@@ -256,7 +256,7 @@ class Runner:
             owner: identity under which the run is locked, see `RunStore.lock`.
         """
         await asyncio.to_thread(self.runs.prepare)
-        async with self.runs.lock(run_id, owner):
+        async with self.runs.lock(run_id, owner, patience=0):
             record = await asyncio.to_thread(self.runs.find, run_id)
             if record is None:
                 record = await self.begin(request, images, settings, run_id, tags)
@@ -278,7 +278,7 @@ class Runner:
             if change:
                 start, config_now = await self._begin_change(graph, config, record, trace, change), config
             else:
-                start, config_now = await _starting_point(graph, record, config)
+                start, config_now = await self._starting_point(graph, record, config)
             if trace and start is not None and not change:
                 await self._leave(trace)
                 return
@@ -313,6 +313,37 @@ class Runner:
         trace = Trace.from_state(state, record.run_id, "run", **run_fields, ended_at=datetime.now(UTC))
         await self._write_document(trace)
         await asyncio.to_thread(self.runs.write_trace, trace)  # last, since its presence marks the run as ended
+
+    async def _starting_point(
+        self, graph: RunGraph, record: RunRecord, config: RunnableConfig
+    ) -> tuple[dict[str, Any] | None, RunnableConfig | None]:
+        """Return the graph input and the checkpoint with which to resume a run.
+
+        The input is None unless the run has not started; the checkpoint is None if there is nothing left to do.
+        """
+        snapshot = await graph.aget_state(config)
+        if not snapshot.values and not snapshot.tasks:
+            images = [image.model_dump() for image in record.images]
+            return {"request": record.request, "images": images}, config
+        state = cast(RunState, snapshot.values)
+        if lost_attempt := await self._first_lost_attempt(state, record.run_id):
+            checkpoint = await _checkpoint_before(graph, "generator", lost_attempt, config)
+            if checkpoint:
+                return None, checkpoint
+        if any(task.error for task in snapshot.tasks):
+            # A node that was cancelled at its very end has stored its writes, but not where the run goes next;
+            # continued as it is, the run would end there. With its checkpoint named, LangGraph executes the node again.
+            return None, snapshot.config
+        if snapshot.tasks:  # not `next`, which omits a node that has finished but is not checkpointed yet
+            return None, config
+        return None, await _before_first_failure(graph, state, config)
+
+    async def _first_lost_attempt(self, state: RunState, run_id: str) -> Attempt | None:
+        """Return the first attempt of which the document needs a picture that the image store has lost."""
+        attempts = [attempt for attempt in attempts_of(state) if attempt.image and _is_needed(state, attempt)]
+        refs = [attempt.image for attempt in attempts if attempt.image]
+        lost_hashes = await asyncio.to_thread(self.runs.lost_pictures, run_id, refs)
+        return next((attempt for attempt in attempts if attempt.image and attempt.image.sha256 in lost_hashes), None)
 
     async def _begin_change(
         self,
@@ -404,26 +435,6 @@ def _state_of(trace: Trace, record: RunRecord) -> dict[str, Any]:
     }
 
 
-async def _starting_point(
-    graph: RunGraph, record: RunRecord, config: RunnableConfig
-) -> tuple[dict[str, Any] | None, RunnableConfig | None]:
-    """Return the graph input and the checkpoint with which to resume a run.
-
-    The input is None unless the run has not started; the checkpoint is None if there is nothing left to do.
-    """
-    snapshot = await graph.aget_state(config)
-    if not snapshot.values and not snapshot.tasks:
-        images = [image.model_dump() for image in record.images]
-        return {"request": record.request, "images": images}, config
-    if any(task.error for task in snapshot.tasks):
-        # A node that was cancelled at its very end has stored its writes, but not where the run goes next; continued as
-        # it is, the run would end there. With its checkpoint named, LangGraph executes the node again.
-        return None, snapshot.config
-    if snapshot.tasks:  # not `next`, which omits a node that has finished but is not checkpointed yet
-        return None, config
-    return None, await _before_first_failure(graph, cast(RunState, snapshot.values), config)
-
-
 async def _before_first_failure(graph: RunGraph, state: RunState, config: RunnableConfig) -> RunnableConfig | None:
     """Return the checkpoint just before the first call that failed; None if no call failed.
 
@@ -435,15 +446,21 @@ async def _before_first_failure(graph: RunGraph, state: RunState, config: Runnab
         return await _before_planning(graph, config)
     if failed is None:
         return None
-    node = "critic" if failed.image else "generator"
-    position, attempts = failed.step, failed.attempt - (node == "generator")
+    return await _checkpoint_before(graph, "critic" if failed.image else "generator", failed, config)
+
+
+async def _checkpoint_before(
+    graph: RunGraph, node: Literal["generator", "critic"], attempt: Attempt, config: RunnableConfig
+) -> RunnableConfig | None:
+    """Return the checkpoint just before a node worked on an attempt; None if that was before the document's change."""
+    attempts = attempt.attempt - (node == "generator")
     async for snapshot in graph.aget_state_history(config):
-        snapshot_state = cast(RunState, snapshot.values)
-        at_node = [task.name for task in snapshot.tasks] == [node] and snapshot_state.get("position", 0) == position
-        if at_node and len(attempts_of(snapshot_state, position)) == attempts:
+        state = cast(RunState, snapshot.values)
+        at_node = [task.name for task in snapshot.tasks] == [node] and state.get("position", 0) == attempt.step
+        if at_node and len(attempts_of(state, attempt.step)) == attempts:
             return snapshot.config
         if (snapshot.metadata or {}).get("source") == "input":
-            return None  # it failed before the document was changed
+            return None
     return None
 
 
@@ -455,6 +472,12 @@ async def _before_planning(graph: RunGraph, config: RunnableConfig) -> RunnableC
         if (snapshot.metadata or {}).get("source") == "input":
             return None
     return None
+
+
+def _is_needed(state: RunState, attempt: Attempt) -> bool:
+    """Return whether an attempt's picture was kept, or is the latest of a step that is not closed yet."""
+    result = result_of(state, attempt.step)
+    return attempt.attempt == (result.attempt if result else attempts_of(state, attempt.step)[-1].attempt)
 
 
 def _is_open(state: RunState, position: int) -> bool:

@@ -1,7 +1,10 @@
 """Runs that were interrupted at an awkward moment."""
 
 import asyncio
+import hashlib
+import shutil
 from contextlib import aclosing
+from pathlib import Path
 
 import aiosqlite
 import pytest
@@ -128,3 +131,73 @@ async def test_a_cancelled_run_is_resumed_at_once_in_the_same_process(tmp_path, 
         await asyncio.wait(tasks)
         await work()
         assert runner.runs.trace("r").status == "complete"
+
+
+DAMAGE = {
+    "deleted": lambda file, other: file.unlink(),
+    "cut": lambda file, other: file.write_bytes(file.read_bytes()[:100]),
+    "empty": lambda file, other: file.write_bytes(b""),
+    "another": lambda file, other: file.write_bytes(other.read_bytes()),
+}
+
+
+def picture_files(runner, trace):
+    return [Path(runner.runs.images.path(result.image)) for result in trace.results]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("copies", [True, False])
+async def test_a_lost_picture_of_a_finished_run_is_put_back_or_drawn_again(tmp_path, damage, copies):
+    runner = Runner(Profile(), tmp_path, documents=copies)
+    record = await made(runner)
+    trace = runner.runs.trace("r")
+    files = picture_files(runner, trace)
+    data = files[1].read_bytes()
+    DAMAGE[damage](files[1], files[0])
+    events = [event async for event in runner.work(record)]
+    assert files[1].read_bytes() == data  # the sandbox draws the same again
+    assert runner.runs.trace("r").results == trace.results
+    drawn_steps = {event.step for event in events if event.type == "picture_ready"}
+    assert drawn_steps == (set() if copies else {1, 2})
+
+
+@pytest.mark.parametrize("lookahead", [True, False])
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_a_lost_picture_of_an_unfinished_run_is_drawn_again(tmp_path, damage, lookahead):
+    undisturbed_runner = Runner(Profile(), tmp_path / "undisturbed", documents=False)
+    await made(undisturbed_runner)
+    runner = Runner(Profile(), tmp_path / "disturbed", documents=False)
+    settings = {"seed": 1, "lookahead": lookahead}
+    record = await runner.begin("a boat and a tree and a star", [], settings, run_id="r")
+    refs = []
+    async with aclosing(runner.work(record)) as events:
+        async for event in events:
+            if event.type == "picture_ready":
+                refs.append(event.image)
+            if event.type == "step_ended" and event.step == 1:
+                break
+    for ref in refs[1:]:
+        DAMAGE[damage](Path(runner.runs.images.path(ref)), Path(runner.runs.images.path(refs[0])))
+    async for _ in runner.work(record):
+        pass
+    trace, undisturbed_trace = runner.runs.trace("r"), undisturbed_runner.runs.trace("r")
+    assert (trace.status, trace.results) == ("complete", undisturbed_trace.results)
+    for file in picture_files(runner, trace):
+        assert file.stem == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+async def test_a_document_says_which_picture_is_lost(tmp_path):
+    """An imported run has no checkpoints to draw it again from."""
+    runner = Runner(Profile(), tmp_path)
+    record = await made(runner)
+    trace = runner.runs.trace("r")
+    shutil.rmtree(tmp_path / ".store/checkpoints")
+    shutil.rmtree(tmp_path / "r/pictures")
+    picture_files(runner, trace)[1].unlink()
+    async for _ in runner.work(record):
+        pass
+    pages = [(tmp_path / "r" / name).read_text() for name in ("document.html", "document.md")]
+    assert all(page.count("The picture of this step has been lost") == 1 for page in pages)
+    lost = [block for block in runner.runs.document("r").blocks if block.type == "image" and block.path is None]
+    assert [block.step for block in lost] == [1]
+    assert sorted(file.name for file in (tmp_path / "r/pictures").iterdir()) == ["step-01.png", "step-03.png"]

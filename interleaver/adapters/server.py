@@ -17,7 +17,7 @@ from starlette.routing import Route
 from interleaver.errors import BackendUnavailable, BadInput
 from interleaver.graph.builder import build_graph
 from interleaver.graph.compiled import GraphBuilder
-from interleaver.store.images import ImageStore
+from interleaver.store.images import ImageStore, LostPicture
 
 PROFILE_VARIABLE = "INTERLEAVER_PROFILE"
 HEADERS = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
@@ -48,8 +48,10 @@ async def get_picture(request: Request) -> Response:
     sha256 = request.path_params["name"].partition(".")[0]
     try:
         picture = await images.find(sha256)
-    except (BadInput, BackendUnavailable) as error:
+    except (BadInput, LostPicture) as error:
         return PlainTextResponse(f"{error}\n", status_code=404)
+    except BackendUnavailable as error:
+        return PlainTextResponse(f"{error}\n", status_code=503)
     return Response(picture.data, media_type=picture.media_type, headers=HEADERS)
 
 

@@ -112,7 +112,7 @@ class Nodes:
         position, step, last = state["position"], current_step(state), last_attempt(state)
         assert step is not None  # routing sends only existing steps here
         draft = draft_after(state, last) if last and last.step < position else None
-        if draft and draft.step == position:
+        if draft and draft.step == position and draft.image and await self.images.holds(draft.image):
             return record_attempt(draft)
         numbers = [attempt.attempt for attempt in attempts_of(state, position)]
         number = max([*numbers, state.get("extra_attempts", 0)]) + 1

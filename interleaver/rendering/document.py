@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,10 @@ from interleaver.rendering.texts import (
     text_to_markdown,
 )
 from interleaver.store.folders import Folder
-from interleaver.store.images import ImageStore
+from interleaver.store.images import ImageStore, LostPicture
 from interleaver.traces.document_file import (
     DOCUMENT_FILE,
+    PICTURE_FOLDERS,
     AttemptEntry,
     DocumentFile,
     ImageEntry,
@@ -41,6 +43,7 @@ NOTES = {
     Outcome.FAILED: "No picture could be drawn for this step.",
     None: "The run ended before this step.",
 }
+LOST = "The picture of this step has been lost; resume the run, or redraw the step, to have it drawn again."
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class StepView:
 async def write_document(
     folder: Folder, run_id: str, document: Document, attempts: list[Attempt], images: ImageStore
 ) -> None:
-    """Write the document files of a run.
+    """Write the document files of a run. Pictures that the image store has lost are left out, and the files say so.
 
     Args:
         folder: folder to write to; created if it does not exist.
@@ -69,7 +72,10 @@ async def write_document(
     """
     document_images = [block.image for block in document.blocks if isinstance(block, ImageBlock)]
     refs = {ref.sha256: ref for ref in [*document_images, *(attempt.image for attempt in attempts if attempt.image)]}
-    pictures = {sha256: await images.get(ref) for sha256, ref in refs.items()}
+    pictures = {}
+    for sha256, ref in refs.items():
+        with suppress(LostPicture):
+            pictures[sha256] = await images.get(ref)
     await asyncio.to_thread(_write_files, folder, run_id, document, attempts, pictures)
 
 
@@ -77,11 +83,12 @@ def _write_files(
     folder: Folder, run_id: str, document: Document, attempts: list[Attempt], pictures: dict[str, Picture]
 ) -> None:
     paths = _plan_picture_paths(document, attempts)
+    _remove_stale(folder, set(paths.values()))
+    paths = {key: path for key, path in paths.items() if key[1] in pictures}
     for (_, sha256), path in paths.items():
         folder.write(path, pictures[sha256].data)
     folder.write("document.html", render_html(document, attempts, pictures).encode())
     folder.write("document.md", render_markdown(document, paths).encode())
-    _remove_stale(folder, set(paths.values()))
     # Last, since its presence marks the document as written.
     content = document_file(run_id, document, attempts, paths)
     folder.write(DOCUMENT_FILE, content.model_dump_json(indent=2).encode())
@@ -90,7 +97,7 @@ def _write_files(
 def _remove_stale(folder: Folder, current: set[str]) -> None:
     """Remove the pictures of attempts that a resumed run has replaced; their bytes stay in the image store."""
     for file in folder.files():
-        if file.path.startswith(("pictures/", "attempts/")) and file.path not in current:
+        if file.path.startswith(PICTURE_FOLDERS) and file.path not in current:
             folder.remove(file.path)
 
 
@@ -140,7 +147,7 @@ def _block_entry(block: Block, paths: PicturePaths) -> TextEntry | ImageEntry:
     if isinstance(block, TextBlock):
         return TextEntry(text=block.text, step=block.step)
     sha256 = block.image.sha256
-    return ImageEntry(path=paths[block.step, sha256], sha256=sha256, alt=block.alt, step=block.step)
+    return ImageEntry(path=paths.get((block.step, sha256)), sha256=sha256, alt=block.alt, step=block.step)
 
 
 def _attempt_entry(attempt: Attempt, paths: PicturePaths) -> AttemptEntry:
@@ -150,7 +157,7 @@ def _attempt_entry(attempt: Attempt, paths: PicturePaths) -> AttemptEntry:
         prompt=attempt.prompt,
         seed=attempt.seed,
         sha256=image.sha256 if image else None,
-        path=paths[attempt.step, image.sha256] if image else None,
+        path=paths.get((attempt.step, image.sha256)) if image else None,
         accepted=verdict.accepted if verdict else None,
         reasoning=verdict.reasoning if verdict else None,
         refined_prompt=verdict.refined_prompt if verdict else None,
@@ -170,8 +177,10 @@ def render_markdown(document: Document, paths: PicturePaths) -> str:
                 continue
             if isinstance(block, TextBlock):
                 lines += [text_to_markdown(block.text), ""]
+            elif path := paths.get((block.step, block.image.sha256)):
+                lines += [f"![{escape_markdown(block.alt)}]({path})", ""]
             else:
-                lines += [f"![{escape_markdown(block.alt)}]({paths[block.step, block.image.sha256]})", ""]
+                lines += [f"*{LOST}*", ""]
         note = _note(summary)
         if note:
             lines += [f"*{escape_markdown(note)}*", ""]
@@ -197,26 +206,24 @@ def render_html(document: Document, attempts: list[Attempt], pictures: dict[str,
 
 def _step_view(position: int, document: Document, attempts: list[Attempt], pictures: dict[str, Picture]) -> StepView:
     texts: list[Markup] = []
-    picture, alt = None, ""
+    picture, alt, note = None, "", _note(document.steps[position])
     for block in document.blocks:
         if block.step == position and isinstance(block, TextBlock):
             texts.append(text_to_html(block.text))
         elif block.step == position and isinstance(block, ImageBlock):
-            picture, alt = _data_uri(pictures[block.image.sha256]), block.alt
+            picture, alt = _data_uri(pictures.get(block.image.sha256)), block.alt
+            note = note or (None if picture else LOST)
     summary = document.steps[position]
     step_attempts = [attempt for attempt in attempts if attempt.step == position]
-    return StepView(
-        summary, texts, picture, alt, _note(summary), [_attempt_view(attempt, pictures) for attempt in step_attempts]
-    )
+    return StepView(summary, texts, picture, alt, note, [_attempt_view(attempt, pictures) for attempt in step_attempts])
 
 
 def _attempt_view(attempt: Attempt, pictures: dict[str, Picture]) -> dict[str, Any]:
+    picture = pictures.get(attempt.image.sha256) if attempt.image else None
     return {
         "number": attempt.attempt,
         "prompt": attempt.prompt,
-        "picture": _data_uri(shrink_picture(pictures[attempt.image.sha256], THUMBNAIL, "PNG"))
-        if attempt.image
-        else None,
+        "picture": _data_uri(shrink_picture(picture, THUMBNAIL, "PNG") if picture else None),
         "verdict": attempt.verdict_label,
         "reasoning": attempt.reason,
     }
@@ -235,7 +242,9 @@ def _heading(document: Document) -> str:
     return first if len(first) <= 120 else f"{first[:117]}..."
 
 
-def _data_uri(picture: Picture) -> str:
+def _data_uri(picture: Picture | None) -> str | None:
+    if picture is None:
+        return None
     if len(picture.data) > INLINE_BYTES:
         # Keeps the page small, so that one with a dozen photographs still opens quickly.
         picture = shrink_picture(picture, max(picture.width, picture.height), "JPEG")

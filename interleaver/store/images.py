@@ -15,8 +15,12 @@ from interleaver.types import ImageRef
 DEFAULT_URL = "out/.store/images"
 
 
-class DamagedPicture(BackendUnavailable):
-    """The store has other bytes in the place of a picture; drawing or storing the picture again mends it."""
+class LostPicture(BackendUnavailable):
+    """The store does not have a picture; drawing or storing it again mends that."""
+
+
+class DamagedPicture(LostPicture):
+    """The store has other bytes in the place of a picture."""
 
 
 class ImageStore:
@@ -72,7 +76,8 @@ class ImageStore:
 
         Raises:
             BadInput: the hash is malformed, or the store holds no such picture.
-            DamagedPicture: the store holds other bytes in its place.
+            DamagedPicture: the store has other bytes in its place.
+            BackendUnavailable: the store cannot be read.
         """
         if not re.fullmatch(r"[0-9a-f]{64}", sha256):
             raise BadInput(f"{sha256[:70]!r} is not a SHA-256; give 64 lower-case hex digits")
@@ -82,17 +87,18 @@ class ImageStore:
                 data = await asyncio.to_thread(self.read, ref)
             except DamagedPicture:
                 raise
-            except BackendUnavailable:
+            except LostPicture:
                 continue
             return await asyncio.to_thread(Picture.stored, data)
         raise BadInput(f"picture {sha256[:12]} is not in the image store {self.url}")
 
     async def holds(self, ref: ImageRef) -> bool:
-        """Return whether the store has a picture; False if the store cannot be read."""
+        """Return whether the store has a picture, undamaged; False if the store cannot be read."""
         try:
-            return await asyncio.to_thread(self.folder.exists, image_file_name(ref))
-        except OSError:
+            await asyncio.to_thread(self.read, ref)
+        except BackendUnavailable:
             return False
+        return True
 
     async def put(self, picture: Picture) -> ImageRef:
         """Store a picture and return its reference.
@@ -100,10 +106,7 @@ class ImageStore:
         Raises:
             BackendUnavailable: the store cannot be written to.
         """
-        try:
-            await asyncio.to_thread(self._write, picture)
-        except OSError as error:
-            raise BackendUnavailable(f"the image store {self.url} cannot be written to: {error}") from None
+        await asyncio.to_thread(self.write, picture)
         return picture.ref
 
     async def get(self, ref: ImageRef) -> Picture:
@@ -112,8 +115,9 @@ class ImageStore:
         Only the hash of the reference counts, which may come from outside: type and size are read from the bytes.
 
         Raises:
-            BackendUnavailable: the store does not hold it, or cannot be read.
-            DamagedPicture: the store holds other bytes in its place, or bytes that are not a picture.
+            LostPicture: the store does not have it.
+            DamagedPicture: the store has other bytes in its place, or bytes that are not a picture.
+            BackendUnavailable: the store cannot be read.
         """
         data = await asyncio.to_thread(self.read, ref)
         try:
@@ -145,10 +149,10 @@ class ImageStore:
         """Return the bytes of a picture without decoding them; raises the same errors as `get`."""
         try:
             data = self.folder.read(image_file_name(ref))
+        except FileNotFoundError:
+            raise LostPicture(f"picture {ref.sha256[:12]} is not in the image store {self.url}") from None
         except OSError as error:
-            raise BackendUnavailable(
-                f"picture {ref.sha256[:12]} is not in the image store {self.url}: {error}"
-            ) from None
+            raise BackendUnavailable(f"the image store {self.url} cannot be read: {error}") from None
         if hashlib.sha256(data).hexdigest() != ref.sha256:
             raise DamagedPicture(
                 f"picture {ref.sha256[:12]} in the image store {self.url} is damaged: its {len(data):,} bytes are not "
@@ -156,10 +160,14 @@ class ImageStore:
             )
         return data
 
-    def _write(self, picture: Picture) -> None:
+    def write(self, picture: Picture) -> None:
+        """Store a picture; raises the same errors as `put`."""
         name = image_file_name(picture.ref)
-        if not self.folder.refresh(name, picture.data):
-            self.folder.write(name, picture.data)
+        try:
+            if not self.folder.refresh(name, picture.data):
+                self.folder.write(name, picture.data)
+        except OSError as error:
+            raise BackendUnavailable(f"the image store {self.url} cannot be written to: {error}") from None
 
 
 def image_file_name(ref: ImageRef) -> str:

@@ -32,7 +32,9 @@ class RunLocked(BadInput):
 
 
 @asynccontextmanager
-async def hold_lock(folder: Folder, name: str, owner: str | None = None) -> AsyncGenerator[None]:
+async def hold_lock(
+    folder: Folder, name: str, owner: str | None = None, patience: float = CLOSING_SECONDS
+) -> AsyncGenerator[None]:
     """Hold the lock of a run for this process alone.
 
     On a local filesystem the lock is a file lock, which the operating system releases when the process dies. In a
@@ -45,13 +47,14 @@ async def hold_lock(folder: Folder, name: str, owner: str | None = None) -> Asyn
         name: name of the run.
         owner: identity of the holder, for processes that share it; an owner may take its own lease again. Random by
             default.
+        patience: seconds to wait for a file lock that another holder may be about to release.
 
     Raises:
         RunLocked: another process holds the lock.
     """
     if folder.local:
         folder.local.mkdir(parents=True, exist_ok=True)
-        async with _hold_file(FileLock(folder.local / f"{name}.lock", timeout=0, thread_local=False), name):
+        async with _hold_file(FileLock(folder.local / f"{name}.lock", timeout=0, thread_local=False), name, patience):
             yield
         return
     lease = _Lease(folder, f"{name}.json", owner or secrets.token_hex(8))
@@ -80,9 +83,9 @@ def _message(name: str) -> str:
 
 
 @asynccontextmanager
-async def _hold_file(lock: FileLock, name: str) -> AsyncGenerator[None]:
+async def _hold_file(lock: FileLock, name: str, patience: float) -> AsyncGenerator[None]:
     """Hold a file lock; it may take a moment until a holder that was left in the middle has released it."""
-    deadline = time.monotonic() + CLOSING_SECONDS
+    deadline = time.monotonic() + patience
     while True:
         try:
             lock.acquire()

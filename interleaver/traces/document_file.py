@@ -10,6 +10,8 @@ from interleaver import migrations
 from interleaver.types import Outcome, Status
 
 DOCUMENT_FILE = "document.json"
+PICTURE_FOLDERS = ("pictures/", "attempts/")
+"""Folders beside a document with its pictures, and with those of the attempts that were not kept."""
 
 
 class TextEntry(BaseModel):
@@ -28,12 +30,12 @@ class ImageEntry(BaseModel):
     """A picture.
 
     Attributes:
-        path: path of the picture file, relative to the run's folder.
+        path: path of the picture file, relative to the run's folder; None if the picture has been lost.
         step: position of the step in the plan, from 0.
     """
 
     type: Literal["image"] = "image"
-    path: str
+    path: str | None
     sha256: str
     alt: str
     step: int
@@ -45,7 +47,7 @@ class AttemptEntry(BaseModel):
     Attributes:
         attempt: number of the attempt at this step, from 1.
         sha256: SHA-256 of the picture; None if none was drawn.
-        path: path of the picture file, relative to the run's folder; None if none was drawn.
+        path: path of the picture file, relative to the run's folder; None if none was drawn, or it has been lost.
         accepted: whether the critic accepted the picture; None if it gave no verdict.
         reasoning: the critic's reasoning; None if it gave no verdict.
         refined_prompt: the critic's refined prompt; None if it gave no verdict.

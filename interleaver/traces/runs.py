@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import secrets
 import shlex
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -18,10 +19,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from interleaver import migrations
 from interleaver.errors import BadInput, did_you_mean, redact_password
+from interleaver.pictures import Picture
 from interleaver.store import checkpointers, locks
 from interleaver.store.folders import Folder
-from interleaver.store.images import ImageStore
-from interleaver.traces.document_file import DOCUMENT_FILE, DocumentFile
+from interleaver.store.images import ImageStore, LostPicture
+from interleaver.traces.document_file import DOCUMENT_FILE, PICTURE_FOLDERS, DocumentFile
 from interleaver.traces.trace import NAME, SkippedRecord, Trace, read_trace
 from interleaver.types import ImageRef, Text
 
@@ -144,17 +146,20 @@ class RunStore:
         self.folder(record.run_id).write(RUN_FILE, record.model_dump_json(indent=2).encode())
         return record
 
-    def lock(self, run_id: str, owner: str | None = None) -> AbstractAsyncContextManager[None]:
+    def lock(
+        self, run_id: str, owner: str | None = None, patience: float = locks.CLOSING_SECONDS
+    ) -> AbstractAsyncContextManager[None]:
         """Hold the exclusive lock of a run, which is also released if the process dies.
 
         Args:
             run_id: id of the run.
             owner: holder of the lock, if several processes act as one; the same owner may acquire the lock again.
+            patience: seconds to wait for a lock on this machine that may be about to be released.
 
         Raises:
             RunLocked: another process is working on the run.
         """
-        return locks.hold_lock(self.root / STORE_FOLDER / "locks", run_id, owner)
+        return locks.hold_lock(self.root / STORE_FOLDER / "locks", run_id, owner, patience)
 
     def checkpointer(self, run_id: str) -> AbstractAsyncContextManager[BaseCheckpointSaver[Any]]:
         """Return a context manager that opens the checkpointer of a run."""
@@ -213,6 +218,35 @@ class RunStore:
         )
         self.folder(trace.run_id).write(RUN_FILE, record.model_dump_json(indent=2).encode())
         self.write_trace(trace)
+
+    def lost_pictures(self, run_id: str, refs: Iterable[ImageRef]) -> set[str]:
+        """Return the SHA-256 of those pictures of a run that the image store does not have.
+
+        Pictures of which the run's document has copies are stored again, and so are not lost.
+
+        Raises:
+            BackendUnavailable: the image store cannot be read.
+        """
+        lost_hashes = set()
+        for ref in refs:
+            try:
+                self.images.read(ref)
+            except LostPicture:
+                lost_hashes.add(ref.sha256)
+        if lost_hashes:
+            for data in self._copied_pictures(run_id):
+                sha256 = hashlib.sha256(data).hexdigest()
+                if sha256 in lost_hashes:
+                    self.images.write(Picture.stored(data))
+                    lost_hashes.discard(sha256)
+        return lost_hashes
+
+    def _copied_pictures(self, run_id: str) -> Iterator[bytes]:
+        """Yield the bytes of the pictures beside a run's document."""
+        folder = self.folder(run_id)
+        for file in folder.files():
+            if file.path.startswith(PICTURE_FOLDERS):
+                yield folder.read(file.path)
 
     def has_ended(self, run_id: str) -> bool:
         """Return whether a run has ended, successfully or not."""

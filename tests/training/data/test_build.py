@@ -390,7 +390,7 @@ async def test_a_model_is_trained_with_pictures_as_it_is_asked(tmp_path, policy)
     assert {Picture.stored(data).width for data in asked} == {widths[policy]}
 
 
-texts_of_documents = st.text(st.characters(exclude_characters="\a\b\f\v"), max_size=60)
+texts_of_documents = st.text(st.characters(exclude_categories=["Cc"], include_characters="\t\n\r"), max_size=60)
 
 
 @given(texts_of_documents, texts_of_documents, st.booleans())
@@ -403,9 +403,7 @@ def test_an_answer_that_is_written_is_read_back(reasoning, prompt, accepted):
     if not accepted and prompt and "<image>" not in prompt and prompt.strip().lower() not in (
         "", "null", "none", "n/a",
     ):  # fmt: skip
-        assert read.refined_prompt == prompt.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace(
-            "\x00", ""
-        )
+        assert read.refined_prompt == prompt.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @pytest.fixture
