@@ -34,7 +34,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from interleaver import migrations
 from interleaver.errors import BadInput, explain
 from interleaver.graph.context import RunSettings
-from interleaver.store.checkpointers import check_address
+from interleaver.store.postgres import check_address
 from interleaver.text_files import read_text_file
 from interleaver.types import Exchange
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from interleaver import migrations
 from interleaver.errors import BadInput, did_you_mean, redact_password
 from interleaver.pictures import Picture
-from interleaver.store import checkpointers, locks
+from interleaver.store import checkpointers, locks, postgres
 from interleaver.store.folders import Folder
 from interleaver.store.images import ImageStore, LostPicture
 from interleaver.traces.document_file import DOCUMENT_FILE, PICTURE_FOLDERS, DocumentFile
@@ -164,7 +164,7 @@ class RunStore:
     def checkpointer(self, run_id: str) -> AbstractAsyncContextManager[BaseCheckpointSaver[Any]]:
         """Return a context manager that opens the checkpointer of a run."""
         if self.postgres:
-            return checkpointers.postgres(self.postgres)
+            return postgres.open_checkpointer(self.postgres)
         return checkpointers.sqlite(self.root / STORE_FOLDER / "checkpoints", f"{run_id}.sqlite")
 
     def has_checkpoints(self, run_id: str) -> bool:

@@ -1,5 +1,6 @@
 """Batches on a real Ray cluster, object storage and PostgreSQL, each broken in the middle."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,9 +14,10 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.types import Command
 from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
+from support.postgres import PostgresServer
 from support.processes import free_port
 
-from interleaver import build_graph
+from interleaver import Profile, Runner, build_graph
 from interleaver.cli.traces import open_sources
 from interleaver.traces.runs import RunStore
 from interleaver.traces.trace import Trace
@@ -176,44 +178,14 @@ def test_a_batch_on_object_storage_is_killed_and_carried_on(tmp_path, alone, s3)
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """A PostgreSQL server of its own, on loopback, with a password."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
-    folder = tmp_path_factory.mktemp("postgres")
-    port = free_port()
-    (folder / "password").write_text("pg-secret")
-    as_user = {}
-    if os.geteuid() == 0:  # it refuses to run as root
-        import pwd
+def postgres_server(tmp_path_factory):
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
 
-        user = pwd.getpwnam("postgres")
-        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        for path in (folder, *folder.parents):
-            if path == Path("/tmp"):
-                break
-            os.chmod(path, 0o711)
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        os.chown(folder / "password", user.pw_uid, user.pw_gid)
-    subprocess.run(
-        [programs / "initdb", "-D", folder / "data", "-U", "owner", "-A", "scram-sha-256", "--pwfile", "password"],
-        check=True, stdout=subprocess.DEVNULL, cwd=folder, **as_user,
-    )  # fmt: skip
-    server = subprocess.Popen(
-        [programs / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user,
-    )  # fmt: skip
-    address = f"postgresql://owner@127.0.0.1:{port}/postgres"
-    import psycopg
 
-    for _ in range(100):
-        try:
-            psycopg.connect(address, password="pg-secret").close()
-            break
-        except psycopg.OperationalError:
-            time.sleep(0.1)
-    yield address
-    server.send_signal(signal.SIGINT)
-    server.wait(20)
+@pytest.fixture
+def postgres(postgres_server):
+    return postgres_server.address
 
 
 async def test_checkpoints_in_postgres(tmp_path, alone, postgres, monkeypatch):
@@ -242,6 +214,57 @@ async def test_checkpoints_in_postgres(tmp_path, alone, postgres, monkeypatch):
     problem = summary["problems"][0]["problem"]
     assert summary["statuses"] == {"error": ROWS} and "password authentication failed" in problem
     assert "secret" not in json.dumps(summary)
+
+
+class Gate(PlainGenerator):
+    """Draws nothing before all runs are at work."""
+
+    def __init__(self, runs):
+        super().__init__()
+        self.gate = asyncio.Barrier(runs)
+
+    async def generate(self, prompt, sources, seed, size):
+        await asyncio.wait_for(self.gate.wait(), 300)
+        return await super().generate(prompt, sources, seed, size)
+
+
+async def test_120_runs_at_once_share_a_few_connections(tmp_path, postgres_server, monkeypatch):
+    import psycopg
+
+    monkeypatch.setenv("PGPASSWORD", "pg-secret")
+    runner = Runner(Profile(store={"checkpoints": postgres_server.address}), tmp_path, documents=False)
+    gate = Gate(120)
+    runner.builder = build_graph(
+        planner=ScriptedPlanner(drawn_plan(1)), critic=ScriptedCritic(), generator=gate, images=runner.runs.images
+    )
+    counts = []
+
+    async def make(number):
+        async for event in runner.make("Draw it", [], {"seed": number}, f"run-{number}", {}):
+            if event.type == "picture_ready" and number == 0:
+                with psycopg.connect(postgres_server.address) as connection:
+                    counts.append(connection.execute("SELECT count(*) FROM pg_stat_activity").fetchone()[0])
+
+    await asyncio.gather(*map(make, range(120)))
+    traces = [runner.runs.trace(run_id) for run_id in runner.runs.run_ids()]
+    assert [trace.status for trace in traces] == ["complete"] * 120
+    assert sorted(trace.seed for trace in traces) == list(range(120))
+    assert counts[0] < 30  # ten of ours, this one, and the server's own
+
+
+async def test_a_run_waits_for_a_database_that_has_gone_away(tmp_path, postgres_server, monkeypatch):
+    monkeypatch.setenv("PGPASSWORD", "pg-secret")
+    runner = Runner(Profile(store={"checkpoints": postgres_server.address}), tmp_path, documents=False)
+    record = await runner.begin("a boat and a tree and a star", [], {"seed": 1}, run_id="r")
+    pictures = 0
+    async for event in runner.work(record):
+        if event.type == "picture_ready":
+            pictures += 1
+            if pictures in (1, 3):
+                await asyncio.to_thread(postgres_server.stop)
+                asyncio.get_running_loop().call_later(3, postgres_server.start)
+    trace = runner.runs.trace("r")
+    assert trace.status == "complete" and len(trace.attempts) == pictures  # nothing was drawn twice
 
 
 async def test_two_programs_may_begin_on_an_empty_database(tmp_path, postgres):

@@ -17,7 +17,7 @@ from langgraph.pregel import Pregel
 from pydantic import ValidationError
 
 from interleaver.errors import BadInput, explain
-from interleaver.store import checkpointers
+from interleaver.store import checkpointers, postgres
 from interleaver.store.images import ImageStore
 from interleaver.traces.sources import CompileGraph
 from interleaver.traces.trace import SkippedRecord, Trace, run_name_from
@@ -88,8 +88,9 @@ class PostgresSource:
     async def read(self) -> AsyncGenerator[Trace | SkippedRecord]:
         """See `TraceSource.read`."""
         async with (
-            checkpointers.postgres(self._address, make_tables=False) as saver,
-            aclosing(_read(saver, self._compile, self._heads(saver.conn))) as traces,
+            postgres.open_checkpointer(self._address, make_tables=False) as saver,
+            saver.conn.connection() as connection,
+            aclosing(_read(saver, self._compile, self._heads(connection))) as traces,
         ):
             async for trace in traces:
                 yield trace
