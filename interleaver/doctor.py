@@ -20,6 +20,7 @@ from interleaver.profile import DEFAULT_PROFILE, Profile, load_profile
 from interleaver.registry import BackendKind
 from interleaver.runner import make_backend, open_run_store
 from interleaver.types import Plan, Step, Verdict
+from interleaver.upkeep.inspection import inspect_store, mend_run
 
 DOORS = {
     "openai": "import openai, httpx2, interleaver.agents.openai_compatible",
@@ -163,6 +164,42 @@ async def _stores(profile: Profile, out: str | None) -> list[Check]:
     except (InterleaverError, OSError) as error:
         return [folder, Check(name="images", ok=False, detail=f"{store.images.url}: {error}")]
     return [folder, Check(name="images", ok=True, detail=f"{store.images.url} is readable and writable")]
+
+
+async def examine_store(profile: str | None, out: str | None, mend: bool = False) -> list[Check]:
+    """Read every run and picture of a run store, and report what is damaged or missing.
+
+    Args:
+        profile: path or name of the profile, see `load_profile`; None for the default.
+        out: folder or URL of the runs; None for the profile's.
+        mend: whether to put lost pictures back or draw them again, with the models of `profile` or else of each run.
+
+    Raises:
+        BadInput: the profile cannot be used, or the store cannot be opened.
+        BackendUnavailable: the store cannot be read.
+    """
+    loaded_profile = load_profile(profile)
+    store = open_run_store(loaded_profile, out)
+    inspection = await inspect_store(store)
+    lost, damaged = inspection.lost_pictures, inspection.damaged_files
+    runs = f"{inspection.runs:,} runs in {store.root.url}"
+    pictures = f"{inspection.pictures:,} in {store.images.url}"
+    checks = [
+        Check(name="runs", ok=True, detail=runs),
+        Check(name="pictures", ok=not damaged, detail=pictures + "".join(f"; {path} is damaged" for path in damaged)),
+    ]
+    if inspection.leftovers:
+        detail = f"{inspection.leftovers:,}; interleaver traces gc --delete removes them"
+        checks.append(Check(name="partial files", ok=None, detail=detail))
+    checks += [Check(name=name, ok=False, detail=reason) for name, reason in inspection.unreadable_runs.items()]
+    for run_id, refs in lost.items():
+        count = f"{len(refs):,} lost picture{'s' * (len(refs) != 1)}"
+        if not mend:
+            checks.append(Check(name=run_id, ok=False, detail=f"{count}; --mend puts them back or draws them again"))
+            continue
+        outcome = await mend_run(store, run_id, refs, loaded_profile if profile else None)
+        checks.append(Check(name=run_id, ok="still lost" not in outcome, detail=f"{count}: {outcome}"))
+    return checks
 
 
 async def try_backends(profile: Profile) -> list[Check]:

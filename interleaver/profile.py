@@ -13,6 +13,8 @@
     images = "s3://bucket/runs"  # folder or fsspec URL of the image store; a folder below `out` by default
     public_url = "https://..."   # base URL at which the pictures are served, if they are
     image_hosts = ["files.lan"]  # private hosts from which the pictures of a request may be fetched
+    other_users = ["http://localhost:2024"]   # trace sources that keep their pictures in the same image store
+    keep_days = 30               # age at which runs are deleted; they are kept for ever by default
 
     [prices]                     # in any currency, to report what runs cost
     planner = {input = 0.3, output = 2.5}   # per million tokens; also for critic, generator and judge
@@ -67,6 +69,8 @@ class StoreSettings(BaseModel):
     checkpoints: Annotated[str, AfterValidator(check_address)] | None = None
     public_url: str | None = None
     image_hosts: list[str] = Field(default_factory=list)
+    other_users: list[str] | None = None
+    keep_days: float | None = Field(None, gt=0)
 
 
 class TokenPrices(BaseModel):

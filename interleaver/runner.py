@@ -32,9 +32,7 @@ from interleaver.store.images import ImageStore
 from interleaver.traces.document_file import DOCUMENT_FILE
 from interleaver.traces.runs import RunRecord, RunStore, images_below
 from interleaver.traces.sources import TraceSource, open_source
-from interleaver.traces.sources.files import RunSource
 from interleaver.traces.trace import SkippedRecord, Trace
-from interleaver.traces.transfer import read_traces
 from interleaver.types import Attempt, Json, Outcome, plain_text
 
 ReviewHandler = Callable[[Json], Awaitable[Any]]
@@ -101,38 +99,6 @@ def open_sources(
         return build_graph().compile(checkpointer=saver)
 
     return [open_source(address, open_store, compile_graph) for address in addresses or (profile.store.out,)]
-
-
-async def images_in_use(profile: Profile, sources: Sequence[TraceSource]) -> set[str]:
-    """Return the SHA-256 of every picture that sources refer to, including those of unfinished runs in a run store.
-
-    Raises:
-        BadInput: a trace cannot be read, so its pictures are unknown.
-    """
-    hashes: set[str] = set()
-    for source in sources:
-        if isinstance(source, RunSource):
-            hashes |= await _images_of_runs(profile, source.runs)
-            continue
-        async with aclosing(read_traces([source], strict=True)) as traces:
-            async for _, trace in traces:
-                assert isinstance(trace, Trace)  # `strict` raises for anything else
-                hashes |= set(trace.images_by_hash())
-    return hashes
-
-
-async def _images_of_runs(profile: Profile, runs: RunStore) -> set[str]:
-    runner = Runner(profile, runs.root.url)
-    hashes: set[str] = set()
-    for run_id in runs.run_ids():
-        record, trace = runs.find(run_id), runs.trace(run_id)
-        if isinstance(trace, SkippedRecord):
-            raise BadInput(f"run {run_id} cannot be read ({trace.reason}: {trace.detail}), so nothing is deleted")
-        if trace:
-            hashes |= set(trace.images_by_hash())
-        if record and not (trace and trace.status == "complete"):
-            hashes |= await runner.image_hashes(record)  # it may be resumed from its checkpoints
-    return hashes
 
 
 class Runner:
@@ -372,17 +338,6 @@ class Runner:
         """Write the document files of a run that ended without them, unless this runner writes none."""
         if self.documents and not await asyncio.to_thread(self.runs.folder(trace.run_id).exists, DOCUMENT_FILE):
             await self._write_document(trace)
-
-    async def image_hashes(self, record: RunRecord) -> set[str]:
-        """Return the SHA-256 of every picture of a run, whether the run is finished or not."""
-        request_hashes = {image.sha256 for image in record.images}
-        if not await asyncio.to_thread(self.runs.has_checkpoints, record.run_id):
-            return request_hashes
-        async with self._graph(record) as graph:
-            state = (await graph.aget_state(_config_of(record))).values
-        if not state.get("plan") or "settings" not in state:
-            return request_hashes
-        return request_hashes | set(Trace.from_state(state, record.run_id, "run").images_by_hash())
 
     async def _write_document(self, trace: Trace) -> None:
         if self.documents:

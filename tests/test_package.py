@@ -25,6 +25,7 @@ LAYERS = [
     {"graph", "sandbox", "traces"},
     {"profile", "rendering"},
     {"runner", "serving"},
+    {"upkeep"},
     {"adapters", "batch", "doctor", "training"},
     {"evals"},
     {"cli"},

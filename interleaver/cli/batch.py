@@ -18,8 +18,10 @@ import click
 from interleaver.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_UNFINISHED,
+    apply_retention,
     json_option,
     one_line_errors,
+    open_store,
     out_option,
     profile_option,
 )
@@ -102,6 +104,7 @@ def batch(
         click.echo(f"\nInterrupted. Finished work is kept; continue with: {command}", err=True)
         sys.exit(EXIT_INTERRUPTED)
     progress.close()
+    apply_retention(loaded_profile, open_store(profile, out))
     if as_json:
         click.echo(json.dumps(progress.summary(), indent=2))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 import ipaddress
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from interleaver.errors import BadInput, InterleaverError
+from interleaver.types import plain_text
 
 if TYPE_CHECKING:
+    from interleaver.profile import Profile
     from interleaver.traces.runs import RunStore
+    from interleaver.upkeep.deletion import Deletion
 
 EXIT_UNFINISHED = 3
 EXIT_INTERRUPTED = 130
@@ -39,7 +43,10 @@ def one_line_errors(command: F) -> F:
         except Exception as error:
             if click.get_current_context().find_root().params.get("debug"):
                 raise
-            click.echo(f"Error: {type(error).__name__}: {error} (interleaver --debug shows the traceback)", err=True)
+            click.echo(
+                f"Error: {type(error).__name__}: {plain_text(str(error))} (interleaver --debug shows the traceback)",
+                err=True,
+            )
             sys.exit(EXIT_UNFINISHED)
 
     return wrapper  # type: ignore[return-value]
@@ -74,6 +81,20 @@ profile_option = click.option(
 )
 out_option = click.option("--out", metavar="DIR|URL", help="Run store [default: store.out of the profile, or out].")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def other_users_options(function: F) -> F:
+    """Add `--keep` and `--not-shared`, which say who else uses the image store."""
+    keep = click.option(
+        "--keep",
+        multiple=True,
+        metavar="SOURCE",
+        help="Another source that uses the same image store, such as a LangGraph server; can be repeated.",
+    )
+    not_shared = click.option(
+        "--not-shared", is_flag=True, help="Confirm that nothing else uses the profile's image store."
+    )
+    return keep(not_shared(function))
 
 
 WITHOUT_KEY = "interleaver.without_key"
@@ -114,6 +135,27 @@ host_option = click.option(
     callback=_check_host,
     help="Address to listen on; 0.0.0.0 for all, which needs a key.",
 )
+
+
+def apply_retention(profile: Profile, store: RunStore) -> None:
+    """Delete the runs that are older than the profile's `store.keep_days`, and tell how many."""
+    from interleaver.upkeep.deletion import delete_expired_runs
+
+    try:
+        deletion = asyncio.run(delete_expired_runs(profile, store))
+    except InterleaverError as error:  # what was asked for has been done
+        click.echo(f"Warning: old runs could not be deleted: {error}", err=True)
+        return
+    if deletion.run_ids:
+        click.echo(f"Deleted {describe_deletion(deletion)} (store.keep_days = {profile.store.keep_days:g})", err=True)
+
+
+def describe_deletion(deletion: Deletion) -> str:
+    """Return what was deleted, and what was kept for which reason."""
+    run_count = len(deletion.run_ids)
+    text = f"{run_count:,} run{'s' * (run_count != 1)} and {deletion.pictures:,} pictures"
+    text += f" ({deletion.bytes / 2**20:,.1f} MiB)" if deletion.pictures else ""
+    return f"{text}; kept their other pictures: {deletion.reason}" if deletion.reason else text
 
 
 def open_store(profile: str | None, out: str | None) -> RunStore:

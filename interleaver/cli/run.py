@@ -13,6 +13,7 @@ import click
 from interleaver.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_UNFINISHED,
+    apply_retention,
     json_option,
     one_line_errors,
     open_store,
@@ -118,6 +119,7 @@ def carry_out(runner: Runner, record: RunRecord, as_json: bool, change: Change |
             err=True,
         )
         return EXIT_UNFINISHED
+    apply_retention(runner.profile, runner.runs)
     document = runner.runs.document(record.run_id)
     assert document is not None  # written at the end of every run
     if as_json:

@@ -1,18 +1,27 @@
-"""`interleaver runs ...`: list and show stored runs."""
+"""`interleaver runs ...`: list, show and delete stored runs."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import click
 
-from interleaver.cli.common import json_option, one_line_errors, open_store, out_option, profile_option
+from interleaver.cli.common import (
+    describe_deletion,
+    json_option,
+    one_line_errors,
+    open_store,
+    other_users_options,
+    out_option,
+    profile_option,
+)
 from interleaver.errors import BadInput
 
 
 @click.group()
 def runs() -> None:
-    """List and show stored runs."""
+    """List, show and delete stored runs."""
 
 
 @runs.command("list")
@@ -61,3 +70,41 @@ def show(run_id: str, profile: str | None, out: str | None, as_json: bool) -> No
         for attempt in step.attempts:
             click.echo(f"   {attempt.attempt}. {attempt.verdict_label}: {attempt.prompt}")
             click.echo(f"      {attempt.error or attempt.reasoning}")
+
+
+@runs.command()
+@click.argument("run_ids", nargs=-1, metavar="[RUN_ID]...")
+@click.option(
+    "--older-than", type=click.FloatRange(0), metavar="DAYS", help="Delete all runs that are older than this."
+)
+@profile_option
+@out_option
+@other_users_options
+@one_line_errors
+def delete(
+    run_ids: tuple[str, ...],
+    older_than: float | None,
+    profile: str | None,
+    out: str | None,
+    keep: tuple[str, ...],
+    not_shared: bool,
+) -> None:
+    """Delete runs for good, with their checkpoints, labels, documents and pictures.
+
+    Pictures that other runs need are kept. Other runs may be in progress meanwhile.
+
+    \b
+    interleaver runs delete 20260131-093000-how-to-draw-a-cat-1a2b
+    interleaver runs delete --older-than 30
+    """
+    from interleaver.profile import load_profile
+    from interleaver.upkeep.deletion import delete_runs, expired_runs, open_other_users
+
+    if bool(run_ids) == (older_than is not None):
+        raise BadInput("give the ids of the runs, or --older-than, but not both")
+    loaded_profile, store = load_profile(profile), open_store(profile, out)
+    other_users = open_other_users(loaded_profile, keep, not_shared)
+    if older_than is not None:
+        run_ids = tuple(asyncio.run(expired_runs(store, older_than)))
+    deletion = asyncio.run(delete_runs(store, list(dict.fromkeys(run_ids)), other_users, older_than is not None))
+    click.echo(f"Deleted {describe_deletion(deletion)}")

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from interleaver.choices import LabelSource
-from interleaver.cli.common import EXIT_UNFINISHED, check_new_folder, json_option, one_line_errors, profile_option
+from interleaver.cli.common import (
+    EXIT_UNFINISHED,
+    check_new_folder,
+    json_option,
+    one_line_errors,
+    other_users_options,
+    profile_option,
+)
 from interleaver.errors import BadInput
 from interleaver.types import Json
 
@@ -275,14 +282,7 @@ def export(
 @traces.command()
 @click.argument("runs", required=False)
 @profile_option
-@click.option(
-    "--keep",
-    "other_sources",
-    multiple=True,
-    metavar="SOURCE",
-    help="Another source that uses the same image store, such as a LangGraph server; can be repeated.",
-)
-@click.option("--not-shared", is_flag=True, help="Confirm that nothing else uses the profile's image store.")
+@other_users_options
 @click.option(
     "--older-than",
     type=click.FloatRange(0),
@@ -296,31 +296,33 @@ def export(
 def gc(
     runs: str | None,
     profile: str | None,
-    other_sources: tuple[str, ...],
+    keep: tuple[str, ...],
     not_shared: bool,
     older_than: float,
     delete: bool,
 ) -> None:
-    """Find pictures that no run needs and checkpoints of complete runs; delete them with --delete.
+    """Find pictures and checkpoints that no run needs, and partial files; delete them with --delete.
 
     \b
     interleaver traces gc out
     interleaver traces gc out --keep http://localhost:2024 --delete
     """  # fmt: skip
     from interleaver.profile import load_profile
-    from interleaver.runner import images_in_use, open_run_store
-    from interleaver.traces.garbage import find_garbage
+    from interleaver.runner import open_run_store
     from interleaver.traces.sources.files import RunSource
+    from interleaver.upkeep.deletion import open_other_users
+    from interleaver.upkeep.garbage import find_garbage
+    from interleaver.upkeep.references import hashes_of_sources
 
     loaded_profile = load_profile(profile)
     store = RunSource(open_run_store(loaded_profile, runs)).runs
-    if loaded_profile.store.images and not other_sources and not not_shared:
+    other_users = open_other_users(loaded_profile, keep, not_shared)
+    if other_users is None:
         raise BadInput(
-            f"the image store {store.images.url} may have other users; name them with --keep, or add --not-shared if "
-            "there are none"
+            f"the image store {store.images.url} may have other users; name them with --keep or in the profile's "
+            "store.other_users, or add --not-shared if there are none"
         )
-    other_sources_read = open_sources(other_sources, profile, None) if other_sources else []
-    needed_hashes = asyncio.run(images_in_use(loaded_profile, [RunSource(store), *other_sources_read]))
+    needed_hashes = asyncio.run(hashes_of_sources([RunSource(store), *other_users]))
     garbage = find_garbage(store, needed_hashes, older_than * 3600)
     description = (
         f"{garbage.pictures:,} pictures that no run needs, {garbage.checkpoints:,} checkpoint files of complete runs, "

@@ -135,6 +135,14 @@ class Folder:
             return False
         return True
 
+    def find(self, name: str) -> StoredFile | None:
+        """Return a file's size and age; None if there is no such file."""
+        filesystem, path = self._filesystem_and_root[0], self.path(name)
+        try:
+            return _stored_file(name, filesystem.info(path))
+        except FileNotFoundError:
+            return None
+
     def exists(self, name: str) -> bool:
         """Return whether a file or folder exists."""
         return bool(self._filesystem_and_root[0].exists(self.path(name)))
@@ -143,6 +151,13 @@ class Folder:
         """Remove a file if it exists."""
         try:
             self._filesystem_and_root[0].rm_file(self.path(name))
+        except FileNotFoundError:
+            return
+
+    def remove_all(self) -> None:
+        """Remove the folder with all that is in it, if it exists."""
+        try:
+            self._filesystem_and_root[0].rm(self._filesystem_and_root[1], recursive=True)
         except FileNotFoundError:
             return
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from interleaver.errors import BackendUnavailable, BadInput, redact_password
 from interleaver.pictures import EXTENSIONS, Picture, white_canvas
-from interleaver.store.folders import Folder
+from interleaver.store.folders import Folder, StoredFile
 from interleaver.types import ImageRef
 
 DEFAULT_URL = "out/.store/images"
@@ -159,6 +159,18 @@ class ImageStore:
                 "those that were stored; interleaver doctor --store finds all such pictures"
             )
         return data
+
+    def files_of(self, sha256: str) -> list[StoredFile]:
+        """Return the files that hold a picture; usually one."""
+        return [
+            file
+            for media_type in EXTENSIONS
+            if (
+                file := self.folder.find(
+                    image_file_name(ImageRef(sha256=sha256, media_type=media_type, width=1, height=1))
+                )
+            )
+        ]
 
     def write(self, picture: Picture) -> None:
         """Store a picture; raises the same errors as `put`."""

@@ -78,6 +78,21 @@ async def hold_lock(
             await asyncio.to_thread(lease.release)
 
 
+def held_names(folder: Folder) -> set[str]:
+    """Return the names of the locks in a folder that somebody holds; of leases, also those that have expired."""
+    if folder.local is None:
+        return {file.path.removesuffix(".json") for file in folder.files()}
+    names = set()
+    for path in folder.local.glob("*.lock"):
+        lock = FileLock(path, timeout=0)
+        try:
+            with lock:
+                pass
+        except Timeout:
+            names.add(path.stem)
+    return names
+
+
 def _message(name: str) -> str:
     return f"run {name} is being worked on by another process; wait for it or stop it"
 

@@ -195,6 +195,36 @@ class RunStore:
         except (OSError, ValidationError):
             return None
 
+    def has_run(self, run_id: str) -> bool:
+        """Return whether there is a run of this name, readable or not."""
+        folder = self.folder(run_id)
+        return bool(re.match(NAME, run_id)) and (folder.exists(RUN_FILE) or folder.exists(TRACE_FILE))
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a run with all its files and checkpoints; the pictures in the image store stay.
+
+        After an interruption the run is still there, and can be deleted again. The caller holds the run's lock.
+        """
+        record, folder = self.find(run_id), self.folder(run_id)
+        if self.postgres and record:
+            async with self.checkpointer(run_id) as saver:
+                await saver.adelete_thread(record.thread)
+        await asyncio.to_thread(self._delete_files, run_id, folder)
+
+    def _delete_files(self, run_id: str, folder: Folder) -> None:
+        store = self.root / STORE_FOLDER
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            store.remove(f"checkpoints/{run_id}.sqlite{suffix}")
+        for file in list(folder.files()):
+            if file.path != RUN_FILE:  # last, since its presence says that there is a run
+                folder.remove(file.path)
+        folder.remove_all()
+        store.remove(f"locks/{run_id}.lock")
+
+    def locked_run_ids(self) -> set[str]:
+        """Return the ids of the runs that are being worked on, by this process or another one."""
+        return locks.held_names(self.root / STORE_FOLDER / "locks")
+
     def write_trace(self, trace: Trace) -> None:
         """Write the trace of a run, which marks the run as ended."""
         self.folder(trace.run_id).write(TRACE_FILE, trace.model_dump_json(exclude_none=True).encode())
