@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from pydantic import BaseModel
+
+from interleaver.pictures import MAX_BYTES
 
 MAJOR = int(version("mcp").partition(".")[0])
 """Major version of the installed SDK, 1 or 2."""
@@ -28,6 +31,10 @@ else:
     from mcp.server.mcpserver.exceptions import ResourceError as ResourceError
     from mcp.server.mcpserver.exceptions import ToolError as ToolError
 
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+MAX_BODY = 8 * MAX_BYTES
+"""Largest request body in bytes, with room for pictures as base64."""
+MAX_SESSIONS = 1000
 ANSWER = "review"
 """Name of the one question that a result of version 2's protocol asks."""
 
@@ -37,28 +44,63 @@ def new_server(name: str, instructions: str) -> Server[Any]:
     return Server(name, instructions=instructions, log_level="WARNING")
 
 
-def serve(
-    server: Server[Any], transport: Literal["stdio", "streamable-http"], host: str, port: int, max_bytes: int
-) -> None:
+@dataclass(frozen=True)
+class HttpOptions:
+    """How a server is reached over HTTP.
+
+    Attributes:
+        host: address to listen on.
+        port: port to listen on.
+        allowed_hosts: further names under which clients may reach the server, besides `host` and those of this machine
+            itself. Requests with another `Host` or `Origin` are refused: a page in a browser may have sent them.
+        api_key: key that clients must send as a bearer token; None for none.
+        requests_per_minute: maximum number of requests of one client address; None for no limit.
+    """
+
+    host: str
+    port: int
+    allowed_hosts: tuple[str, ...] = ()
+    api_key: str | None = None
+    requests_per_minute: int | None = None
+
+
+def serve(server: Server[Any], http: HttpOptions | None = None) -> None:
     """Serve until the client leaves (stdio), or until interrupted (HTTP).
 
     Args:
         server: the server.
-        transport: how clients connect.
-        host: with HTTP, the address to listen on.
-        port: with HTTP, the port to listen on.
-        max_bytes: with HTTP, the largest request body in bytes.
+        http: how it is reached over HTTP; None for stdio.
     """
     for name in ("mcp.server.streamable_http", "uvicorn.error"):
         logging.getLogger(name).addFilter(_is_no_disconnect)
-    if transport == "stdio":
+    if http is None:
         server.run("stdio")
-    elif MAJOR == 1:
-        server.settings.host, server.settings.port = host, port
-        server.settings.max_request_body_size = max_bytes
-        server.run(transport)
-    else:
-        server.run(transport, host=host, port=port, max_request_body_size=max_bytes)  # type: ignore[call-arg]
+        return
+    from uvicorn import Server as HttpServer
+
+    from interleaver.serving.guards import add_guards, guarded_config
+
+    app = _http_app(server, http)
+    add_guards(app, http.api_key, http.requests_per_minute)
+    HttpServer(guarded_config(app, http.host, http.port)).run()
+
+
+def _http_app(server: Server[Any], http: HttpOptions) -> Any:
+    security = import_module("mcp.server.transport_security")
+    own_names = () if http.host in ("0.0.0.0", "::") else (http.host,)
+    hosts = [f"[{name}]" if ":" in name else name for name in (*LOOPBACK_NAMES, *own_names, *http.allowed_hosts)]
+    with_ports = [*hosts, *(f"{name}:*" for name in hosts)]
+    origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in with_ports]
+    options = {
+        "transport_security": security.TransportSecuritySettings(allowed_hosts=with_ports, allowed_origins=origins),
+        "max_request_body_size": MAX_BODY,
+        "max_sessions": MAX_SESSIONS,
+    }
+    if MAJOR == 1:
+        for name, value in options.items():
+            setattr(server.settings, name, value)
+        return server.streamable_http_app()
+    return server.streamable_http_app(**options)
 
 
 def _is_no_disconnect(record: logging.LogRecord) -> bool:

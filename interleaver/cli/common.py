@@ -108,10 +108,9 @@ def _check_host(context: click.Context, _: click.Parameter, host: str) -> str:
     """Refuse to listen beyond this machine without a key, unless told to."""
     is_open = host != "localhost" and not _is_loopback(host)
     if is_open and not context.params.get("api_key_env") and not context.meta[WITHOUT_KEY]:
-        hint = "give --api-key-env, or " if any(each.name == "api_key_env" for each in context.command.params) else ""
         raise click.BadParameter(
-            f"{host} can be reached from other machines, and nobody would need a key; {hint}add --without-key if a "
-            "proxy or a firewall decides who may come"
+            f"{host} can be reached from other machines, and nobody would need a key; give --api-key-env, or add "
+            "--without-key if a proxy or a firewall decides who may come"
         )
     return host
 
@@ -128,6 +127,18 @@ without_key_option = click.option(
     "--without-key", is_flag=True, is_eager=True, expose_value=False, callback=_note_without_key,
     help="Listen beyond this machine although no key is asked for.",
 )  # fmt: skip
+api_key_env_option = click.option(
+    "--api-key-env",
+    metavar="NAME",
+    is_eager=True,
+    help="Environment variable with the API key that clients must send.",
+)
+requests_per_minute_option = click.option(
+    "--requests-per-minute",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse further requests of one client address [default: no limit].",
+)
 host_option = click.option(
     "--host",
     default="127.0.0.1",

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 
 from interleaver.choices import AnswerFormat
-from interleaver.cli.common import EXIT_UNFINISHED, host_option, one_line_errors, without_key_option
+from interleaver.cli.common import (
+    EXIT_UNFINISHED,
+    api_key_env_option,
+    host_option,
+    one_line_errors,
+    requests_per_minute_option,
+    without_key_option,
+)
 from interleaver.errors import BadInput
 from interleaver.types import Json
 
@@ -36,12 +43,7 @@ address_options = _options(
     without_key_option,
     host_option,
     click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on."),
-    click.option(
-        "--api-key-env",
-        metavar="NAME",
-        is_eager=True,
-        help="Environment variable with the API key that clients must send.",
-    ),
+    api_key_env_option,
 )
 vllm_options = _options(
     address_options,
@@ -201,6 +203,7 @@ class GeneratorServerOptions:
     settings: tuple[str, ...]
     gpu_list: str | None
     queue: int
+    requests_per_minute: int | None
     own_server: bool
     ray_address: str | None
     replicas: str
@@ -222,6 +225,7 @@ class GeneratorServerOptions:
     show_default=True,
     help="Maximum number of waiting pictures; further requests get HTTP 429.",
 )
+@requests_per_minute_option
 @click.option("--own-server", is_flag=True, help="Use this package's own server even if vLLM-Omni has the model.")
 @click.option("--ray", "ray_address", is_flag=False, flag_value="", metavar="[ADDRESS]",
               help="Run on the Ray cluster at ADDRESS; without ADDRESS, on one started on this machine.")  # fmt: skip
@@ -263,8 +267,8 @@ def _serve_with_omni(options: GeneratorServerOptions) -> None:
     from interleaver.serving.launch import max_sources
     from interleaver.serving.vllm import OMNI_MODELS, VllmServer, generator_profile
 
-    if options.settings or options.gpu_list:
-        raise BadInput("--set and --gpu are for this package's own server; add --own-server")
+    if options.settings or options.gpu_list or options.requests_per_minute:
+        raise BadInput("--set, --gpu and --requests-per-minute are for this package's own server; add --own-server")
     weights = options.weights or OMNI_MODELS[options.name]
     server = VllmServer(weights, [options.name], options.host, options.port, python=sys.executable)
     profile = generator_profile(options.name, server.url, max_sources(options.name), options.api_key_env)
@@ -288,7 +292,9 @@ def _serve_with_own_server(options: GeneratorServerOptions) -> None:
     check_port_free(options.host, options.port)
     url, sources = url_of(options.host, options.port), launch.max_sources(options.name)
     profile = generator_profile(options.name, url, sources, options.api_key_env)
-    address = launch.ServerAddress(options.host, options.port, launch.read_key(options.api_key_env))
+    address = launch.ServerAddress(
+        options.host, options.port, launch.read_key(options.api_key_env), options.requests_per_minute
+    )
 
     def on_ready() -> None:
         _print_profile(profile)

@@ -19,6 +19,8 @@ from interleaver.serving.worker_pool import DrawingService, DrawRequest, QueueFu
 from interleaver.types import Json
 
 DEFAULT_SIDE = 1024
+MIN_SIDE, MAX_SIDE = 64, 4096
+MAX_AREA = 2048 * 2048
 
 
 class EditRequest(BaseModel):
@@ -27,13 +29,26 @@ class EditRequest(BaseModel):
     prompt: str = Field(min_length=1, max_length=32_000)
     image: str | None = None
     seed: int | None = Field(None, ge=0, lt=2**31)
-    width: int | None = Field(None, ge=64, le=4096)
-    height: int | None = Field(None, ge=64, le=4096)
+    width: int | None = Field(None, ge=MIN_SIDE, le=MAX_SIDE)
+    height: int | None = Field(None, ge=MIN_SIDE, le=MAX_SIDE)
 
     def draw_request(self, sources: tuple[Picture, ...], seed: int) -> DrawRequest:
-        """Return the draw request; without a size that of the source, or 1024x1024."""
-        width, height = (sources[-1].width, sources[-1].height) if sources else (DEFAULT_SIDE, DEFAULT_SIDE)
+        """Return the draw request; without a size that of `edit_size`."""
+        width, height = edit_size(sources)
         return DrawRequest(self.prompt, sources, seed, (self.width or width, self.height or height), None, {})
+
+
+def edit_size(sources: tuple[Picture, ...]) -> tuple[int, int]:
+    """Return the size of an edit that asks for none: that of the last source, made smaller or larger if it is extreme.
+
+    A photograph of 48 megapixels would take a generator's whole memory; sides are 64 to 4096 pixels, and the area is at
+    most that of 2048x2048.
+    """
+    if not sources:
+        return DEFAULT_SIDE, DEFAULT_SIDE
+    width, height = sources[-1].width, sources[-1].height
+    scale = min(1.0, (MAX_AREA / (width * height)) ** 0.5, MAX_SIDE / max(width, height))
+    return tuple(min(max(round(side * scale), MIN_SIDE), MAX_SIDE) for side in (width, height))
 
 
 def add_edit_route(app: FastAPI, service: DrawingService) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hmac
 import io
 import re
 import secrets
@@ -18,23 +17,23 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, explain
 from interleaver.pictures import MAX_BYTES, Picture
-from interleaver.serving.edit_api import add_edit_route
+from interleaver.serving.edit_api import MAX_SIDE, MIN_SIDE, add_edit_route, edit_size
+from interleaver.serving.guards import add_guards, error_response
 from interleaver.serving.worker_pool import DrawingService, DrawRequest, QueueFull
 from interleaver.types import Json
 
 CALL_FIELDS = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "negative_prompt")
-MIN_SIDE, MAX_SIDE = 64, 4096
 MAX_FILES = 17
 MAX_BODY = 128 * 2**20
 OPEN_PATHS = ("/health", "/metrics")
-"""Paths that need no key."""
+"""Paths that need no key, and do not count as requests."""
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 
 
@@ -52,7 +51,7 @@ class ImageRequest(BaseModel):
     num_inference_steps: int | None = Field(None, ge=1, le=200)
     guidance_scale: float | None = Field(None, ge=0)
     true_cfg_scale: float | None = Field(None, ge=0)
-    negative_prompt: str | None = None
+    negative_prompt: str | None = Field(None, max_length=32_000)
     mask_image: str | None = None
     quality: str | None = None
     background: str | None = None
@@ -80,13 +79,25 @@ class ImageRequest(BaseModel):
 
     def _size(self, sources: tuple[Picture, ...]) -> tuple[int, int]:
         if self.size == "auto":
-            return (sources[-1].width, sources[-1].height) if sources else (1024, 1024)
+            return edit_size(sources)
         match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", self.size, re.ASCII)
         sides = (int(match[1]), int(match[2])) if match else (0, 0)
         if not MIN_SIDE <= min(sides) <= max(sides) <= MAX_SIDE:
             size_text, allowed_sides = self.size[:40], f"{MIN_SIDE} to {MAX_SIDE} pixels each"
             raise BadInput(f"size: {size_text!r} is not WIDTHxHEIGHT of {allowed_sides}, such as 1024x1024")
         return sides
+
+
+def _edit_body() -> Json:
+    """Return the OpenAPI description of an edit's form, which is read without FastAPI's help."""
+    file = {"type": "string", "format": "binary"}
+    schema = ImageRequest.model_json_schema()
+    files = {"image[]": {"type": "array", "items": file, "maxItems": MAX_FILES - 1}, "image": file, "mask": file}
+    schema["properties"] = files | {**schema["properties"], "mask_image": file}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+EDIT_BODY = _edit_body()
 
 
 class Metrics:
@@ -144,41 +155,20 @@ class MetricsMiddleware:
             self.metrics.seconds.labels(endpoint).observe(time.monotonic() - start)
 
 
-class KeyMiddleware:
-    """ASGI middleware that refuses requests without the API key before anything of their bodies is read."""
-
-    def __init__(self, app: ASGIApp, api_key: str):
-        self.app = app
-        self.api_key = api_key
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._has_key(scope):
-            return await self.app(scope, receive, send)
-        message = "the API key is missing or wrong; send it as a bearer token"
-        await _error_response(401, message, "invalid_request_error", {"WWW-Authenticate": "Bearer"})(
-            scope, receive, send
-        )
-
-    def _has_key(self, scope: Scope) -> bool:
-        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), self.api_key.encode())
-
-
-def create_app(service: DrawingService, api_key: str | None = None) -> FastAPI:
+def create_app(service: DrawingService, api_key: str | None = None, requests_per_minute: int | None = None) -> FastAPI:
     """Return the application of an image server.
 
     Args:
         service: service that draws the requested pictures.
         api_key: API key that clients must send as a bearer token; None for a server without authentication.
+        requests_per_minute: maximum number of requests of one client address; None for no limit.
     """
     app = FastAPI(title="interleaver images")
     metrics = Metrics(service)
     _add_error_handlers(app)
 
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY)
-    if api_key is not None:
-        app.add_middleware(KeyMiddleware, api_key=api_key)
+    add_guards(app, api_key, requests_per_minute, OPEN_PATHS)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
 
     @app.get("/health")
@@ -199,7 +189,7 @@ def create_app(service: DrawingService, api_key: str | None = None) -> FastAPI:
             raise BadInput("mask_image: is for edits only; use /v1/images/edits, or leave it out")
         return await _answer(service, http_request, fields, (), None)
 
-    @app.post("/v1/images/edits")
+    @app.post("/v1/images/edits", openapi_extra={"requestBody": EDIT_BODY})
     async def edits(request: Request) -> Json:
         async with request.form(max_files=MAX_FILES, max_part_size=MAX_BYTES * 3 // 2) as form:
             sources, mask, fields = await _read_form(form.multi_items())
@@ -286,10 +276,6 @@ def _white_where_transparent(mask: Picture) -> Picture:
         return Picture.encode(ImageOps.invert(image.convert("RGBA").getchannel("A")))
 
 
-def _error_response(status: int, message: str, kind: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "type": kind, "code": None}}, status, headers)
-
-
 def _add_error_handlers(app: FastAPI) -> None:
     """Return errors in the format that the `openai` SDK expects."""
 
@@ -297,30 +283,30 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"] if part != "body")
-        return _error_response(
+        return error_response(
             400, f"{field}: {problem['msg']} (got {str(problem.get('input'))[:80]!r})", "invalid_request_error"
         )
 
     @app.exception_handler(BadInput)
     async def bad(_: Request, error: BadInput) -> JSONResponse:
-        return _error_response(400, str(error), "invalid_request_error")
+        return error_response(400, str(error), "invalid_request_error")
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
-        return _error_response(error.status_code, str(error.detail), "invalid_request_error")
+        return error_response(error.status_code, str(error.detail), "invalid_request_error")
 
     @app.exception_handler(QueueFull)
     async def busy(_: Request, error: QueueFull) -> JSONResponse:
-        return _error_response(429, str(error), "rate_limit_error", {"Retry-After": str(error.retry_after)})
+        return error_response(429, str(error), "rate_limit_error", {"Retry-After": str(error.retry_after)})
 
     @app.exception_handler(BackendError)
     async def failed(_: Request, error: BackendError) -> JSONResponse:
         if isinstance(error, Refusal):
-            return _error_response(400, str(error), "content_policy_violation")
+            return error_response(400, str(error), "content_policy_violation")
         # Permanent errors must not have a 5xx status, because clients retry those.
         status = 503 if isinstance(error, BackendUnavailable) else 422
-        return _error_response(status, str(error), "server_error")
+        return error_response(status, str(error), "server_error")
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        return _error_response(500, f"{type(error).__name__}: {error}", "server_error")
+        return error_response(500, f"{type(error).__name__}: {error}", "server_error")

@@ -32,11 +32,13 @@ class ServerAddress:
         host: address to listen on.
         port: port to listen on.
         key: API key that clients must send as a bearer token; None for a server without authentication.
+        requests_per_minute: maximum number of requests of one client address; None for no limit.
     """
 
     host: str
     port: int
     key: str | None
+    requests_per_minute: int | None = None
 
 
 def read_key(api_key_env: str | None) -> str | None:
@@ -158,14 +160,15 @@ async def run_images_server(
     """
     uvicorn = require_extra("uvicorn", "serve")
     require_extra("fastapi", "serve")
+    from interleaver.serving.guards import guarded_config
     from interleaver.serving.images_server import create_app
     from interleaver.serving.worker_pool import WorkerPool
 
     pool = WorkerPool(backend, settings, model=name, workers=max(len(gpus), 1), gpus=gpus, queue=queue)
     try:
         await pool.start()
-        app = create_app(pool, address.key)
-        server = uvicorn.Server(uvicorn.Config(app, host=address.host, port=address.port, log_level="warning"))
+        app = create_app(pool, address.key, address.requests_per_minute)
+        server = uvicorn.Server(guarded_config(app, address.host, address.port))
         for number in (signal.SIGINT, signal.SIGTERM):
             # uvicorn shuts down gracefully and then raises the signal again, which would skip stopping the pool.
             signal.signal(number, lambda *_: None)
@@ -194,7 +197,7 @@ def run_on_ray(deployment: RayDeployment, address: ServerAddress, cluster: str |
     serve = require_extra("ray.serve", "ray")
     from interleaver.serving.ray_replicas import deploy
 
-    deploy(deployment, address.host, address.port, address.key, cluster)
+    deploy(deployment, address.host, address.port, address.key, address.requests_per_minute, cluster)
     on_ready()
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
     serve.delete(deployment.model)

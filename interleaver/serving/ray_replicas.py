@@ -86,7 +86,14 @@ class RayReplicas:
         raise BackendUnavailable(f"{MAX_TRIES} replicas died while they drew this picture")
 
 
-def deploy(deployment: RayDeployment, host: str, port: int, api_key: str | None, address: str | None = None) -> None:
+def deploy(
+    deployment: RayDeployment,
+    host: str,
+    port: int,
+    api_key: str | None,
+    requests_per_minute: int | None = None,
+    address: str | None = None,
+) -> None:
     """Start the server on a cluster, and return when it is ready.
 
     Args:
@@ -94,6 +101,7 @@ def deploy(deployment: RayDeployment, host: str, port: int, api_key: str | None,
         host: address that the front listens on, on every node that runs one.
         port: port that the front listens on.
         api_key: API key that clients must send as a bearer token; None for a server without authentication.
+        requests_per_minute: maximum number of requests of one client address to one front; None for no limit.
         address: address of the cluster; None to start one on this machine, or to join the one in `RAY_ADDRESS`.
     """
     import ray
@@ -101,10 +109,10 @@ def deploy(deployment: RayDeployment, host: str, port: int, api_key: str | None,
 
     ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     serve.start(http_options={"host": host, "port": port})
-    serve.run(application(deployment, api_key), name=deployment.model, route_prefix="/")
+    serve.run(application(deployment, api_key, requests_per_minute), name=deployment.model, route_prefix="/")
 
 
-def application(deployment: RayDeployment, api_key: str | None) -> Any:
+def application(deployment: RayDeployment, api_key: str | None, requests_per_minute: int | None) -> Any:
     """Return the Ray Serve application: an HTTP front and its generator replicas."""
     from ray import serve
 
@@ -129,7 +137,7 @@ def application(deployment: RayDeployment, api_key: str | None) -> Any:
     )
 
     def build() -> Any:
-        return create_app(RayReplicas(deployment.model, deployment.queue), api_key)
+        return create_app(RayReplicas(deployment.model, deployment.queue), api_key, requests_per_minute)
 
     # The front only waits for replicas, so it must not reserve a CPU core that a replica could use.
     front = serve.deployment(

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
 import httpx
@@ -29,26 +29,77 @@ TWO_THINGS = {"request": "a boat and a tree"}
 PICTURE_AND_TEXT = ["text", "image", "text"]
 
 
-@pytest.fixture(scope="module")
-def http_server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("http")
+@contextmanager
+def http_serving(folder, *options, **environment):
+    """The server over HTTP, as a process of its own; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with (folder / "log").open("w") as log:
-        command = [sys.executable, *COMMAND, "--http", "--port", str(port)]
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}/mcp"
+        command = [sys.executable, *COMMAND, "--http", "--port", str(port), *options]
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **environment})
     for _ in range(300):
         try:
-            httpx.get(url)
+            socket.create_connection(("127.0.0.1", port)).close()
             break
-        except httpx.TransportError:
+        except OSError:
             assert process.poll() is None, (folder / "log").read_text()
             time.sleep(0.1)
-    yield url, folder
+    yield f"http://127.0.0.1:{port}/mcp"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 130, (folder / "log").read_text()
+
+
+@pytest.fixture(scope="module")
+def http_server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("http")
+    with http_serving(folder, "--allow-host", "documents.lan") as url:
+        yield url, folder
+
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Host": "documents.lan"}, 200),
+        ({"Host": "documents.lan:8443", "Origin": "https://documents.lan"}, 200),
+        ({"Host": "rebound.example"}, 421),
+        ({"Host": "127.0.0.1.rebound.example"}, 421),
+        ({"Host": "documents.lan.rebound.example:80"}, 421),
+        ({"Origin": "http://rebound.example"}, 403),
+        ({"Origin": "http://localhost.rebound.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_pages_of_other_hosts_cannot_call_the_server(http_server, headers, status):
+    url, _ = http_server
+    answer = httpx.post(url, json=INITIALIZE, headers={"Accept": "application/json, text/event-stream"} | headers)
+    assert answer.status_code == status
+
+
+def test_a_server_for_other_machines_needs_a_key(tmp_path):
+    command = [sys.executable, *COMMAND, "--http", "--host", "0.0.0.0"]
+    refusal = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert refusal.returncode == 2 and "nobody would need a key" in refusal.stderr
+    with http_serving(tmp_path, "--api-key-env", "KEY", "--requests-per-minute", "3", KEY="k1") as url:
+        headers = {"Accept": "application/json, text/event-stream"}
+        assert httpx.post(url, json=INITIALIZE, headers=headers).status_code == 401
+        with_key = headers | {"Authorization": "Bearer k1"}
+        statuses = [httpx.post(url, json=INITIALIZE, headers=with_key).status_code for _ in range(3)]
+        assert statuses[0] == 200 and statuses[-1] == 429
 
 
 @asynccontextmanager

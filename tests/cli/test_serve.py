@@ -112,6 +112,11 @@ def test_a_generator_of_vllm_omni():
         ),
         (["generator", "sandbox", "--replicas", "2"], "--replicas and --batch are for a Ray cluster; add --ray"),
         (["generator", "sandbox", "--ray", "local", "--gpu", "0"], "on Ray each replica gets one of the cluster's"),
+        (
+            ["generator", "sandbox", "--host", "0.0.0.0"],
+            "can be reached from other machines, and nobody would need a key",
+        ),
+        (["planner", "w", "--host", "::"], "give --api-key-env, or add --without-key"),
         (["nginx", "http://a:99999"], "is not the address of a server"),
         (["nginx", "10.0.0.1:8000"], "is not the address of a server"),
         (["nginx", "http://a:1", "http://a:1"], "the same server is given twice"),

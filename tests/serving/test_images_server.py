@@ -18,6 +18,7 @@ from support.scripted_server import Reply, serving
 from interleaver.errors import BackendError, BackendUnavailable, UnreadableAnswer
 from interleaver.pictures import Picture
 from interleaver.registry import create_backend
+from interleaver.serving.edit_api import edit_size
 from interleaver.tools.openai_images import OpenAIImages
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -218,6 +219,21 @@ def test_the_released_reward_function_is_answered_as_it_expects(url):
     assert answer["success"] is True and answer["seed"] == 0 and answer["original_image"] is None
     assert Picture.decode(base64.b64decode(answer["edited_image"])).width == 64
     assert {"task_id", "original_prompt", "enhanced_prompt", "gpu_id", "processing_time", "error"} <= set(answer)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [((640, 480), (640, 480)), ((8000, 6000), (2365, 1774)), ((9000, 30), (4096, 64)), ((1, 1), (64, 64))],
+)
+def test_an_edit_without_a_size_has_that_of_its_source_within_reason(source, expected):
+    assert edit_size((plain_picture(size=source),)) == expected
+
+
+def test_edits_are_described_for_tools_that_read_the_openapi(url):
+    form = httpx.get(f"{url}/openapi.json").json()["paths"]["/v1/images/edits"]["post"]["requestBody"]
+    schema = form["content"]["multipart/form-data"]["schema"]
+    assert schema["properties"]["image[]"]["items"] == {"type": "string", "format": "binary"}
+    assert schema["required"] == ["prompt"] and form["required"]
 
 
 @pytest.mark.parametrize(
