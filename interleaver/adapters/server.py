@@ -22,6 +22,7 @@ from interleaver.store.images import ImageStore, LostPicture
 PROFILE_VARIABLE = "INTERLEAVER_PROFILE"
 HEADERS = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 """A hash names the same bytes for ever, and they are a picture whatever else they look like."""
+PRIVATE_HEADERS = HEADERS | {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 def _load() -> tuple[GraphBuilder, ImageStore]:
@@ -44,15 +45,19 @@ def _load() -> tuple[GraphBuilder, ImageStore]:
 
 
 async def get_picture(request: Request) -> Response:
-    """Serve a picture by its hash; responses may be cached forever, since a hash always names the same bytes."""
+    """Serve a picture by its hash; responses may be cached forever, since a hash always names the same bytes.
+
+    If the server authenticates this route (`http.enable_custom_route_auth`), a user gets only pictures of that user.
+    """
     sha256 = request.path_params["name"].partition(".")[0]
+    user = request.user.identity if "user" in request.scope and request.user.is_authenticated else None
     try:
-        picture = await images.find(sha256)
+        picture = await images.of_tenant(user).find(sha256)
     except (BadInput, LostPicture) as error:
         return PlainTextResponse(f"{error}\n", status_code=404)
     except BackendUnavailable as error:
         return PlainTextResponse(f"{error}\n", status_code=503)
-    return Response(picture.data, media_type=picture.media_type, headers=HEADERS)
+    return Response(picture.data, media_type=picture.media_type, headers=PRIVATE_HEADERS if user else HEADERS)
 
 
 _builder, images = _load()

@@ -284,6 +284,11 @@ def export(
 @profile_option
 @other_users_options
 @click.option(
+    "--tenant",
+    metavar="USER",
+    help="Look at the pictures of this user of a LangGraph server, which --keep names, and at no others.",
+)
+@click.option(
     "--older-than",
     type=click.FloatRange(0),
     default=24.0,
@@ -298,6 +303,7 @@ def gc(
     profile: str | None,
     keep: tuple[str, ...],
     not_shared: bool,
+    tenant: str | None,
     older_than: float,
     delete: bool,
 ) -> None:
@@ -315,14 +321,18 @@ def gc(
     from interleaver.upkeep.references import hashes_of_sources
 
     loaded_profile = load_profile(profile)
-    store = RunSource(open_run_store(loaded_profile, runs)).runs
+    if tenant:
+        images = open_run_store(loaded_profile, runs).images.of_tenant(tenant).folder.url
+        loaded_profile.store.images, loaded_profile.store.other_users = images, None
+    store = open_run_store(loaded_profile, runs)
+    sources = [] if tenant else [RunSource(store)]  # runs in a run store belong to no user
     other_users = open_other_users(loaded_profile, keep, not_shared)
     if other_users is None:
         raise BadInput(
             f"the image store {store.images.url} may have other users; name them with --keep or in the profile's "
             "store.other_users, or add --not-shared if there are none"
         )
-    needed_hashes = asyncio.run(hashes_of_sources([RunSource(store), *other_users]))
+    needed_hashes = asyncio.run(hashes_of_sources([*sources, *other_users]))
     garbage = find_garbage(store, needed_hashes, older_than * 3600)
     description = (
         f"{garbage.pictures:,} pictures that no run needs, {garbage.checkpoints:,} checkpoint files of complete runs, "

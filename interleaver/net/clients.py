@@ -1,4 +1,4 @@
-"""HTTP clients for models' endpoints: what an endpoint sends is bounded, and what is sent to it stays with it."""
+"""HTTP clients for servers that need not be trusted: answers are bounded, and what is sent stays with the server."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class UnexpectedResponse(Exception):
     """A response that does not come from the expected API."""
 
 
-def model_client(http: Any, timeout: float, secrets: Collection[str]) -> Any:
-    """Return an asynchronous HTTP client for a model's endpoint.
+def bounded_client(http: Any, timeout: float, secrets: Collection[str]) -> Any:
+    """Return an asynchronous HTTP client, for a model's endpoint or another server.
 
     Secrets that the endpoint repeats are taken out before anybody sees its answer, SDKs and tracing included.
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from interleaver.errors import BackendError, BackendUnavailable, BadInput, Refusal, UnreadableAnswer
 from interleaver.extras import require_extra
-from interleaver.net.clients import UnexpectedResponse, model_client
+from interleaver.net.clients import UnexpectedResponse, bounded_client
 from interleaver.net.failures import FILTER_CODES, error_codes, error_parameters, error_status, is_quota, retry_after
 from interleaver.net.redaction import redact
 
@@ -140,7 +140,7 @@ class Endpoint:
     def client(self) -> Any:
         """Return an HTTP client for a provider's SDK.
 
-        It is a `model_client` whose calls also raise `UnexpectedResponse` for responses that cannot come from an API,
+        It is a `bounded_client` whose calls also raise `UnexpectedResponse` for responses that cannot come from an API,
         such as HTML pages.
         """
 
@@ -155,7 +155,7 @@ class Endpoint:
             if not kind.endswith("json"):
                 raise UnexpectedResponse(f"answered with {kind or 'an unknown content type'} instead of JSON")
 
-        client = model_client(require_extra("httpx2", "openai"), self.timeout, self.all_secrets)
+        client = bounded_client(require_extra("httpx2", "openai"), self.timeout, self.all_secrets)
         client.event_hooks["response"].append(check)
         return client
 

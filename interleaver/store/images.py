@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from langgraph.config import get_config
 
 from interleaver.errors import BackendUnavailable, BadInput, redact_password
 from interleaver.pictures import EXTENSIONS, Picture, white_canvas
@@ -13,6 +15,8 @@ from interleaver.store.folders import Folder, StoredFile
 from interleaver.types import ImageRef
 
 DEFAULT_URL = "out/.store/images"
+TENANTS = "tenants"
+"""Folder of a store with a store of its own for each tenant."""
 
 
 class LostPicture(BackendUnavailable):
@@ -29,23 +33,48 @@ class ImageStore:
     A picture is written once, under a name derived from its hash, so storing it again only makes it look new, and runs
     may store the same picture concurrently. Readers never see a partially written picture, nor another one: bytes that
     do not have the hash of their name are an error, and storing the picture again mends them.
+
+    Whoever knows a picture's hash can fetch it, so tenants must not share a store. In a run of an authenticated user of
+    a LangGraph server, the store is that user's alone: a part of it that no other user's run can name.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, public_url: str | None = None):
+    def __init__(self, url: str = DEFAULT_URL, public_url: str | None = None, tenant: str | None = None):
         """Open a store.
 
         Args:
             url: a local folder, or any URL that fsspec supports (`s3://...`, `gs://...`, `memory://...`).
             public_url: base URL at which the pictures are served over HTTP, as `<public_url>/<sha256>.png`; None if
                 they are not served.
+            tenant: user whose part of the store this is; None for that of the run that is in progress, or else for the
+                part that belongs to no user.
         """
-        self.folder = Folder(url, "image store")
         self.public_url = public_url.rstrip("/") if public_url else None
+        self.tenant = tenant
+        self._whole = Folder(url, "image store")
+
+    @property
+    def folder(self) -> Folder:
+        """The folder of the pictures."""
+        tenant = self.tenant or _user_of_run()
+        if tenant is None:
+            return self._whole
+        # A digest is a valid and unambiguous name, whatever the user is called, and tells nobody who it is.
+        return self._whole / TENANTS / hashlib.sha256(tenant.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def of_tenant(self, tenant: str | None) -> ImageStore:
+        """Return the part of the store that belongs to a user; None for the part that belongs to no user."""
+        return ImageStore(self._whole.url, self.public_url, tenant)
+
+    def files(self) -> Iterator[StoredFile]:
+        """Yield the files of this part of the store."""
+        for file in self.folder.files():
+            if not file.path.startswith(f"{TENANTS}/"):
+                yield file
 
     @property
     def url(self) -> str:
         """The folder or URL that the store was opened with, without its password."""
-        return redact_password(self.folder.url)
+        return redact_password(self._whole.url)
 
     def check(self) -> None:
         """Open the store's filesystem.
@@ -180,6 +209,15 @@ class ImageStore:
                 self.folder.write(name, picture.data)
         except OSError as error:
             raise BackendUnavailable(f"the image store {self.url} cannot be written to: {error}") from None
+
+
+def _user_of_run() -> str | None:
+    """Return the authenticated user of the run in progress; LangGraph's server says who it is, and no client can."""
+    try:
+        user: str | None = get_config().get("configurable", {}).get("langgraph_auth_user_id")
+    except RuntimeError:  # outside of a run
+        return None
+    return user or None
 
 
 def image_file_name(ref: ImageRef) -> str:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings
 
 from interleaver.errors import UnreadableAnswer
-from interleaver.net.clients import model_client
+from interleaver.net.clients import bounded_client
 from interleaver.net.endpoints import CHECK_SECONDS, Endpoint
 from interleaver.net.failures import AnsweredError
 from interleaver.pictures import Picture, apply_policy
@@ -80,7 +80,7 @@ class EditService:
 
         headers = {"Authorization": f"Bearer {self.endpoint.key}"} if self.api_key_env else {}
         try:
-            async with asyncio.timeout(seconds), model_client(httpx, seconds, self.endpoint.all_secrets) as client:
+            async with asyncio.timeout(seconds), bounded_client(httpx, seconds, self.endpoint.all_secrets) as client:
                 response = await client.request(
                     method, f"{self.base_url.rstrip('/')}/{path}", json=body, headers=headers
                 )

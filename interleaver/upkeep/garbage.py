@@ -55,11 +55,11 @@ def find_garbage(runs: RunStore, needed_hashes: Collection[str], older_than: flo
     garbage, newest_time = Garbage(), time.time() - older_than
     images, checkpoints = runs.images.folder, runs.root / STORE_FOLDER / "checkpoints"
     for folder in _separate_folders(runs):
-        for file in folder.files():
+        for file in folder.files():  # those of tenants as well
             if file.changed_at is not None and file.changed_at <= newest_time and re.fullmatch(LEFTOVER, file.path):
                 garbage._add(folder, file)
                 garbage.leftovers += 1
-    for file in images.files():
+    for file in runs.images.files():
         name = file.path.rpartition("/")[2]
         if file.changed_at is None or file.changed_at > newest_time or name.partition(".")[0] in needed_hashes:
             continue

@@ -61,7 +61,7 @@ async def inspect_store(runs: RunStore) -> Inspection:
 def _inspect_pictures(images: ImageStore, inspection: Inspection) -> set[str]:
     """Read every picture; return the SHA-256 of those that are intact."""
     intact_hashes = set()
-    for file in images.folder.files():
+    for file in images.files():
         if re.fullmatch(LEFTOVER, file.path):
             inspection.leftovers += 1
             continue

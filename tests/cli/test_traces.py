@@ -157,6 +157,26 @@ def test_gc_deletes_nothing_when_it_does_not_know_what_is_needed(made, tmp_path)
     assert "may have other users; name them with --keep" in said
 
 
+def test_gc_of_a_tenant_leaves_all_others_alone(made, tmp_path):
+    store = tmp_path / "runs"
+    shutil.copytree(made, store)
+    images = RunStore(store).images
+    pictures = {name: plain_picture((n, 2, 3), (9, 9)) for n, name in enumerate(("alice", "bob"))}
+    for name, picture in pictures.items():
+        asyncio.run(images.of_tenant(name).put(picture))
+    for file in (store / ".store" / "images").rglob("*"):
+        os.utime(file, (0, 0))
+    (store / "none.jsonl").touch()
+    assert "name them with --keep" in told_error("traces", "gc", store, "--tenant", "alice", "--delete")
+    said = invoke("traces", "gc", store)
+    assert "1 pictures" in said  # the white page
+    assert "Deleted 1 pictures" in invoke("traces", "gc", store, "--delete")
+    said = invoke("traces", "gc", store, "--tenant", "alice", "--keep", store / "none.jsonl", "--delete")
+    assert "Deleted 1 pictures" in said
+    assert not list(images.of_tenant("alice").files()) and len(list(images.of_tenant("bob").files())) == 1
+    assert "0 pictures" in invoke("traces", "gc", store)
+
+
 async def test_an_import_leaves_a_run_that_is_being_made_alone(made, tmp_path):
     file = tmp_path / "x.jsonl"
     await asyncio.to_thread(invoke, "traces", "export", made, "--out", file)

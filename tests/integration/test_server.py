@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 from langgraph_sdk import get_client
 from support import REPOSITORY
+from support.processes import wait_until_healthy
 
 from interleaver import Plan
 from interleaver.graph.boundary.events import read_event
@@ -49,24 +49,11 @@ def server(tmp_path_factory):
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_healthy(url, process, folder / "log")
+        wait_until_healthy(url, process, folder / "log")
         yield url
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def _wait_until_healthy(url, process, log):
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(f"{url}/ok").status_code == 200:
-                return
-            time.sleep(0.2)
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise AssertionError(log.read_text())
 
 
 TWO_THINGS = {"request": "a boat and a tree"}

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 
 import fsspec
 import pytest
-from support.fakes import plain_picture
+from support.fakes import PlainGenerator, ScriptedCritic, ScriptedPlanner, drawn_plan, plain_picture
 
+from interleaver import build_graph
 from interleaver.errors import BackendUnavailable, BadInput
 from interleaver.pictures import Picture
 from interleaver.store.images import ImageStore
+from interleaver.types import ImageRef
 
 
 @pytest.mark.parametrize("url", ["{tmp}/images", "memory://store", "file://{tmp}/other"])
@@ -131,3 +133,51 @@ async def test_storing_a_picture_again_makes_it_look_new(tmp_path, url, monkeypa
     await store.put(plain_picture())
     (renewed,) = store.folder.files()
     assert renewed.changed_at >= file.changed_at - 2
+
+
+@pytest.fixture(params=["{tmp}", "memory://tenants"])
+def whole_store(request, tmp_path):
+    return ImageStore(request.param.format(tmp=tmp_path / "images"))
+
+
+async def test_the_parts_of_two_tenants_have_nothing_in_common(whole_store):
+    alice, bob, nobody = (whole_store.of_tenant(name) for name in ("alice", "bob", None))
+    picture = plain_picture((1, 2, 3))
+    await alice.put(picture)
+    assert await alice.get(picture.ref) == picture == await alice.find(picture.ref.sha256)
+    for other in (bob, nobody, whole_store):
+        assert not await other.holds(picture.ref) and list(other.files()) == []
+        with pytest.raises(BackendUnavailable, match="is not in the image store"):
+            await other.get(picture.ref)
+        with pytest.raises(BadInput, match="is not in the image store"):
+            await other.find(picture.ref.sha256)
+    await bob.put(picture)
+    assert len(list(alice.files())) == len(list(bob.files())) == 1
+    assert alice.path(picture.ref) != bob.path(picture.ref)
+    assert "alice" not in alice.path(picture.ref)
+
+
+@pytest.mark.parametrize("name", ["..", "../..", "a/b", "a\0b", "A", "a", "é", "x" * 5000, "tenants", "\ud800"])
+async def test_any_name_of_a_user_has_a_part_of_its_own(whole_store, name):
+    picture = plain_picture((1, 2, 3))
+    await whole_store.of_tenant(name).put(picture)
+    assert await whole_store.of_tenant(name).holds(picture.ref)
+    for other in ("b", f"{name} ", name.swapcase() + "."):
+        assert not await whole_store.of_tenant(other).holds(picture.ref)
+    assert not await whole_store.holds(picture.ref)
+
+
+async def test_a_run_of_a_user_has_the_store_of_that_user(whole_store):
+    graph = build_graph(
+        planner=ScriptedPlanner(drawn_plan(1)), critic=ScriptedCritic(), generator=PlainGenerator(), images=whole_store
+    ).compile()
+    config = {"configurable": {"langgraph_auth_user_id": "alice"}}
+    result = await graph.ainvoke({"request": "Draw it"}, config)
+    image = next(block["image"] for block in result["document"]["blocks"] if block["type"] == "image")
+    assert (
+        await whole_store.of_tenant("alice").holds(ImageRef.model_validate(image)) and list(whole_store.files()) == []
+    )
+    inputs = {"request": "<image> Go on", "images": [image]}
+    assert (await graph.ainvoke(inputs, config))["status"] == "complete"
+    foreign = await graph.ainvoke(inputs, {"configurable": {"langgraph_auth_user_id": "bob"}})
+    assert foreign["status"] == "failed" and (await graph.ainvoke(inputs))["status"] == "failed"

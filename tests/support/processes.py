@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -51,3 +53,17 @@ def processes(word):
                 yield int(folder.name), int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             pass  # it has ended meanwhile
+
+
+def wait_until_healthy(url, process, log):
+    """Wait until a LangGraph server answers."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(f"{url}/ok").status_code == 200:
+                return
+            time.sleep(0.2)
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise AssertionError(log.read_text())

@@ -12,6 +12,7 @@ import httpx
 from pydantic import ValidationError
 
 from interleaver.errors import BackendUnavailable, BadInput, InterleaverError, did_you_mean, explain
+from interleaver.net.clients import UnexpectedResponse, bounded_client
 from interleaver.pictures import Picture
 from interleaver.store.images import ImageStore
 from interleaver.traces.trace import SkippedRecord, Trace
@@ -85,14 +86,14 @@ class LangSmithSource:
     async def _fetch(self, trace: Trace, spans: list[Any]) -> None:
         """Fetch the attached pictures that the store lacks; missing ones are reported where they are used."""
         missing_hashes = {ref.sha256 for ref in trace.images_by_hash().values() if not await self.images.holds(ref)}
-        async with httpx.AsyncClient(timeout=60) as http:
+        async with bounded_client(httpx, 60, ()) as http:
             for address in (address for span in spans for address in (span.attachments or {}).values()):
                 if not missing_hashes:
                     return
                 try:
                     answer = (await http.get(address)).raise_for_status()
                     picture = await asyncio.to_thread(Picture.stored, answer.content)
-                except (httpx.HTTPError, InterleaverError):
+                except (httpx.HTTPError, UnexpectedResponse, InterleaverError):
                     continue
                 if picture.ref.sha256 in missing_hashes:
                     await self.images.put(picture)

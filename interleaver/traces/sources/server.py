@@ -11,6 +11,7 @@ import httpx
 from pydantic import ValidationError
 
 from interleaver.errors import BackendUnavailable, InterleaverError, explain, redact_password
+from interleaver.net.clients import UnexpectedResponse, bounded_client
 from interleaver.pictures import EXTENSIONS, Picture
 from interleaver.store.images import ImageStore
 from interleaver.traces.trace import SkippedRecord, Trace
@@ -63,20 +64,22 @@ class ServerSource:
                 if number == len(states):  # the state before a thread's first turn is empty
                     yield SkippedRecord(name=name, reason="not a run of this graph", detail=str(error))
             else:
-                await self._fetch(trace)
+                await self._fetch(
+                    trace, {name: key for name, key in client.http.client.headers.items() if name == "x-api-key"}
+                )
                 yield trace
 
-    async def _fetch(self, trace: Trace) -> None:
+    async def _fetch(self, trace: Trace, headers: dict[str, str]) -> None:
         """Fetch the pictures that the store lacks; missing ones are reported where they are used."""
-        async with httpx.AsyncClient(timeout=60) as http:
+        async with bounded_client(httpx, 60, ()) as http:
             for ref in trace.images_by_hash().values():
                 if await self.images.holds(ref):
                     continue
                 name = f"{ref.sha256}{EXTENSIONS.get(ref.media_type, '')}"
                 try:
-                    answer = (await http.get(f"{self.address}/pictures/{name}")).raise_for_status()
+                    answer = (await http.get(f"{self.address}/pictures/{name}", headers=headers)).raise_for_status()
                     picture = await asyncio.to_thread(Picture.stored, answer.content)
-                except (httpx.HTTPError, InterleaverError):
+                except (httpx.HTTPError, UnexpectedResponse, InterleaverError):
                     continue
                 if picture.ref.sha256 == ref.sha256:
                     await self.images.put(picture)
